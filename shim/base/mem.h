@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Small memory helpers. Threads: any, signal-safe.
+ */
+#ifndef MESH_BASE_MEM_H
+#define MESH_BASE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Zeroes key material; never optimised away. */
+void mesh_zero(void *p, size_t n);
+/* 64 random bits for balancing and ids (not for keys): getrandom once a process, then a mixed counter;
+ * another sequence in every fork child. */
+uint64_t mesh_random(void);
+
+#define MESH_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define mesh_likely(x) __builtin_expect(!!(x), 1)
+#define mesh_unlikely(x) __builtin_expect(!!(x), 0)
+
+#endif
