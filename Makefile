@@ -45,7 +45,7 @@ WIRE = $(patsubst tests/%.c,%,$(sort $(wildcard tests/wire/*.c)))
 FUZZ_SRC = $(sort $(wildcard tests/fuzz/*_fuzz.c))
 FUZZ = $(FUZZ_SRC:tests/fuzz/%_fuzz.c=%)
 
-.PHONY: all check check-unit check-wire check-fuzz fuzz demo apps suites interop bench install clean lint help setup setup-check
+.PHONY: format all check check-unit check-wire check-fuzz fuzz demo apps suites interop bench install clean lint help setup setup-check
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -140,6 +140,9 @@ fuzz: $(FUZZ_RUN:%=$(FUZZ_BUILD)/%_fuzz)
 demo apps suites interop bench: all
 	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(abspath $(BUILD)) T=$(T) bash tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
 
+format:
+	$(Q)git ls-files -co --exclude-standard "*.c" | xargs clang-format -i
+
 lint: $(LIB)
 	$(Q)BUILD=$(BUILD) CC=$(CC) sh tests/lint/run.sh
 
@@ -161,6 +164,7 @@ help:
 	@echo 'apps     real programs;  suites  third-party test suites;  interop  real control planes and proxies'
 	@echo 'bench    the table of ratios, build/bench.json'
 	@echo 'lint     symbols, style, instructions on the pass-through path'
+	@echo 'format   lay every .c file out as .clang-format says'
 	@echo 'install  PREFIX=/usr/local DESTDIR='
 	@echo 'clean    remove build/'
 

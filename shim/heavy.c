@@ -21,7 +21,8 @@ extern char mesh_heavy_relro_end[] __attribute__((visibility("hidden"), weak));
 /* shim/link/private.c is in the library alone. */
 #pragma weak mesh_private_start
 
-/* Each pointer is written as base plus what the table says, whatever was there: doing it twice changes nothing. */
+/* Each pointer is written as base plus what the table says, whatever was there: doing it twice changes
+ * nothing. */
 static void relocate(void) {
     const uint64_t base = (uint64_t)(uintptr_t)__ehdr_start;
     const uint64_t *words = (const uint64_t *)(__ehdr_start + mesh_heavy_table.words);
@@ -46,8 +47,8 @@ static void protect(void) {
     (void)mprotect(mesh_heavy_start, (size_t)(mesh_heavy_relro_end - mesh_heavy_start), PROT_READ);
 }
 
-/* COLD, DONE, or the process that is at it. Not a once: a child forked in the middle inherits a loader that it does
- * not have, sees that by the process id and takes its place. */
+/* COLD, DONE, or the process that is at it. Not a once: a child forked in the middle inherits a loader that
+ * it does not have, sees that by the process id and takes its place. */
 enum { COLD = 0, DONE = -1 };
 static _Atomic int loader;
 

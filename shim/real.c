@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * dlsym takes the loader's lock and allocates when a name is missing, and a malloc that is itself preloaded calls us
- * before it can serve that. So we read what the loader has mapped: the link map's objects after ours, their hash
- * tables, their symbol versions.
+ * dlsym takes the loader's lock and allocates when a name is missing, and a malloc that is itself preloaded
+ * calls us before it can serve that. So we read what the loader has mapped: the link map's objects after
+ * ours, their hash tables, their symbol versions.
  */
 #include "shim/real.h"
 
@@ -38,7 +38,8 @@ static const uint8_t lacking[] = {
 #include "shim/symbols.def"
 };
 
-static const uint32_t hashes[] = { /* DT_GNU_HASH of each name */
+static const uint32_t hashes[] = {
+/* DT_GNU_HASH of each name */
 #include "shim/symbols.hash"
 };
 
@@ -143,13 +144,14 @@ static bool object_of(const struct link_map *map, struct object *ret) {
     return o.syms && o.strings && (o.gnu_hash || o.sysv_hash);
 }
 
-/* Is symbol `i` a definition that a new program would be linked against? Hidden versions are old behaviours of the
- * same name (posix_spawn@GLIBC_2.2.5). */
+/* Is symbol `i` a definition that a new program would be linked against? Hidden versions are old behaviours
+ * of the same name (posix_spawn@GLIBC_2.2.5). */
 static bool is_default(const struct object *o, uint32_t i, const char *name) {
     enum { VERSION_LOCAL = 0, VERSION_HIDDEN = 0x8000 };
     const ElfW(Sym) *s = &o->syms[i];
     unsigned type = ELF64_ST_TYPE(s->st_info);
-    if (s->st_shndx == SHN_UNDEF || s->st_value == 0 || type == STT_SECTION || type == STT_FILE || type == STT_TLS)
+    if (s->st_shndx == SHN_UNDEF || s->st_value == 0 || type == STT_SECTION || type == STT_FILE ||
+        type == STT_TLS)
         return false;
     if (o->versions && (o->versions[i] == VERSION_LOCAL || o->versions[i] & VERSION_HIDDEN))
         return false;
@@ -165,7 +167,8 @@ static void *address_of(const struct object *o, const ElfW(Sym) * s) {
 
 static void *find_gnu(const struct object *o, const char *name, uint32_t hash) {
     enum { WORD = 8 * sizeof(ElfW(Addr)) };
-    uint32_t nbuckets = o->gnu_hash[0], first = o->gnu_hash[1], nbloom = o->gnu_hash[2], shift = o->gnu_hash[3];
+    uint32_t nbuckets = o->gnu_hash[0], first = o->gnu_hash[1], nbloom = o->gnu_hash[2],
+             shift = o->gnu_hash[3];
     const ElfW(Addr) *bloom = (const ElfW(Addr) *)(o->gnu_hash + 4);
     const uint32_t *buckets = (const uint32_t *)(bloom + nbloom), *chain = buckets + nbuckets;
     ElfW(Addr) bits = (ElfW(Addr))1 << (hash % WORD) | (ElfW(Addr))1 << ((hash >> shift) % WORD);

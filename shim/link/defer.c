@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * defer LIBRARY: takes the relative relocations of the heavy part (between mesh_heavy_start and mesh_heavy_end, see
- * shim/link/heavy.ld) out of .rela.dyn, so that the loader does not apply them, and writes them in packed form into
- * the room that they leave. Runs once after the link, in place. Says what it did; any surprise is an error.
+ * defer LIBRARY: takes the relative relocations of the heavy part (between mesh_heavy_start and
+ * mesh_heavy_end, see shim/link/heavy.ld) out of .rela.dyn, so that the loader does not apply them, and
+ * writes them in packed form into the room that they leave. Runs once after the link, in place. Says what it
+ * did; any surprise is an error.
  */
 #include <elf.h>
 #include <err.h>
@@ -85,7 +86,8 @@ static int by_offset(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Splits the table: what stays moves to the front in its order, what is deferred is returned, sorted by place. */
+/* Splits the table: what stays moves to the front in its order, what is deferred is returned, sorted by
+ * place. */
 static Elf64_Rela *split(Elf64_Shdr *rela, size_t *ret_n) {
     const uint64_t start = symbol("mesh_heavy_start")->st_value, end = symbol("mesh_heavy_end")->st_value;
     const uint32_t relative = relative_type();
@@ -98,7 +100,8 @@ static Elf64_Rela *split(Elf64_Shdr *rela, size_t *ret_n) {
             r[stay++] = r[i];
             continue;
         }
-        if (ELF64_R_TYPE(r[i].r_info) == relative && r[i].r_offset % 8 == 0 && (uint64_t)r[i].r_addend <= UINT32_MAX)
+        if (ELF64_R_TYPE(r[i].r_info) == relative && r[i].r_offset % 8 == 0 &&
+            (uint64_t)r[i].r_addend <= UINT32_MAX)
             deferred[n++] = r[i];
         else
             r[stay++] = r[i]; /* a pointer into libc: for the loader, which resolves it as ever */
@@ -158,7 +161,8 @@ int main(int argc, char **argv) {
     if (!words)
         err(1, "calloc");
     uint32_t nwords = pack(deferred, n, words);
-    uint64_t free_at = (rela->sh_size + 63) & ~UINT64_C(63), need = nwords * sizeof *words + n * sizeof(uint32_t);
+    uint64_t free_at = (rela->sh_size + 63) & ~UINT64_C(63),
+             need = nwords * sizeof *words + n * sizeof(uint32_t);
     if (n && (free_at > room || need > room - free_at))
         errx(1, "%s: no room for %zu deferred relocations", argv[1], n);
 
@@ -174,7 +178,8 @@ int main(int argc, char **argv) {
                                        .naddends = (uint32_t)n};
     dynamic(DT_RELASZ)->d_un.d_val = rela->sh_size;
     dynamic(DT_RELACOUNT)->d_un.d_val -= n;
-    printf("%zu of %llu relocations deferred, %llu bytes\n", n, (unsigned long long)relocations, (unsigned long long)need);
+    printf("%zu of %llu relocations deferred, %llu bytes\n", n, (unsigned long long)relocations,
+           (unsigned long long)need);
     free(words);
     free(deferred);
     return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Part of the library's link only. OpenSSL's variables are meant for the program's own OpenSSL, and its exit handler
- * would free what other threads still use: the linker leads those calls here (--wrap).
+ * Part of the library's link only. OpenSSL's variables are meant for the program's own OpenSSL, and its exit
+ * handler would free what other threads still use: the linker leads those calls here (--wrap).
  */
 #include "shim/link/private.h"
 
@@ -27,8 +27,8 @@ int __wrap_atexit(void (*handler)(void)) {
     return 0;
 }
 
-/* The library is linked without gcc's start files, which would look up six names that nobody has; this is the one
- * thing of theirs that libc's static part asks for. */
+/* The library is linked without gcc's start files, which would look up six names that nobody has; this is the
+ * one thing of theirs that libc's static part asks for. */
 void *__dso_handle __attribute__((visibility("hidden"))) = &__dso_handle;
 
 /* Ours, for the linked-in libraries: libc's would be looked up in every program, and code that is not

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * attach PAIRS PROGRAM LIBRARY...: what preloading costs an exec. Runs PROGRAM without and with each LIBRARY in turn,
- * PAIRS times, so that load on the machine meets both sides alike, and prints for each side the median and the first
- * decile of the time from spawn to wait, the ratio of both to the bare side, and the page faults.
+ * attach PAIRS PROGRAM LIBRARY...: what preloading costs an exec. Runs PROGRAM without and with each LIBRARY
+ * in turn, PAIRS times, so that load on the machine meets both sides alike, and prints for each side the
+ * median and the first decile of the time from spawn to wait, the ratio of both to the bare side, and the
+ * page faults.
  */
 #include <errno.h>
 #include <spawn.h>
@@ -69,8 +70,9 @@ int main(int argc, char **argv) {
     const double *bare = side[0].us;
     for (int s = 0; s < sides; s++) {
         double median = side[s].us[pairs / 2], decile = side[s].us[pairs / 10];
-        printf("median %6.1f us  decile %6.1f us  ratio %.3f %.3f  faults %ld  %s\n", median, decile, median / bare[pairs / 2],
-               decile / bare[pairs / 10], side[s].faults, s ? argv[s + 2] : "(bare)");
+        printf("median %6.1f us  decile %6.1f us  ratio %.3f %.3f  faults %ld  %s\n", median, decile,
+               median / bare[pairs / 2], decile / bare[pairs / 10], side[s].faults,
+               s ? argv[s + 2] : "(bare)");
     }
     return 0;
 }
