@@ -216,9 +216,10 @@ bool mesh_conn_let_go(uint32_t slot, uint32_t proc) {
 void mesh_conn_give(uint32_t slot) {
     struct mesh_conn *c = &mesh_slab->conns[slot];
     atomic_store(&c->state, MESH_CONN_FREE);
-    if (c->rx_chunk)
-        mesh_chunk_give(c->rx_chunk);
-    c->rx_chunk = 0;
+    if (c->part)
+        mesh_chunk_give(c->part);
+    c->part = 0;
+    mesh_queue_clear(&c->plain);
     mesh_queue_clear(&c->sealed);
     mesh_queue_clear(&c->held);
     mesh_zero(&c->rx, sizeof c->rx);

@@ -74,14 +74,13 @@ struct mesh_conn {
     pthread_mutex_t rx_lock;
     struct mesh_record rx;
     struct mesh_post post;
-    uint32_t rx_chunk;           /* partial ciphertext (rx_have > 0), or plaintext rx_off..rx_len; 0: none */
-    uint32_t rx_have;
-    uint32_t rx_off, rx_len;
-    uint8_t rx_tail;             /* the last byte of the record in rx_chunk is still in the kernel */
+    uint32_t part;               /* chunk with the first part_have bytes of a record that is not complete; 0: none */
+    uint32_t part_have;
+    struct mesh_queue plain;     /* opened and not delivered yet */
+    uint8_t tail;                /* the last byte of the last record in `plain` is still in the kernel */
     uint8_t rx_eof;              /* close_notify or FIN seen */
     uint8_t control;             /* client: records without data are to be expected (tickets) */
     uint8_t rx_shut;             /* shutdown(SHUT_RD) */
-    uint32_t rx_lowat;           /* SO_RCVLOWAT that the kernel has now; 0: the program's */
 
     /* sending: tx_lock */
     pthread_mutex_t tx_lock;
