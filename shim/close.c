@@ -14,6 +14,8 @@
 #include "shim/pend.h"
 #include "shim/watch.h"
 
+_Atomic int mesh_fd_top;
+
 static bool linger_zero(int fd) {
     struct linger l = {0};
     socklen_t n = sizeof l;

@@ -47,6 +47,10 @@ bool mesh_rx_ready(struct mesh_conn *c, uint32_t slot, int fd);
 /* Bytes that a read would give now without waiting, as far as known (FIONREAD). */
 size_t mesh_rx_pending(struct mesh_conn *c, uint32_t slot, int fd);
 
+/* One try without waiting, takes the tx lock: 0 all accepted and sent, -EAGAIN something is left (io->done tells how much of
+ * the program's bytes is accepted; a sealed tail may be left), -errno. */
+int mesh_tx_try(struct mesh_io *io);
+
 /* tx lock held. Sends what is sealed; 0 when nothing is left, -EAGAIN, or -errno. */
 int mesh_tx_flush(struct mesh_conn *c, int fd);
 /* tx lock held, keys in place: seals what was held, then close_notify if `fin` asks for it. */
@@ -98,6 +102,8 @@ struct mesh_local {
 struct mesh_local *mesh_local_at(uint32_t slot); /* NULL: no memory */
 /* Slots this process holds, copied into ret (at most max); returns how many there are. */
 uint32_t mesh_local_held(uint32_t *ret, uint32_t max);
+/* Calls fn for each of them; guard held by the caller (fork). */
+void mesh_local_each(void (*fn)(uint32_t slot));
 /* Adds a descriptor to a slot (the first one makes the companion), or takes one away: returns how many are left. */
 int mesh_local_add(uint32_t slot, int fd) MESH_MUST_CHECK;
 uint32_t mesh_local_drop(uint32_t slot, int fd);

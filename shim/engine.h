@@ -17,6 +17,9 @@
  * file changed (at most one look a second). Threads: any. */
 struct mesh_view *mesh_engine_view(void);
 
+/* The same if it is attached already; never attaches. */
+struct mesh_view *mesh_engine_view_if_any(void);
+
 /* Crypto is loaded and the identity read. 0 or MESH_E_IDENTITY/NOMEM with why; called before a handshake begins. */
 int mesh_engine_crypto(struct mesh_why *why);
 /* The identity in force, with a reference, re-read when its files changed; NULL and why when there is none. */
@@ -29,6 +32,9 @@ enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen
 
 /* errno of an error, as INTERFACE.md's table says. */
 int mesh_errno(int err);
+
+/* Are we in a child that shares the parent's memory (vfork, CLONE_VM)? Then our tables are the parent's: hands off. */
+bool mesh_engine_foreign(void);
 
 /* The process tree's key in the ledger. */
 uint64_t mesh_engine_tree(void);

@@ -26,9 +26,18 @@ static inline uint32_t mesh_fd_kind(uint32_t word) {
 static inline uint32_t mesh_fd_slot(uint32_t word) {
     return word >> 4;
 }
+/* The highest number that was ever marked. */
+extern _Atomic int mesh_fd_top;
+static inline unsigned mesh_fd_highest(void) {
+    return (unsigned)atomic_load_explicit(&mesh_fd_top, memory_order_relaxed);
+}
 static inline void mesh_fd_set(int fd, enum mesh_fd_kind kind, uint32_t slot) {
-    if ((unsigned)fd < MESH_FD_MAX)
-        atomic_store_explicit(&mesh_fdtab[fd], slot << 4 | (uint32_t)kind, memory_order_release);
+    if ((unsigned)fd >= MESH_FD_MAX)
+        return;
+    int top = atomic_load_explicit(&mesh_fd_top, memory_order_relaxed);
+    while (fd > top && !atomic_compare_exchange_weak(&mesh_fd_top, &top, fd))
+        ;
+    atomic_store_explicit(&mesh_fdtab[fd], slot << 4 | (uint32_t)kind, memory_order_release);
 }
 static inline void mesh_fd_clear(int fd) {
     if (mesh_fd_get(fd))

@@ -35,6 +35,12 @@ void mesh_hand_before_fork(uint32_t slot) {
         atomic_store(&mesh_conn_at(slot)->driver, 0);
 }
 
+void mesh_hand_after_fork(uint32_t slot) {
+    struct mesh_local *l = mesh_local_at(slot);
+    if (l->hand && l->hand->busy)
+        l->hand = NULL;
+}
+
 uint64_t mesh_hand_deadline(uint32_t slot) {
     struct mesh_hand *h = hand_of(slot);
     if (!h || h->stage == STAGE_TICKET)
@@ -361,7 +367,7 @@ static int shake(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h
         int r = send_out_locked(c, fd, h);
         if (r && r != -EAGAIN)
             return failed(f, MESH_E_REFUSED, -r, "reset");
-        size_t total;
+        size_t total = 0;
         r = gather_record(c, fd, &total);
         if (r == 0) {
             h->wants = POLLIN | (c->sealed.bytes ? POLLOUT : 0);

@@ -41,6 +41,7 @@ void mesh_hand_peer_alert(struct mesh_conn *c, uint8_t alert);
 void mesh_hand_drop(uint32_t slot);
 /* fork: those that are not being driven right now belong to whoever touches them first. */
 void mesh_hand_before_fork(uint32_t slot);
+void mesh_hand_after_fork(uint32_t slot); /* child: a copy that was being stepped is torn and forgotten */
 
 /* The end of a connection that nobody holds any more: ledger, trace. */
 void mesh_hand_closed(struct mesh_conn *c, uint32_t slot, int fd);

@@ -183,6 +183,11 @@ uint32_t mesh_local_held(uint32_t *ret, uint32_t max) {
     return n;
 }
 
+void mesh_local_each(void (*fn)(uint32_t slot)) {
+    for (uint32_t i = 0; i < held_n; i++)
+        fn(held_slots[i]);
+}
+
 int mesh_local_add(uint32_t slot, int fd) {
     struct mesh_local *l = mesh_local_at(slot);
     struct mesh_conn *c = mesh_conn_at(slot);
@@ -215,7 +220,7 @@ uint32_t mesh_local_drop(uint32_t slot, int fd) {
         mesh_local_at(last)->held_at = l->held_at;
         l->generation = 0;
     } else if (atomic_load(&l->fd) == fd) { /* another of its descriptors must stand in */
-        for (int i = 0; i < MESH_FD_MAX; i++)
+        for (int i = 0; i <= (int)mesh_fd_highest(); i++)
             if (i != fd && mesh_fdtab[i] == (slot << 4 | MESH_FD_CONN)) {
                 atomic_store(&l->fd, i);
                 break;

@@ -291,11 +291,11 @@ void mesh_pend_drain(uint64_t deadline) {
 void mesh_pend_after_fork(void) {
     atomic_store(&helping, false);
     atomic_store(&waiters, 0);
-    for (uint32_t i = nitems; i-- > 0;)
-        if (items[i].linger) { /* the parent's business */
-            uint32_t slot = items[i].slot;
-            int fd = atomic_load(&mesh_local_at(slot)->fd);
-            drop(slot);
-            mesh_close_inherited(slot, fd);
-        }
+    while (nitems) { /* the parent's business; what the child touches comes back on its list */
+        struct item it = items[nitems - 1];
+        int fd = atomic_load(&mesh_local_at(it.slot)->fd);
+        drop(it.slot);
+        if (it.linger)
+            mesh_close_inherited(it.slot, fd);
+    }
 }

@@ -251,7 +251,7 @@ static int part_complete(struct mesh_io *io, struct mesh_chunk *k, size_t total,
 static int complete_part(struct mesh_io *io, bool peek) {
     struct mesh_conn *c = io->c;
     struct mesh_chunk *k = mesh_chunk_at(c->part);
-    size_t total;
+    size_t total = 0;
     int r = gather(io, k, MESH_REC_HEADER);
     if (r <= 0 || (r = body_of(io, k->data, &total)) < 0)
         return r;
@@ -288,7 +288,7 @@ static int fetch(struct mesh_io *io, uint8_t *scratch, bool *ret_drained) {
         return end_or_error(io, r);
     uint8_t *p = scratch, *end = scratch + r;
     while ((size_t)(end - p) >= MESH_REC_HEADER && !c->rx_eof) {
-        size_t total;
+        size_t total = 0;
         int err = body_of(io, p, &total);
         if (err < 0)
             return err;
@@ -308,7 +308,7 @@ static int fetch(struct mesh_io *io, uint8_t *scratch, bool *ret_drained) {
 static int open_behind(struct mesh_io *io, uint8_t *scratch) {
     struct mesh_conn *c = io->c;
     ssize_t r = pull(io->fd, scratch, 1 + MESH_REC_WIRE_MAX, MSG_PEEK);
-    size_t total;
+    size_t total = 0;
     if (!c->tail || r < 1 + MESH_REC_HEADER || body_of(io, scratch + 1, &total) < 0 || (size_t)r < 1 + total)
         return 0;
     uint32_t chunk = mesh_chunk_take();

@@ -174,7 +174,7 @@ int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *m
 static bool restarts(void) {
     for (int s = 1; s < 65; s++) {
         struct sigaction a;
-        if (s == SIGKILL || s == SIGSTOP || real.sigaction(s, NULL, &a))
+        if (s == SIGKILL || s == SIGSTOP || sigaction(s, NULL, &a))
             continue;
         if (a.sa_handler != SIG_DFL && a.sa_handler != SIG_IGN && !(a.sa_flags & SA_RESTART))
             return false;
