@@ -12,7 +12,7 @@ static int wrong(struct mesh_env_parser *p, const char *what) {
 }
 
 static int wrong_entry(struct mesh_env_parser *p, const char *entry, const char *what) {
-    return mesh_why(&p->why, MESH_E_INVALID, "\"%s\": %s", entry, what);
+    return mesh_why(&p->why, MESH_E_INVALID, "\"%.80s\": %s", entry, what);
 }
 
 static bool is_blank(char c) {
