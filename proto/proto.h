@@ -7,8 +7,8 @@
  *
  * Generated: `protoc-c -Iproto/mesh --c_out=build/proto proto/mesh/NAME.proto`, included as "proto/NAME.pb-c.h". Packages
  * are mesh.NAME: envoy.config.cluster.v3.Cluster is Mesh__Cluster__Cluster, its descriptor mesh__cluster__cluster__descriptor.
- * Only structs and descriptors are generated: build a message with the __INIT macro, unpack with mesh_proto_unpack, pack with
- * protobuf_c_message_pack, free with protobuf_c_message_free_unpacked(m, NULL).
+ * Pack and unpack helpers are not generated: unpack with mesh_proto_unpack, pack with protobuf_c_message_pack, free with
+ * protobuf_c_message_free_unpacked(m, NULL).
  *
  * Strings: every `string` field of a message from here (unpacked or read) is UTF-8 without NUL, so the pointer says it all
  * and no name or SAN can hide behind a NUL. A message that was unpacked by other means has no such promise.
@@ -44,6 +44,7 @@ const struct mesh_node *mesh_node_get(const struct mesh_node *map, const char *k
 /* ---- resources --------------------------------------------------------------------------------------------
  * Types we know, by what follows the last '/' of a type URL. */
 const ProtobufCMessageDescriptor *mesh_proto_type(const char *type_url); /* NULL: unknown */
+const char *mesh_proto_type_name(const ProtobufCMessageDescriptor *d);    /* the way back; NULL: none */
 
 /* How a reading goes: called for each field that is not known (warn, path "clusters[2].foo", go on). */
 struct mesh_read_opts {
