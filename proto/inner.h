@@ -120,6 +120,18 @@ int mesh_read_scalar(struct mesh_reading *r, const struct mesh_node *node, const
 /* Fills a message whose type mesh_special_json names. */
 int mesh_read_special(struct mesh_reading *r, const struct mesh_node *node, ProtobufCMessage *m) MESH_MUST_CHECK;
 
+/* ---- resources -------------------------------------------------------------------------------------------- */
+struct mesh_collect {
+    struct mesh_reading *r;
+    struct mesh_resources *out;
+    size_t cap;
+};
+/* Reads one resource of type `d` at the reading's path and keeps it; `at` is where the file speaks of it. */
+int mesh_collect_add(struct mesh_collect *c, const struct mesh_node *node, const ProtobufCMessageDescriptor *d,
+                     const struct mesh_node *at) MESH_MUST_CHECK;
+/* Expands the short form (proto.h, "The short form"). */
+int mesh_short_expand(struct mesh_collect *c, const struct mesh_node *services) MESH_MUST_CHECK;
+
 /* ---- numbers without the host program's locale ------------------------------------------------------------ */
 bool mesh_text_to_double(const char *text, double *ret); /* the whole text, no blanks */
 void mesh_double_to_text(double v, bool single, char ret[32]); /* shortest that reads back; NaN, Infinity */
