@@ -61,7 +61,8 @@ struct mesh_policy { /* how one cluster balances; from lb_policy, load_balancing
     uint32_t max_connections, max_pending, max_retries;
     uint32_t drop_per_million;  /* drop_overload, all categories combined */
     uint32_t slow_start_ms;
-    uint32_t spare[6];
+    uint32_t max_ejection_jitter_ms; /* default 0 */
+    uint32_t spare[5];
 };
 
 struct mesh_stat { /* live counters of one (cluster, address, port): 64 bytes, one cache line, shared by all processes */
@@ -72,7 +73,8 @@ struct mesh_stat { /* live counters of one (cluster, address, port): 64 bytes, o
     _Atomic uint64_t ejected_until;  /* mesh_now(); 0: not ejected */
     _Atomic uint64_t latency_at;
     _Atomic uint64_t connects, failures;
-    uint32_t spare[4];
+    _Atomic uint32_t row_before;     /* failures_in_row as the last success found it: lb/report.c */
+    uint32_t spare[3];
 };
 _Static_assert(sizeof(struct mesh_stat) == 64, "part of the mapped layout");
 
@@ -81,7 +83,10 @@ struct mesh_cluster_stat { /* live counters of one cluster */
     _Atomic uint32_t ejected;        /* endpoints ejected now (approximate between picks) */
     _Atomic uint32_t inflight, pending, retries;
     _Atomic uint32_t overflow;       /* breaker trips */
-    uint32_t spare[10];
+    _Atomic uint32_t marks;          /* changes of any ejected_until: a recount that saw it move starts over */
+    _Atomic uint32_t first;          /* pick_first: endpoint index + 1 in use, 0: none yet */
+    _Atomic uint64_t recount_at;     /* mesh_now() when `ejected` must be counted anew (an ejection ends) */
+    _Atomic uint16_t out_healthy[6], out_degraded[6]; /* ejected by priority, the first six */
 };
 _Static_assert(sizeof(struct mesh_cluster_stat) == 64, "part of the mapped layout");
 
