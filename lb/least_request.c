@@ -6,7 +6,9 @@
  * drawn on a tie (Envoy's N_CHOICES, P2C at 2); FULL_SCAN looks at all and breaks ties at random.
  *
  * Unequal weights: Envoy's dynamic weight w / (active + 1)^bias, each member chosen in proportion to it. In a
- * large cluster that is done by resampling: EIGHT draws by w, one of them kept in proportion to 1 / (active + 1)^bias.
+ * large pool that is done by resampling: EIGHT draws by w, one of them kept in proportion to 1 / (active + 1)^bias.
+ *
+ * Under locality weights the locality is drawn first, and the rest happens among its members.
  */
 #include <math.h>
 #include "lb/ops.h"
@@ -80,7 +82,12 @@ static uint32_t by_dynamic_weight(struct lb_ask *a, const struct lb_pool *p) {
 }
 
 static int least_request(struct lb_ask *a, const struct lb_pool *p, unsigned draw, struct lb_member *ret) {
+    struct lb_pool locality;
     uint32_t at;
+    if (p->nlocalities) {
+        locality = mesh_lb_locality_draw(a, p);
+        p = &locality;
+    }
     if (p->cum)
         at = by_dynamic_weight(a, p);
     else if (a->policy.full_scan)

@@ -30,13 +30,23 @@ struct lb_member {
     uint32_t stat;     /* index in the view's counters */
 };
 
+struct lb_locality { /* a run of members that share one, in a pool weighed by locality */
+    uint32_t first, n;
+    uint32_t hosts;      /* endpoints in reach, whatever their health */
+    uint32_t weight;     /* locality_weight */
+    uint32_t id;
+    uint32_t equal;      /* its members weigh the same */
+};
+
 struct lb_pool {
     const struct lb_member *members;
     const uint64_t *cum; /* running sums of the members' weights, NULL: all weigh the same */
-    uint64_t base;       /* the running sum before the first member */
-    uint64_t stride;     /* coprime to the total weight; 0: not worked out yet */
+    const struct lb_locality *localities;
+    uint32_t nlocalities; /* 0: not weighed by locality */
     uint32_t n;          /* >= 1 */
     uint32_t priority;
+    uint64_t base;       /* the running sum before the first member */
+    uint64_t stride;     /* coprime to the total weight; 0: not worked out yet */
 };
 
 struct lb_ask { /* one pick */
@@ -45,6 +55,8 @@ struct lb_ask { /* one pick */
     struct mesh_policy policy; /* a copy: read once */
     uint64_t rng;
     bool any_ejected;
+    bool wheel;  /* the policy hashes, */
+    bool hashed; /* and the request has a hash */
 };
 
 struct lb_ops {
@@ -54,7 +66,8 @@ struct lb_ops {
     int (*pick)(struct lb_ask *a, const struct lb_pool *p, unsigned draw, struct lb_member *ret);
 };
 
-extern const struct lb_ops mesh_lb_round_robin, mesh_lb_random, mesh_lb_least_request;
+extern const struct lb_ops mesh_lb_round_robin, mesh_lb_random, mesh_lb_least_request, mesh_lb_ring_hash, mesh_lb_maglev,
+    mesh_lb_pick_first, mesh_lb_peak_ewma;
 
 /* The ops of a policy; round robin's for a number that is none. */
 const struct lb_ops *mesh_lb_ops_of(uint8_t policy);
@@ -85,7 +98,19 @@ static inline uint32_t lb_pool_draw(struct lb_ask *a, const struct lb_pool *p) {
  * steps, and any few successive ones are far apart. */
 uint64_t mesh_lb_stride(uint64_t total);
 
+/* The point 0..99 that decides among priorities: Envoy's, from the hash when there is one, so that a key stays. */
+static inline uint32_t lb_percent(struct lb_ask *a) {
+    return a->hashed ? (uint32_t)(a->r->hash % 100) : (uint32_t)lb_scale(lb_random(a), 100);
+}
+
 /* ---- who may be picked ---------------------------------------------------------------------------------------- */
+static inline uint8_t lb_priority(const struct mesh_endpoint *e) {
+    return e->priority < LB_PRIORITIES ? e->priority : LB_PRIORITIES - 1;
+}
+static inline bool lb_in_set(uint8_t class, enum lb_set set) {
+    if (set == LB_SET_ALL) return class != LB_ABSENT;
+    return class == (set == LB_SET_HEALTHY ? LB_HEALTHY : LB_DEGRADED);
+}
 enum lb_class mesh_lb_class_of(const struct mesh_endpoint *e, uint8_t families);
 static inline struct mesh_stat *lb_stat(const struct mesh_cluster_view *c, uint32_t stat) {
     return stat < c->nstats ? &c->stats[stat] : NULL;
@@ -128,10 +153,28 @@ struct lb_few { /* room for a gathered pool */
     struct lb_member members[LB_FEW];
     uint64_t cum[LB_FEW];
     uint8_t class[LB_FEW], priority[LB_FEW];
-    struct lb_level levels[LB_PRIORITIES];
+    union {
+        struct lb_level levels[LB_PRIORITIES];
+        struct lb_locality localities[LB_FEW]; /* after the priority is chosen */
+    };
 };
 /* Gathers the pool of a cluster of at most LB_FEW endpoints. MESH_E_NOENDPOINT: none that may be picked now. */
 int mesh_lb_few_pool(struct lb_ask *a, struct lb_few *room, struct lb_pool *ret_pool) MESH_MUST_CHECK;
+
+/* ---- slow start (lb/slow_start.c) ------------------------------------------------------------------------------- */
+/* The part of its weight that an endpoint has by now, 0..1: max(least, (age / window)^(1 / aggression)). */
+double mesh_lb_slow_start(const struct mesh_endpoint *e, const struct mesh_policy *p, uint64_t now);
+/* An endpoint's weight now: its own without slow start, else in 1/1024 of it, at least 1. */
+uint64_t mesh_lb_weight(const struct mesh_endpoint *e, const struct mesh_policy *p, uint64_t now);
+
+/* ---- localities (lb/locality.c) ---------------------------------------------------------------------------------- */
+/* Turns running sums of plain weights into those of locality shares. `members` and `cum` lie in the order of `l`'s
+ * runs; those of localities without a share are dropped from all three. Returns how many members are left; 0, and
+ * nothing changed: no locality has a weight. */
+uint32_t mesh_lb_localities_apply(struct lb_locality *l, uint32_t *io_n, uint32_t overprovisioning,
+                                  struct lb_member *members, uint64_t *cum);
+/* The pool of one locality, drawn by weight; p->nlocalities > 0. */
+struct lb_pool mesh_lb_locality_draw(struct lb_ask *a, const struct lb_pool *p);
 
 /* ---- ejection (lb/outlier.c) ------------------------------------------------------------------------------------ */
 /* Counts the ejected endpoints anew and stores the counts; cost O(n). Due when live->recount_at has come. */

@@ -2,7 +2,7 @@
  *
  * The pick: limits first, then a pool, then the policy's draws, and a scan of everything when those find nobody.
  */
-#include "lb/ops.h"
+#include "lb/table.h"
 #include "shim/base/mem.h"
 
 enum lb_class mesh_lb_class_of(const struct mesh_endpoint *e, uint8_t families) {
@@ -25,7 +25,7 @@ static const char *refusal(struct lb_ask *a) {
         if (atomic_load_explicit(&live->retries, memory_order_relaxed) >= p->max_retries) return "max_retries";
         return NULL;
     }
-    if (p->drop_per_million && lb_scale(lb_random(a), 1000000) < p->drop_per_million) return "drop_overload";
+    if (p->drop_per_million && lb_scale(a->r->random, 1000000) < p->drop_per_million) return "drop_overload";
     return NULL;
 }
 
@@ -60,20 +60,36 @@ static struct remains scan(struct lb_ask *a) {
     return best;
 }
 
+/* Pools hold members in reach; a wheel holds those of all families. */
+static bool in_reach(const struct lb_ask *a, const struct lb_member *m) {
+    return !a->wheel || mesh_lb_class_of(&a->c->endpoints[m->endpoint], a->r->families) != LB_ABSENT;
+}
+
+/* In a large cluster, whose weights know nothing of slow start: is a newcomer passed over this time? */
+static bool too_young(struct lb_ask *a, const struct lb_member *m) {
+    if (!a->policy.slow_start_ms || a->c->n <= LB_FEW || a->wheel) return false;
+    double part = mesh_lb_slow_start(&a->c->endpoints[m->endpoint], &a->policy, a->r->now);
+    return part < 1 && (double)(lb_random(a) >> 11) * 0x1p-53 >= part;
+}
+
 static int draw(struct lb_ask *a, const struct lb_pool *p, struct lb_member *ret) {
     const struct lb_ops *ops = mesh_lb_ops_of(a->policy.policy);
+    int err = MESH_E_NOENDPOINT;
     for (unsigned i = 0; i < LB_DRAWS; i++) {
-        if (ops->pick(a, p, i, ret) < 0) return MESH_E_NOENDPOINT;
-        if (lb_usable(a, ret)) return 0;
+        struct lb_member m;
+        if (ops->pick(a, p, i, &m) < 0) return err;
+        if (!lb_usable(a, &m) || !in_reach(a, &m)) continue;
+        *ret = m; /* one that is too young is better than none */
+        err = 0;
+        if (!too_young(a, &m)) break;
     }
-    return MESH_E_NOENDPOINT;
+    return err;
 }
 
 static int pick_from_pool(struct lb_ask *a, struct lb_member *ret, struct mesh_why *why) {
     struct lb_few room;
     struct lb_pool pool;
-    if (a->c->n > LB_FEW) return MESH_E_NOENDPOINT;
-    int err = mesh_lb_few_pool(a, &room, &pool);
+    int err = a->c->n > LB_FEW ? mesh_lb_many_pool(a, &pool) : mesh_lb_few_pool(a, &room, &pool);
     if (!err) err = draw(a, &pool, ret);
     if (!err && why)
         mesh_why(why, 0, "%s over %u of %u endpoints, priority %u", mesh_lb_policy_name(a->policy.policy), pool.n,
@@ -94,6 +110,9 @@ int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request
                  struct mesh_why *ret_why) {
     struct mesh_why *why = r->want_why ? ret_why : NULL;
     struct lb_ask a = {.c = c, .r = r, .policy = *c->policy, .rng = r->random};
+    a.wheel = a.policy.policy == MESH_LB_RING_HASH || a.policy.policy == MESH_LB_MAGLEV;
+    a.hashed = a.wheel && r->has_hash;
+    if (a.hashed) a.rng = r->hash; /* what is left to chance stays the same for a key */
     struct lb_member m;
     const char *limit = refusal(&a);
     if (limit) {

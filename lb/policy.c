@@ -9,7 +9,11 @@
 static const struct lb_ops *const policies[] = {
     [MESH_LB_ROUND_ROBIN] = &mesh_lb_round_robin,
     [MESH_LB_LEAST_REQUEST] = &mesh_lb_least_request,
+    [MESH_LB_RING_HASH] = &mesh_lb_ring_hash,
     [MESH_LB_RANDOM] = &mesh_lb_random,
+    [MESH_LB_MAGLEV] = &mesh_lb_maglev,
+    [MESH_LB_PICK_FIRST] = &mesh_lb_pick_first,
+    [MESH_LB_PEAK_EWMA] = &mesh_lb_peak_ewma,
 };
 
 const struct lb_ops *mesh_lb_ops_of(uint8_t policy) {
@@ -48,5 +52,11 @@ void mesh_lb_policy_defaults(struct mesh_policy *p) {
         .max_connections = UINT32_MAX,
         .max_pending = UINT32_MAX,
         .max_retries = UINT32_MAX,
+        .success_volume = 100,
+        .success_stdev = 1900,
+        .success_hosts = 5,
+        .failure_volume = 50,
+        .failure_hosts = 5,
+        .failure_threshold = 85,
     };
 }
