@@ -60,6 +60,14 @@ static inline void cluster_free(struct cluster *c) {
     free(c);
 }
 
+/* Endpoint i becomes 127.0.0.1:(first + i), as the hosts of Envoy's own tests are. */
+static inline void cluster_name_ports(struct cluster *c, uint16_t first) {
+    for (uint32_t i = 0; i < c->view.n; i++) {
+        memcpy(c->endpoints[i].addr, (uint8_t[]){127, 0, 0, 1}, 4);
+        c->endpoints[i].port = (uint16_t)(first + i);
+    }
+}
+
 /* What the publisher does. */
 static inline int cluster_publish(struct cluster *c) {
     size_t size = mesh_lb_table_size(&c->view);
@@ -87,6 +95,13 @@ static inline int cluster_pick(struct cluster *c) {
     c->request.random = cluster_random(c);
     int err = mesh_lb_pick(&c->view, &c->request, &at, NULL);
     return err ? err : (int)at;
+}
+
+/* The pick for a hash. */
+static inline int cluster_pick_hash(struct cluster *c, uint64_t hash) {
+    c->request.has_hash = true;
+    c->request.hash = hash;
+    return cluster_pick(c);
 }
 
 /* How often each endpoint is picked in `times` picks; free(). An error counts nowhere. */
