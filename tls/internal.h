@@ -74,9 +74,9 @@ void mesh_tls_rule_done(struct mesh_tls_rule *rule);
  * not it passes. 0 or MESH_E_PEER. */
 int mesh_tls_rule_check(const struct mesh_tls_rule *rule, X509 *leaf, char *ret_id, size_t cap, struct mesh_why *why)
     MESH_MUST_CHECK;
-/* Digest of identity, rule and salt: changes with every answer that the rule could give. */
-int mesh_tls_rule_digest(const struct mesh_tls_rule *rule, const struct mesh_identity *id, const char *salt,
-                         uint8_t ret_digest[MESH_TLS_DIGEST]) MESH_MUST_CHECK;
+/* Digest of identity, rule and two texts (may be NULL): changes with every answer that the rule could give. */
+int mesh_tls_rule_digest(const struct mesh_tls_rule *rule, const struct mesh_identity *id, const char *what,
+                         const char *which, uint8_t ret_digest[MESH_TLS_DIGEST]) MESH_MUST_CHECK;
 
 /* ---- identity.c */
 struct mesh_identity {
@@ -106,7 +106,7 @@ int mesh_tls_chain_verify(X509_STORE_CTX *ctx, const struct mesh_identity *id, b
 /* Takes over a reference of `session` (frees it when there is no room). */
 void mesh_tls_tickets_put(const uint8_t key[MESH_TLS_DIGEST], SSL_SESSION *session, int64_t expires);
 /* A session of this key that lives past `wall`, with a reference for the caller; NULL if none. */
-SSL_SESSION *mesh_tls_tickets_take(const uint8_t key[MESH_TLS_DIGEST], int64_t wall);
+SSL_SESSION *mesh_tls_tickets_take(const uint8_t key[MESH_TLS_DIGEST], int64_t wall, int64_t *ret_expires);
 
 /* ---- handshake.c */
 struct mesh_handshake {
@@ -117,8 +117,8 @@ struct mesh_handshake {
     bool server, no_client_cert;
     enum { MESH_TLS_RUNNING, MESH_TLS_DONE, MESH_TLS_FAILED } state;
     int64_t wall;
-    size_t sent;                      /* bytes of `out` that the caller has sent */
-    size_t ticket_start;              /* server: where the tickets begin in `out`; SIZE_MAX: there are none */
+    /* `out` holds what is for the caller now, [sent, ready), then what is for later, [ready, tickets_end) */
+    size_t sent, ready, tickets_end;
     uint32_t ticket_records;
     uint8_t secret[2][MESH_TLS_HASH_MAX]; /* application traffic secrets: client, server */
     uint8_t *alpn;
@@ -128,7 +128,7 @@ struct mesh_handshake {
     int refusal;                      /* why the peer's certificate was refused: 0 or MESH_E_PEER */
     struct mesh_why why;
     char peer_id[256];
-    int64_t chain_not_after;          /* of the peer's verified chain; INT64_MAX: none was verified */
+    int64_t chain_not_after;          /* of the peer's chain as verified, now or when the session began */
 };
 
 #endif

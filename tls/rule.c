@@ -41,15 +41,16 @@ void mesh_tls_rule_done(struct mesh_tls_rule *rule) {
     rule->n = 0;
 }
 
-int mesh_tls_rule_digest(const struct mesh_tls_rule *rule, const struct mesh_identity *id, const char *salt,
-                         uint8_t ret_digest[MESH_TLS_DIGEST]) {
+int mesh_tls_rule_digest(const struct mesh_tls_rule *rule, const struct mesh_identity *id, const char *what,
+                         const char *which, uint8_t ret_digest[MESH_TLS_DIGEST]) {
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     if (!md)
         return MESH_E_NOMEM;
-    const uint8_t flags[2] = {rule->none, rule->any};
+    const uint8_t flags[4] = {rule->none, rule->any, what != NULL, which != NULL};
     bool ok = EVP_DigestInit_ex(md, mesh_tls_hash_get(MESH_TLS_DIGEST), NULL) == 1 &&
-              EVP_DigestUpdate(md, id->digest, sizeof id->digest) == 1 && EVP_DigestUpdate(md, salt, strlen(salt) + 1) == 1 &&
-              EVP_DigestUpdate(md, flags, sizeof flags) == 1;
+              EVP_DigestUpdate(md, id->digest, sizeof id->digest) == 1 && EVP_DigestUpdate(md, flags, sizeof flags) == 1 &&
+              (!what || EVP_DigestUpdate(md, what, strlen(what) + 1) == 1) &&
+              (!which || EVP_DigestUpdate(md, which, strlen(which) + 1) == 1);
     for (size_t i = 0; ok && i < rule->n; i++) {
         const struct mesh_match *m = &rule->list[i];
         const uint8_t head[5] = {m->kind, m->san_type, m->ignore_case, (uint8_t)(m->len >> 8), (uint8_t)m->len};
