@@ -121,6 +121,9 @@ int mesh_handshake_new(const struct mesh_handshake_config *cfg, struct mesh_hand
 void mesh_handshake_free(struct mesh_handshake *hs) {
     if (!hs)
         return;
+    /* The connection goes on without this object: its session is not to be taken for a broken one. */
+    if (hs->state == MESH_TLS_DONE)
+        SSL_set_shutdown(hs->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(hs->ssl);
     ERR_clear_error();
     mesh_tls_rule_done(&hs->rule);
