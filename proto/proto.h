@@ -4,6 +4,14 @@
  * one descriptor-driven reader that turns JSON or YAML (Envoy's form: proto3 JSON mapping, snake_case or camelCase,
  * Any as {"@type": ..., fields}) into the same protobuf-c structs that the wire fills. Bounded: depth 64 of text, 32 of
  * messages, 16 MiB of text, and the heap it takes is capped. No I/O. Threads: any (no shared state).
+ *
+ * Generated: `protoc-c -Iproto/mesh --c_out=build/proto proto/mesh/NAME.proto`, included as "proto/NAME.pb-c.h". Packages
+ * are mesh.NAME: envoy.config.cluster.v3.Cluster is Mesh__Cluster__Cluster, its descriptor mesh__cluster__cluster__descriptor.
+ * Only structs and descriptors are generated: build a message with the __INIT macro, unpack with mesh_proto_unpack, pack with
+ * protobuf_c_message_pack, free with protobuf_c_message_free_unpacked(m, NULL).
+ *
+ * Strings: every `string` field of a message from here (unpacked or read) is UTF-8 without NUL, so the pointer says it all
+ * and no name or SAN can hide behind a NUL. A message that was unpacked by other means has no such promise.
  */
 #ifndef MESH_PROTO_PROTO_H
 #define MESH_PROTO_PROTO_H
