@@ -1,3 +1,164 @@
-# meshshim: see README.md. V=1 shows commands.
-BUILD ?= build
-all:
+# SPDX-License-Identifier: Apache-2.0
+# make help lists the targets. V=1 shows commands, SAN=address|thread|undefined builds under build/SAN.
+
+SAN ?=
+BUILD ?= build$(if $(SAN),/$(SAN))
+PREFIX ?= /usr/local
+DESTDIR ?=
+TIME ?= 60
+T ?=
+CC = gcc
+FUZZ_CC ?= clang
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-6s %s\n' '$(1)' '$(2)')
+
+WARN = -Wall -Wextra -Wshadow -Wno-unused-parameter -Werror=implicit -Werror=incompatible-pointer-types
+CFLAGS ?= -O2 -g
+SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(CFLAGS) -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS) -I. -I$(BUILD) -I$(BUILD)/proto
+LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a
+# Test programs link the distribution's shared libraries: the same code, and a link takes a tenth of the time.
+TEST_LIBS = -lssl -lcrypto -lprotobuf-c -lyaml -lpthread
+
+PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libprotobuf-dev libyaml-dev
+CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind
+
+ROOMS = shim shim/base resolver lb tls proto
+SRC = $(sort $(wildcard $(addsuffix /*.c,$(ROOMS))))
+CTL_SRC = $(sort $(wildcard shim/ctl/*.c))
+PROTO_DIR = proto/mesh
+PROTO = $(sort $(patsubst $(PROTO_DIR)/%,%,$(wildcard $(PROTO_DIR)/*.proto $(PROTO_DIR)/*/*.proto)))
+PROTO_C = $(PROTO:%.proto=$(BUILD)/proto/%.pb-c.c)
+
+SRC_OBJ = $(SRC:%.c=$(BUILD)/%.o)
+PROTO_OBJ = $(PROTO_C:.c=.o)
+LIB_OBJ = $(SRC_OBJ) $(PROTO_OBJ)
+ROOM_OBJ = $(filter-out $(BUILD)/shim/entry.o,$(LIB_OBJ)) # what tests and meshctl link: everything but the exports
+CTL_OBJ = $(CTL_SRC:%.c=$(BUILD)/%.o)
+
+LIB = $(BUILD)/libmeshshim.so
+CTL = $(if $(CTL_SRC),$(BUILD)/meshctl)
+
+UNIT_SRC = $(sort $(wildcard tests/unit/*/*_test.c tests/unit/*/*/*_test.c))
+UNIT = $(UNIT_SRC:%.c=$(BUILD)/%)
+WIRE_SRC = $(sort $(wildcard tests/wire/*.c))
+WIRE = $(WIRE_SRC:%.c=$(BUILD)/%)
+FUZZ_SRC = $(sort $(wildcard tests/fuzz/*_fuzz.c))
+FUZZ = $(FUZZ_SRC:tests/fuzz/%_fuzz.c=%)
+
+.PHONY: all check check-unit check-wire check-fuzz fuzz demo apps suites interop bench install clean lint help setup setup-check
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(LIB) $(CTL)
+
+# ---- packages: before anything is compiled, once a build directory ----
+$(BUILD)/.setup:
+	$(Q)mkdir -p $(@D)
+	$(Q)sh tests/setup.sh $(PACKAGES)
+	$(Q)touch $@
+$(BUILD)/.setup-check: | $(BUILD)/.setup
+	$(Q)sh tests/setup.sh $(CHECK_PACKAGES)
+	$(Q)touch $@
+
+# ---- generated ----
+$(BUILD)/shim/symbols.hash: shim/symbols.def shim/symbols.sh | $(BUILD)/.setup
+	$(call say,GEN,$@)
+	$(Q)mkdir -p $(@D) && sh shim/symbols.sh "$(CC)" hash >$@
+$(BUILD)/shim/exports.map: shim/symbols.def shim/symbols.sh | $(BUILD)/.setup
+	$(call say,GEN,$@)
+	$(Q)mkdir -p $(@D) && sh shim/symbols.sh "$(CC)" map >$@
+$(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h: $(PROTO_DIR)/%.proto | $(BUILD)/.setup
+	$(call say,PROTO,$<)
+	$(Q)mkdir -p $(@D) && protoc-c -I$(PROTO_DIR) -I/usr/include --c_out=$(BUILD)/proto $*.proto
+
+# ---- objects ----
+GENERATED = $(BUILD)/shim/symbols.hash $(PROTO_C)
+$(BUILD)/%.o: %.c | $(GENERATED) $(BUILD)/.setup
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(OBJ_CFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_C)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -w -MMD -MP -c $< -o $@
+# The entries define what gcc knows by heart (execl, _exit): as ordinary functions, never as themselves. They are
+# on every call's path: optimised and uninstrumented in every build.
+$(BUILD)/shim/entry.o: OBJ_CFLAGS = -O2 -fno-builtin -fno-sanitize=all
+
+# ---- the library ----
+LINK = -shared -Wl,-soname,libmeshshim.so -Wl,--version-script=$(BUILD)/shim/exports.map -Wl,-Bsymbolic \
+	-Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-z,relro -Wl,-z,lazy -Wl,-z,nodelete -Wl,-z,noexecstack \
+	-Wl,--hash-style=gnu -Wl,--build-id $(if $(SAN),,-Wl,-z,defs)
+$(LIB): $(LIB_OBJ) $(BUILD)/shim/exports.map
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SANFLAGS) $(LINK) -o $@.new $(LIB_OBJ) $(LIBS) && mv $@.new $@
+
+$(BUILD)/meshctl: $(CTL_OBJ) $(ROOM_OBJ)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SANFLAGS) -Wl,--gc-sections -o $@ $^ $(LIBS) -lpthread
+
+# ---- tests ----
+check: all
+	$(Q)$(MAKE) --no-print-directory check-unit check-wire check-fuzz
+	$(Q)$(if $(T),,sh tests/lint/run.sh)
+
+$(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | $(BUILD)/.setup-check
+	$(call say,TEST,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(ROOM_OBJ) -lcriterion $(TEST_LIBS)
+UNIT_RUN = $(if $(T),$(filter $(BUILD)/tests/unit/$(T)_test,$(UNIT)),$(UNIT))
+check-unit: $(UNIT_RUN)
+	$(Q)sh tests/unit/run.sh $(UNIT_RUN)
+
+$(BUILD)/tests/wire/%: tests/wire/%.c | $(BUILD)/.setup-check
+	$(call say,TEST,$<)
+	$(Q)mkdir -p $(@D) && $(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -I. -MMD -MP -MF $@.d -o $@ $< -lpthread
+check-wire: $(if $(wildcard tests/wire/run.sh),$(LIB) $(WIRE))
+	$(Q)$(if $(wildcard tests/wire/run.sh),BUILD=$(BUILD) SAN=$(SAN) T=$(T) sh tests/wire/run.sh)
+
+# Each target twice: linked with a plain driver that replays its corpus, and under clang's libFuzzer.
+$(BUILD)/tests/fuzz/%_replay: tests/fuzz/%_fuzz.c tests/fuzz/replay.c $(ROOM_OBJ) | $(BUILD)/.setup-check
+	$(call say,TEST,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter tests/fuzz/%.c,$^) $(ROOM_OBJ) $(TEST_LIBS)
+FUZZ_RUN = $(if $(T),$(filter $(T:fuzz/%=%),$(FUZZ)),$(FUZZ))
+check-fuzz: $(FUZZ_RUN:%=$(BUILD)/tests/fuzz/%_replay)
+	$(Q)for f in $(FUZZ_RUN); do $(BUILD)/tests/fuzz/$${f}_replay tests/fuzz/corpus/$$f || exit 1; done
+
+FUZZ_BUILD = build/fuzz
+$(FUZZ_BUILD)/%_fuzz: tests/fuzz/%_fuzz.c $(filter-out shim/entry.c,$(SRC)) $(PROTO_C) $(BUILD)/shim/symbols.hash
+	$(call say,FUZZ,$<)
+	$(Q)sh tests/setup.sh clang libclang-rt-14-dev
+	$(Q)mkdir -p $(@D) && $(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -O1 -g -w -fsanitize=fuzzer,address,undefined -I. -I$(BUILD) \
+		-I$(BUILD)/proto -o $@ $< $(filter-out shim/entry.c,$(SRC)) $(PROTO_C) $(TEST_LIBS)
+fuzz: $(FUZZ_RUN:%=$(FUZZ_BUILD)/%_fuzz)
+	$(Q)for f in $(FUZZ_RUN); do mkdir -p $(FUZZ_BUILD)/found/$$f tests/fuzz/corpus/$$f && \
+		$(FUZZ_BUILD)/$${f}_fuzz -max_total_time=$(TIME) -print_final_stats=1 -artifact_prefix=$(FUZZ_BUILD)/$$f- \
+		$(FUZZ_BUILD)/found/$$f tests/fuzz/corpus/$$f || exit 1; done
+
+# ---- what has a folder of its own ----
+demo apps suites interop bench: all
+	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(BUILD) T=$(T) sh tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
+
+lint: $(LIB)
+	$(Q)BUILD=$(BUILD) CC=$(CC) sh tests/lint/run.sh
+
+# Replaced by rename: a running program keeps the file that it has mapped.
+install: all
+	$(Q)set -e; put() { mkdir -p "$$(dirname "$$3")"; install -m "$$1" "$$2" "$$3.new"; mv -f "$$3.new" "$$3"; }; \
+	put 755 $(LIB) $(DESTDIR)$(PREFIX)/lib/libmeshshim.so; \
+	$(if $(CTL),put 755 $(CTL) $(DESTDIR)$(PREFIX)/bin/meshctl;) \
+	for m in $(wildcard man/*.[1-8]); do put 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'all      build/libmeshshim.so, build/meshctl'
+	@echo 'check    all tests that fit a laptop; T=lb/ring_hash one of them, SAN=address|thread|undefined instrumented'
+	@echo 'fuzz     fuzz each parser for TIME= seconds (T= one of them)'
+	@echo 'demo     the main job on real programs'
+	@echo 'apps     real programs;  suites  third-party test suites;  interop  real control planes and proxies'
+	@echo 'bench    the table of ratios, build/bench.json'
+	@echo 'lint     symbols, style, instructions on the pass-through path'
+	@echo 'install  PREFIX=/usr/local DESTDIR='
+	@echo 'clean    remove build/'
+
+-include $(LIB_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(WIRE:%=%.d)

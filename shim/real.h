@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * `real.connect` is the next definition of connect after ours in link order, normally libc's; one pointer for each
+ * CALL of shim/symbols.def. Usable at any time, also before our constructor and in a signal handler: until the look-up
+ * has run a pointer leads to a stub that runs it and goes on. A call that this libc lacks fails with ENOSYS.
+ */
+#ifndef MESH_SHIM_REAL_H
+#define MESH_SHIM_REAL_H
+
+#include "shim/libc.h"
+
+struct mesh_real {
+#define CALL(family, lacks, ret, name, params, args) ret(*name) params;
+#define VOID(family, name, params, args) void(*name) params;
+#define NORETURN(family, name, params, args) void(*name) params;
+#define FIXED(family, lacks, ret, name, type, params, args) ret(*name) params;
+#define CHECKED(family, ret, name, params, args, overrun, call, call_args) ret(*name) params;
+#define POINTER(lacks, ret, name, params) ret(*name) params;
+#include "shim/symbols.def"
+};
+
+extern struct mesh_real real __attribute__((visibility("hidden")));
+
+/* Looks every name up in the objects after ours, without lock, allocation or system call. Idempotent; two threads at
+ * once store the same values. Threads: any, signal-safe. */
+void mesh_real_resolve(void);
+
+/* The definition of `name` that a program's unversioned reference would get from the objects after ours, or NULL.
+ * Not for objects that were loaded later: only while nobody unloads. Threads: any. */
+void *mesh_real_lookup(const char *name);
+
+#endif
