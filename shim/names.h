@@ -90,6 +90,17 @@ enum mesh_names_how {
     MESH_NAMES_WAIT = 2    /* waits up to MESH_RESOLVE_TIMEOUT for a name that is not known yet */
 };
 
+/* Where names come from: the process's view and environment. Tests put another in its place. */
+struct mesh_names_source {
+    struct mesh_view *(*view)(void);
+    int (*refresh)(struct mesh_view *v, uint64_t now, struct mesh_why *why);
+    int (*name)(const struct mesh_view *v, const char *name, struct mesh_answer *ret);
+    int (*name_of)(const struct mesh_view *v, int family, const void *addr, char *ret_name, size_t cap);
+    bool (*is_virtual)(const struct mesh_view *v, int family, const void *addr);
+    uint64_t (*timeout)(void); /* MESH_RESOLVE_TIMEOUT in ns */
+};
+extern const struct mesh_names_source *mesh_names_source;
+
 /* Judges a name, traces the look-up (`resolve`, and `refused` for what is refused). errno is kept. */
 void mesh_names_find(const char *name, unsigned how, struct mesh_names_found *ret);
 /* The verdict APART carried out: calls `ask` with the name as written, while libc's own search list is off, and then

@@ -14,6 +14,14 @@
 /* How often a look-up that waits for a name looks again. */
 enum { WAIT_STEP_MS = 10 };
 
+static uint64_t resolve_timeout(void) {
+    return mesh_env()->resolve_timeout_ns;
+}
+
+static const struct mesh_names_source process = {mesh_engine_view,  mesh_view_refresh,    mesh_view_name,
+                                                 mesh_view_name_of, mesh_view_is_virtual, resolve_timeout};
+const struct mesh_names_source *mesh_names_source = &process;
+
 /* ---- trace -------------------------------------------------------------------------------------------------- */
 
 static void line_addr(struct mesh_line *l, const char *key, int family, const void *addr) {
@@ -48,7 +56,7 @@ static void trace_resolve(const char *name, const struct mesh_names_found *f) {
 static void refresh(struct mesh_view *v, uint64_t now) {
     struct mesh_why why;
     why.text[0] = '\0';
-    if (mesh_view_refresh(v, now, &why) >= 0 || !mesh_trace_on(MESH_TRACE_ERROR))
+    if (mesh_names_source->refresh(v, now, &why) >= 0 || !mesh_trace_on(MESH_TRACE_ERROR))
         return;
     struct mesh_line l;
     mesh_line_begin(&l, MESH_TRACE_ERROR, "view");
@@ -88,7 +96,7 @@ static enum mesh_names_verdict judge(const struct mesh_view *v, struct mesh_name
     struct seen seen = {0};
     bool as_written;
     while (mesh_names_walk_next(&w, &as_written)) {
-        int rc = mesh_view_name(v, w.text, &ret->answer);
+        int rc = mesh_names_source->name(v, w.text, &ret->answer);
         if (rc == 0)
             return mesh_names_program_is_go() ? MESH_NAMES_FAIL : MESH_NAMES_MESH;
         note(&seen, rc, as_written, w.single);
@@ -109,7 +117,7 @@ static bool is_pending(const struct mesh_names_found *f) {
 
 /* Only a control plane can answer later; a view that comes from a file never says AGAIN. */
 static void wait_for(struct mesh_view *v, const struct mesh_names_walk *w, uint64_t start, struct mesh_names_found *f) {
-    uint64_t deadline = start + mesh_env()->resolve_timeout_ns, now;
+    uint64_t deadline = start + mesh_names_source->timeout(), now;
     while (is_pending(f) && (now = mesh_now()) < deadline) {
         uint64_t step = deadline - now < WAIT_STEP_MS * MESH_MS ? deadline - now : WAIT_STEP_MS * MESH_MS;
         nanosleep(&(struct timespec){.tv_nsec = (long)step}, NULL);
@@ -132,7 +140,7 @@ static const struct mesh_names_search as_written_only = {.ndots = 0};
 void mesh_names_find(const char *name, unsigned how, struct mesh_names_found *ret) {
     struct mesh_names_walk w;
     int saved = errno;
-    struct mesh_view *v = mesh_engine_view();
+    struct mesh_view *v = mesh_names_source->view();
     ret->verdict = MESH_NAMES_LIBC;
     ret->again = false;
     if (v && !is_numeric(name)) {
@@ -168,13 +176,13 @@ void mesh_names_apart(const char *name, bool (*ask)(void *arg, const char *name)
     struct mesh_names_walk w;
     struct mesh_answer ignored;
     bool as_written;
-    const struct mesh_view *v = mesh_engine_view();
+    const struct mesh_view *v = mesh_names_source->view();
     if (ask_without_search(name, ask, arg) || !v ||
         !mesh_names_walk_init(&w, name, mesh_names_search_get(mesh_now_coarse())))
         return;
     while (mesh_names_walk_next(&w, &as_written)) {
         char absolute[MESH_NAME_MAX + 2];
-        if (as_written || mesh_view_name(v, w.text, &ignored) != MESH_E_NOTFOUND)
+        if (as_written || mesh_names_source->name(v, w.text, &ignored) != MESH_E_NOTFOUND)
             continue;
         size_t n = strlen(w.text);
         memcpy(absolute, w.text, n);
@@ -188,7 +196,7 @@ void mesh_names_apart(const char *name, bool (*ask)(void *arg, const char *name)
 
 enum mesh_names_verdict mesh_names_find_addr(int family, const void *addr, size_t len, char ret_name[MESH_NAME_MAX + 1]) {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    struct mesh_view *v = mesh_engine_view();
+    struct mesh_view *v = mesh_names_source->view();
     if (!v || !addr || len != (family == AF_INET ? 4 : family == AF_INET6 ? 16 : 0))
         return MESH_NAMES_LIBC;
     if (family == AF_INET6 && memcmp(addr, mapped, sizeof mapped) == 0) {
@@ -198,9 +206,9 @@ enum mesh_names_verdict mesh_names_find_addr(int family, const void *addr, size_
     int saved = errno, number = family == AF_INET ? 4 : 6;
     refresh(v, mesh_now_coarse());
     enum mesh_names_verdict verdict = MESH_NAMES_LIBC;
-    if (mesh_view_name_of(v, number, addr, ret_name, MESH_NAME_MAX + 1) == 0)
+    if (mesh_names_source->name_of(v, number, addr, ret_name, MESH_NAME_MAX + 1) == 0)
         verdict = MESH_NAMES_MESH;
-    else if (mesh_view_is_virtual(v, number, addr))
+    else if (mesh_names_source->is_virtual(v, number, addr))
         verdict = MESH_NAMES_DENIED;
     errno = saved;
     return verdict;
