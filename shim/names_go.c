@@ -24,13 +24,18 @@ static bool has_go_note(const void *notes, size_t len, size_t align) {
     return false;
 }
 
-/* Linked with an empty build id there is no note; the toolchain's own mark stays. */
-static bool has_buildinfo(const uint8_t *data, size_t len) {
-    static const char tail[] = " Go buildinf:"; /* behind 0xff: our own copy must not look like it */
+/* Linked with an empty build id there is no note; the toolchain's own mark stays. A sanitizer has
+ * its own zones between the program's variables. */
+__attribute__((no_sanitize("address"))) static bool has_buildinfo(const uint8_t *data, size_t len) {
+    static const char tail[] = " Go buildinf:"; /* behind 0xff */
     len = len < BUILDINFO_BYTES ? len : BUILDINFO_BYTES;
-    for (size_t i = 0; i + BUILDINFO_ALIGN <= len; i += BUILDINFO_ALIGN)
-        if (data[i] == 0xff && memcmp(data + i + 1, tail, sizeof tail - 1) == 0)
+    for (size_t i = 0; i + BUILDINFO_ALIGN <= len; i += BUILDINFO_ALIGN) {
+        size_t n = 0;
+        while (data[i] == 0xff && n < sizeof tail - 1 && data[i + 1 + n] == (uint8_t)tail[n])
+            n++;
+        if (n == sizeof tail - 1)
             return true;
+    }
     return false;
 }
 

@@ -104,6 +104,20 @@ Test(names_getaddrinfo, addrconfig_takes_no_family_away) {
     cr_assert_str_eq(lookup("four", NULL, AI_ADDRCONFIG, AF_INET, SOCK_STREAM), "0\n" STREAM4("20", "241.0.0.6", "0"));
 }
 
+static int flags_asked;
+
+static int spy(const char *node, const char *service_name, const struct addrinfo *hints, struct addrinfo **ret) {
+    flags_asked = hints->ai_flags;
+    return getaddrinfo(node, service_name, hints, ret);
+}
+
+/* With AI_ADDRCONFIG libc reads the interfaces through netlink. */
+Test(names_getaddrinfo, libc_is_asked_without_system_calls) {
+    real.getaddrinfo = spy;
+    lookup("reviews", NULL, AI_ADDRCONFIG | AI_CANONNAME | AI_PASSIVE, AF_UNSPEC, SOCK_STREAM);
+    cr_assert_eq(flags_asked, AI_NUMERICHOST | AI_PASSIVE);
+}
+
 Test(names_getaddrinfo, refusals_have_their_codes) {
     cr_assert_str_eq(lookup("nothing.shop.mesh", NULL, 0, AF_UNSPEC, SOCK_STREAM), "-2\n");
     cr_assert_str_eq(lookup("x.later", NULL, 0, AF_UNSPEC, SOCK_STREAM), "-3\n");
