@@ -25,6 +25,9 @@ static _Atomic int crypto_state;
 static _Atomic uint64_t identity_looked;
 static struct mesh_why identity_why;
 
+#pragma weak mesh_heavy_load
+int mesh_heavy_load(void);
+
 static _Atomic int owner_pid;       /* the process whose tables these are */
 static _Atomic int *fork_mark;      /* a page that a real fork wipes and vfork shares */
 
@@ -95,7 +98,8 @@ struct mesh_view *mesh_engine_view(void) {
             trace_view(r > 0 ? "replaced" : "kept", &why);
         char spec[128];
         if (mesh_ledger_take_trace(v, mesh_engine_tree(), mesh_sys_getpid(), spec, sizeof spec))
-            (void)mesh_trace_set(spec);
+            if (mesh_trace_set(spec))
+                mesh_trace_refused("trace-spec", "value", spec);
     }
     return v;
 }
@@ -107,7 +111,7 @@ struct mesh_view *mesh_engine_view_if_any(void) {
 /* ---- identity ---- */
 
 static void crypto_load(void) {
-    if (mesh_heavy_load() || mesh_tls_start())
+    if ((mesh_heavy_load && mesh_heavy_load()) || mesh_tls_start())
         return;
     const struct mesh_env *e = mesh_env();
     if (!e->cert || !e->key || !e->ca || e->bad_identity)
