@@ -47,27 +47,35 @@ static ssize_t receive(uint32_t slot, int fd, const struct iovec *iov, int cnt, 
     return n;
 }
 
+/* read() of nothing returns at once; recv() of nothing waits for something first. */
+static ssize_t receive_file(uint32_t slot, int fd, const struct iovec *iov, int cnt, int flags) {
+    if (cnt < 0 || cnt > IOV_MAX)
+        return -EINVAL;
+    size_t n = 0;
+    for (int i = 0; i < cnt; i++)
+        n |= iov[i].iov_len;
+    return n ? receive(slot, fd, iov, cnt, flags) : 0;
+}
+
 ssize_t shim_read(int fd, void *buf, size_t n) {
     uint32_t slot;
     if (!conn_of(fd, &slot))
         return real.read(fd, buf, n);
-    return give(receive(slot, fd, &(struct iovec){buf, n}, 1, 0));
+    return n ? give(receive(slot, fd, &(struct iovec){buf, n}, 1, 0)) : 0;
 }
 
 ssize_t shim_readv(int fd, const struct iovec *iov, int cnt) {
     uint32_t slot;
     if (!conn_of(fd, &slot))
         return real.readv(fd, iov, cnt);
-    if (cnt > IOV_MAX)
-        return give(-EINVAL);
-    return give(receive(slot, fd, iov, cnt, 0));
+    return give(receive_file(slot, fd, iov, cnt, 0));
 }
 
 ssize_t shim_preadv2(int fd, const struct iovec *iov, int cnt, off_t offset, int flags) {
     uint32_t slot;
     if (!conn_of(fd, &slot) || offset != -1)
         return real.preadv2(fd, iov, cnt, offset, flags);
-    return give(receive(slot, fd, iov, cnt, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0));
+    return give(receive_file(slot, fd, iov, cnt, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0));
 }
 
 ssize_t shim_recv(int fd, void *buf, size_t n, int flags) {
@@ -323,11 +331,13 @@ ssize_t shim_splice(int in_fd, off64_t *in_offset, int out_fd, off64_t *out_offs
     bool in = conn_of(in_fd, &slot);
     if (!in && !conn_of(out_fd, &slot))
         return real.splice(in_fd, in_offset, out_fd, out_offset, n, flags);
-    if ((in && in_offset) || (!in && out_offset))
-        return give(-ESPIPE);
-    uint32_t other;
-    if (in && conn_of(out_fd, &other))
+    struct stat st; /* one end must be a pipe, says the kernel */
+    if (mesh_sys_fstat(in ? out_fd : in_fd, &st) || !S_ISFIFO(st.st_mode))
         return give(-EINVAL);
+    if (in ? in_offset : out_offset)
+        return give(-EINVAL);
+    if (in ? out_offset : in_offset)
+        return give(-ESPIPE);
     return give(in ? splice_in(slot, in_fd, out_fd, n, flags) : splice_out(slot, in_fd, out_fd, n, flags));
 }
 

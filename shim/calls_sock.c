@@ -41,7 +41,13 @@ static struct mesh_conn *conn_of(int fd, uint32_t *ret_slot) {
     return mesh_conn_at(*ret_slot);
 }
 
-/* ---- socket ---- */
+/* ---- socket ----
+ * A socket that is not connected yet carries a number in its word, so that the descriptors made of it by dup are known when
+ * one of them is connected. */
+
+enum { FRESH_IDS = 0xfffffff };
+static _Atomic uint32_t sockets;
+static _Atomic bool fresh_doubled; /* some dup was made of such a socket */
 
 int shim_socket(int domain, int type, int protocol) {
     int fd = real.socket(domain, type, protocol);
@@ -50,8 +56,8 @@ int shim_socket(int domain, int type, int protocol) {
     mesh_fd_new(fd);
     bool tcp = (domain == AF_INET || domain == AF_INET6) && (type & 0xf) == SOCK_STREAM &&
                (protocol == 0 || protocol == IPPROTO_TCP);
-    if (tcp) /* epoll_ctl before connect must be seen */
-        mesh_fd_set(fd, MESH_FD_FRESH, 0);
+    if (tcp) /* epoll_ctl and dup before connect must be seen */
+        mesh_fd_set(fd, MESH_FD_FRESH, atomic_fetch_add(&sockets, 1) & FRESH_IDS);
     return fd;
 }
 
@@ -91,8 +97,9 @@ static void undo(uint32_t slot, int fd) {
     mesh_pend_forget(slot);
     mesh_fd_set(fd, MESH_FD_FRESH, 0);
     struct sockaddr sa = {.sa_family = AF_UNSPEC};
+    (void)mesh_sys_connect(fd, &sa, sizeof sa); /* a reset: no goodbye on a socket that goes on */
+    atomic_store(&mesh_conn_at(slot)->state, MESH_CONN_DEAD);
     mesh_close_end(slot, fd, false);
-    (void)mesh_sys_connect(fd, &sa, sizeof sa);
 }
 
 static uint64_t connect_deadline(int fd) {
@@ -123,6 +130,15 @@ static int await(struct mesh_conn *c, uint32_t slot, int fd) {
     }
 }
 
+/* The other descriptors of the socket that has just become a connection. */
+static void adopt_doubles(uint32_t word, uint32_t slot) {
+    for (int fd = 0; fd <= (int)mesh_fd_highest(); fd++)
+        if (mesh_fd_get(fd) == word && mesh_local_add(slot, fd) == 0) {
+            mesh_fd_set(fd, MESH_FD_CONN, slot);
+            mesh_watch_begin(slot, fd);
+        }
+}
+
 static int dial(int fd, const struct mesh_route *route, const struct sockaddr *to, socklen_t len) {
     if ((unsigned)fd >= MESH_FD_MAX)
         return -EMFILE;
@@ -143,16 +159,18 @@ static int dial(int fd, const struct mesh_route *route, const struct sockaddr *t
         mesh_conn_give(slot);
         return r;
     }
+    uint32_t word = mesh_fd_get(fd);
     mesh_fd_set(fd, MESH_FD_CONN, slot);
     mesh_watch_begin(slot, fd);
+    if (atomic_load(&fresh_doubled) && mesh_fd_kind(word) == MESH_FD_FRESH)
+        adopt_doubles(word, slot);
     if (nonblock) {
         mesh_pend_add(slot);
-        (void)mesh_hand_drive(c, slot, fd);
-        r = outcome(c);
-        if (r > 0 || (r == 0 && atomic_load(&c->state) == MESH_CONN_DIAL))
-            return -EINPROGRESS;
+        (void)mesh_hand_drive(c, slot, fd); /* an error is told when it is asked for, as TCP's would be */
+        return -EINPROGRESS;
     } else {
         r = await(c, slot, fd);
+        c->connect_seen = r == 0;
     }
     if (r < 0 && r != -EINTR && r != -EINPROGRESS)
         undo(slot, fd);
@@ -167,16 +185,17 @@ static int connect_again(struct mesh_conn *c, uint32_t slot, int fd, const struc
     }
     (void)mesh_hand_drive(c, slot, fd);
     int r = outcome(c);
-    uint32_t state = atomic_load(&c->state);
-    if (r == 0 && (state != MESH_CONN_DIAL || c->error_seen))
+    if (r == 0 && c->connect_seen)
         return -EISCONN;
     if (r > 0) {
         if (mesh_nonblocking(fd, 0))
             return -EALREADY;
         r = await(c, slot, fd);
+        if (r == -EINPROGRESS)
+            return -EALREADY;
     }
-    if (r == 0) { /* the answer to a non-blocking connect may be fetched once by connect itself */
-        c->error_seen = 1;
+    if (r == 0) { /* the answer to a non-blocking connect is told once by connect itself */
+        c->connect_seen = 1;
         return 0;
     }
     if (r != -EINTR && r != -EINPROGRESS) {
@@ -273,8 +292,10 @@ int shim_getpeername(int fd, struct sockaddr *addr, socklen_t *len) {
 static int so_error(struct mesh_conn *c, uint32_t slot, int fd, void *value, socklen_t *len) {
     (void)mesh_hand_drive(c, slot, fd);
     uint32_t state = atomic_load(&c->state);
-    if (state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !c->told)) {
-        int err = state == MESH_CONN_DEAD && !c->error_seen ? c->error : 0;
+    bool kept = state == MESH_CONN_OPEN && c->rx_error;
+    if (kept || state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !c->told)) {
+        int err = kept ? c->rx_error : state == MESH_CONN_DEAD && !c->error_seen ? c->error : 0;
+        c->rx_error = 0;
         c->error_seen = 1;
         if (state == MESH_CONN_DIAL)
             c->error_seen = 0;
@@ -429,6 +450,9 @@ static int doubled(int fd, int to) {
     case MESH_FD_NONE:
     case MESH_FD_EPOLL:
         return to;
+    case MESH_FD_FRESH:
+        atomic_store(&fresh_doubled, true);
+        break;
     default:
         break;
     }

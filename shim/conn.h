@@ -93,6 +93,9 @@ struct mesh_local {
     uint32_t generation;   /* of the slot's life that this belongs to */
     _Atomic uint32_t fds;  /* descriptors of this process */
     _Atomic int fd;        /* one of them, for work that nobody's call carries */
+    _Atomic uint32_t users;  /* calls of this process that are inside */
+    _Atomic int ending;      /* descriptor + 1 that close() is working on */
+    _Atomic uint8_t closing; /* the program closed it under them: the last one ends it */
     uint32_t held_at;      /* place in the list of held slots */
     struct mesh_hand *hand; /* handshake in progress, or a client's TLS object that waits for tickets; rx lock */
     _Atomic uint8_t pending; /* in the pending list */
@@ -107,6 +110,10 @@ void mesh_local_each(void (*fn)(uint32_t slot));
 /* Adds a descriptor to a slot (the first one makes the companion), or takes one away: returns how many are left. */
 int mesh_local_add(uint32_t slot, int fd) MESH_MUST_CHECK;
 uint32_t mesh_local_drop(uint32_t slot, int fd);
+
+/* With a lock of the connection held: is `fd` still a descriptor of it? A close() that came in between has cleared the
+ * word, and goes on only when it has had both locks. */
+bool mesh_conn_owns(uint32_t slot, int fd);
 
 /* ---- the private lock: registry of this process, signals blocked while held, carried over fork ---- */
 struct mesh_guard {

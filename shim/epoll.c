@@ -3,6 +3,7 @@
  * epoll registrations of mesh connections (shim/watch.h). */
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -182,8 +183,12 @@ void mesh_watch_forget(int fd) {
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = nregs ? *bucket(fd) : 0, next; i; i = next) {
         next = regs[i - 1].next;
-        if (regs[i - 1].fd == fd)
-            reg_free(&regs[i - 1]);
+        struct reg *r = &regs[i - 1];
+        if (r->fd != fd)
+            continue;
+        if (r->swapped) /* as long as another descriptor keeps the socket, the kernel keeps the registration */
+            (void)kernel_mod(r, r->disarmed ? 0 : r->events, r->data);
+        reg_free(r);
     }
     mesh_guard_leave(g);
 }
@@ -321,6 +326,8 @@ static uint32_t translate(const struct seen *s, uint32_t kernel) {
         return (c->error ? EPOLLERR | EPOLLHUP : EPOLLHUP) | (s->r.events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLRDNORM));
     if (kernel & (EPOLLIN | EPOLLRDNORM) && !mesh_rx_ready(c, slot, s->r.fd))
         kernel &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM);
+    if (c->rx_error)
+        kernel |= EPOLLERR;
     return kernel & (s->r.events | EPOLLERR | EPOLLHUP);
 }
 
@@ -368,15 +375,21 @@ static int wait_round(int ep, struct epoll_event *events, int max, uint64_t dead
     return r < 0 ? r : real.epoll_pwait(ep, events, max, 0, mask);
 }
 
+static void cancelled(void *arg) {
+    (void)arg;
+    mesh_pend_wait_leave();
+}
+
 int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask) {
     int n;
     mesh_pend_wait_enter();
+    pthread_cleanup_push(cancelled, NULL);
     do {
         n = wait_round(ep, events, max, deadline, mask);
         if (n <= 0 && (n < 0 || mesh_now() >= deadline))
             break;
         n = sieve(ep, events, n);
     } while (n == 0 && (deadline == UINT64_MAX || mesh_now() < deadline));
-    mesh_pend_wait_leave();
+    pthread_cleanup_pop(1);
     return n;
 }

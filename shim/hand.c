@@ -566,6 +566,8 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
     short wants = 0;
     state = atomic_load(&c->state);
     struct mesh_hand *h = hand_of(slot);
+    if (!mesh_conn_owns(slot, fd))
+        state = MESH_CONN_FREE;
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) {
         uint32_t me = mesh_proc_self() + 1, driver = 0;
         bool untouched = h && h->stage == STAGE_FIRST;

@@ -210,6 +210,10 @@ int mesh_local_add(uint32_t slot, int fd) {
     return err;
 }
 
+bool mesh_conn_owns(uint32_t slot, int fd) {
+    return mesh_fd_get(fd) == (slot << 4 | MESH_FD_CONN) || atomic_load(&mesh_local_at(slot)->ending) == fd + 1;
+}
+
 uint32_t mesh_local_drop(uint32_t slot, int fd) {
     struct mesh_local *l = mesh_local_at(slot);
     struct mesh_guard g = mesh_guard_enter();

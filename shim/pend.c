@@ -109,7 +109,8 @@ static bool step(uint32_t slot, int fd) {
     struct mesh_conn *c = mesh_conn_at(slot);
     (void)mesh_hand_drive(c, slot, fd);
     if (atomic_load(&c->state) == MESH_CONN_OPEN && mesh_tx_unsent(c) && mesh_conn_lock_tx(c) == 0) {
-        (void)mesh_tx_flush(c, fd);
+        if (mesh_conn_owns(slot, fd))
+            (void)mesh_tx_flush(c, fd);
         mesh_conn_unlock_tx(c);
     }
     return !unfinished(c);
@@ -146,7 +147,9 @@ void mesh_pend_drive(void) {
 }
 
 /* Does a wait have to watch its descriptor, or does an epoll registration do so? */
-static bool to_be_watched(const struct mesh_conn *c, const struct mesh_local *l) {
+static bool to_be_watched(const struct item *i, const struct mesh_conn *c, const struct mesh_local *l) {
+    if (i->linger)
+        return true;
     if (!l->swapped)
         return !c->server || c->held.bytes || mesh_tx_unsent(c) || atomic_load(&c->driver);
     return c->told && mesh_tx_unsent(c);
@@ -165,7 +168,7 @@ uint32_t mesh_pend_fill(struct pollfd *ret, uint32_t max, int except, uint64_t *
         if (d < *io_deadline)
             *io_deadline = d;
         int fd = atomic_load(&l->fd);
-        if (fd == except || filled == max || !to_be_watched(c, l))
+        if (fd == except || filled == max || !to_be_watched(&items[i], c, l))
             continue;
         uint32_t state = atomic_load(&c->state);
         short events = state == MESH_CONN_OPEN ? 0 : mesh_hand_wants(slot);
@@ -257,6 +260,7 @@ void mesh_pend_linger(uint32_t slot, int fd) {
     if (i)
         i->linger = mesh_now() + MESH_HANDSHAKE_SECONDS * MESH_SEC;
     mesh_guard_leave(g);
+    atomic_store(&l->ending, 0);
     (void)mesh_sys_close(fd);
     if (!i)
         mesh_close_end(slot, own, true);

@@ -340,6 +340,11 @@ ssize_t mesh_rx_try(struct mesh_io *io) {
     struct mesh_conn *c = io->c;
     bool peek = io->flags & MSG_PEEK, drained = false;
     int r = 1;
+    if (mesh_unlikely(c->rx_error) && !c->plain.bytes) {
+        r = -c->rx_error;
+        c->rx_error = 0;
+        return r;
+    }
     uint8_t *scratch = mesh_scratch_take();
     if (!scratch)
         return -ENOBUFS;
@@ -375,13 +380,21 @@ ssize_t mesh_rx_try(struct mesh_io *io) {
 
 /* ---- what waits and FIONREAD ask ---- */
 
+/* A try on nobody's behalf: an error that it meets is kept for the program. */
+static ssize_t look_ahead(struct mesh_io *io) {
+    ssize_t r = mesh_rx_try(io);
+    if (r < 0 && r != -EAGAIN && atomic_load(&io->c->state) == MESH_CONN_OPEN)
+        io->c->rx_error = (int)-r;
+    return r;
+}
+
 bool mesh_rx_ready(struct mesh_conn *c, uint32_t slot, int fd) {
     if (mesh_conn_lock_rx(c))
         return true;
     bool ready = true;
-    if (atomic_load(&c->state) == MESH_CONN_OPEN && !c->plain.bytes && !c->rx_eof) {
+    if (atomic_load(&c->state) == MESH_CONN_OPEN && !c->plain.bytes && !c->rx_eof && mesh_conn_owns(slot, fd)) {
         struct mesh_io io = {.c = c, .slot = slot, .fd = fd, .want = 1, .flags = MSG_PEEK, .discard = true};
-        ready = mesh_rx_try(&io) != -EAGAIN;
+        ready = look_ahead(&io) != -EAGAIN;
     }
     mesh_conn_unlock_rx(c);
     return ready;
@@ -390,9 +403,9 @@ bool mesh_rx_ready(struct mesh_conn *c, uint32_t slot, int fd) {
 size_t mesh_rx_pending(struct mesh_conn *c, uint32_t slot, int fd) {
     if (mesh_conn_lock_rx(c))
         return 0;
-    if (atomic_load(&c->state) == MESH_CONN_OPEN && !c->rx_eof) {
+    if (atomic_load(&c->state) == MESH_CONN_OPEN && !c->rx_eof && mesh_conn_owns(slot, fd)) {
         struct mesh_io io = {.c = c, .slot = slot, .fd = fd, .want = MESH_HELD_MAX, .flags = MSG_PEEK, .discard = true};
-        (void)mesh_rx_try(&io);
+        (void)look_ahead(&io);
     }
     size_t n = c->plain.bytes;
     mesh_conn_unlock_rx(c);

@@ -2,6 +2,7 @@
 #include "shim/slab.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -130,6 +131,26 @@ static int lock_make(pthread_mutex_t *m) {
     return err;
 }
 
+/* Locks that a process died with are beyond use and made anew: nobody can be waiting for them in earnest. */
+static bool usable(pthread_mutex_t *m) {
+    int err = pthread_mutex_trylock(m);
+    if (err == EOWNERDEAD)
+        pthread_mutex_consistent(m);
+    if (err == 0 || err == EOWNERDEAD)
+        pthread_mutex_unlock(m);
+    return err != ENOTRECOVERABLE;
+}
+
+static int locks_need(struct mesh_conn *c) {
+    if (c->locks_made && usable(&c->rx_lock) && usable(&c->tx_lock))
+        return 0;
+    c->locks_made = 0;
+    if (lock_make(&c->rx_lock) || lock_make(&c->tx_lock))
+        return MESH_E_NOMEM;
+    c->locks_made = 1;
+    return 0;
+}
+
 static bool alive(const struct proc *p) {
     int pid = atomic_load_explicit(&p->pid, memory_order_acquire);
     if (pid == 0)
@@ -185,12 +206,11 @@ uint32_t mesh_conn_take(void) {
     }
     struct mesh_conn *c = &mesh_slab->conns[i];
     uint32_t g = atomic_load(&c->generation);
-    memset(c, 0, sizeof *c);
-    if (lock_make(&c->rx_lock) || lock_make(&c->tx_lock)) {
-        atomic_store(&c->generation, g);
+    if (locks_need(c)) {
         push(&mesh_slab->free_slots, i, &c->next);
         return UINT32_MAX;
     }
+    memset(c, 0, offsetof(struct mesh_conn, locks_made));
     mesh_conn_hold(i, self);
     c->ledger = c->stat = UINT32_MAX;
     c->started = mesh_now();

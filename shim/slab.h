@@ -64,14 +64,13 @@ struct mesh_conn {
     uint32_t cluster_id, cluster_generation; /* to report a later reset to lb */
     uint8_t server;
     uint8_t told;                /* the program believes that it is connected */
-    uint8_t error_seen;          /* SO_ERROR was read, or connect() returned it */
-    uint8_t spare8;
+    uint8_t error_seen;          /* SO_ERROR told it */
+    uint8_t connect_seen;        /* connect() returned 0 */
     struct sockaddr_in6 dialled; /* what the program connected to (getpeername); family 0: ask the kernel */
     uint64_t started;            /* mesh_now() */
     _Atomic uint64_t in, out;    /* plaintext bytes */
 
     /* receiving: rx_lock */
-    pthread_mutex_t rx_lock;
     struct mesh_record rx;
     struct mesh_post post;
     uint32_t part;               /* chunk with the first part_have bytes of a record that is not complete; 0: none */
@@ -81,9 +80,9 @@ struct mesh_conn {
     uint8_t rx_eof;              /* close_notify or FIN seen */
     uint8_t control;             /* client: records without data are to be expected (tickets) */
     uint8_t rx_shut;             /* shutdown(SHUT_RD) */
+    int32_t rx_error;            /* errno that a look-ahead took out of the kernel and the program has not seen */
 
     /* sending: tx_lock */
-    pthread_mutex_t tx_lock;
     struct mesh_record tx;
     struct mesh_queue sealed;    /* ciphertext the kernel had no room for, and a server's deferred tickets */
     struct mesh_queue held;      /* plaintext written before the peer was authenticated */
@@ -91,6 +90,11 @@ struct mesh_conn {
     uint8_t key_update_due;
     uint8_t fin;                 /* shutdown(SHUT_WR) asked for: 1 queued behind held bytes, 2 sent */
     uint8_t tx_dead;             /* EPIPE from now on */
+
+    /* made once: a slot that is given back and taken again keeps its locks, because a thread that is late may still ask for
+     * them. It finds, holding one, that its descriptor is no longer this slot's (mesh_conn_owns) */
+    uint8_t locks_made;
+    pthread_mutex_t rx_lock, tx_lock;
 };
 
 struct mesh_slab;

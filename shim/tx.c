@@ -28,7 +28,7 @@ int mesh_tx_flush(struct mesh_conn *c, int fd) {
         }
         mesh_queue_drop(&c->sealed, (size_t)r);
     }
-    if (c->fin == 1 && !c->held.bytes) {
+    if (c->fin == 1 && c->tx_dead && !c->held.bytes) { /* close_notify is out */
         c->fin = 2;
         (void)mesh_sys_shutdown(fd, SHUT_WR);
     }
@@ -187,7 +187,10 @@ int mesh_tx_try(struct mesh_io *io) {
     int r = mesh_conn_lock_tx(c);
     if (r)
         return r == MESH_E_AGAIN ? -EAGAIN : -ECONNRESET;
-    switch (atomic_load(&c->state)) {
+    switch (mesh_conn_owns(io->slot, io->fd) ? atomic_load(&c->state) : MESH_CONN_FREE) {
+    case MESH_CONN_FREE:
+        r = -EBADF;
+        break;
     case MESH_CONN_OPEN:
         r = send_open(io);
         break;

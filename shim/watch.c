@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,7 +100,7 @@ static short tell(const struct pollfd *p, short kernel, bool *ret_again) {
         return c->error ? with_end(p->events) : (short)(kernel | (p->events & (POLLIN | POLLRDNORM)) | POLLHUP);
     if (kernel & (POLLIN | POLLRDNORM) && !mesh_rx_ready(c, slot, p->fd))
         kernel &= (short)~(POLLIN | POLLRDNORM);
-    return kernel;
+    return c->rx_error ? (short)(kernel | POLLERR) : kernel;
 }
 
 static void timeout_of(uint64_t deadline, struct timespec *ret, struct timespec **ret_p) {
@@ -144,6 +145,14 @@ static int round_(struct pollfd *fds, nfds_t n, struct pollfd *kfds, uint64_t de
     return again || mesh_now() < deadline ? -1 : 0;
 }
 
+/* The way out of a wait, also for a thread that is cancelled in it. */
+static void cancelled(void *heap) {
+    int keep = errno;
+    mesh_pend_wait_leave();
+    free(heap);
+    errno = keep;
+}
+
 int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *mask) {
     struct pollfd small[ON_STACK + PEND_MOST], *kfds = small;
     if (n > ON_STACK) {
@@ -153,17 +162,14 @@ int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *m
             return -1;
         }
     }
-    mesh_pend_wait_enter();
+    struct pollfd *heap = kfds == small ? NULL : kfds;
     int r;
+    mesh_pend_wait_enter();
+    pthread_cleanup_push(cancelled, heap);
     do
         r = round_(fds, n, kfds, deadline, mask);
     while (r == -1);
-    mesh_pend_wait_leave();
-    if (kfds != small) {
-        int keep = errno;
-        free(kfds);
-        errno = keep;
-    }
+    pthread_cleanup_pop(1);
     return r == -2 ? -1 : r;
 }
 
@@ -182,11 +188,8 @@ static bool restarts(void) {
     return true;
 }
 
-int mesh_wait_fd(int fd, short events, uint64_t deadline) {
+static int wait_fd(int fd, short events, uint64_t deadline) {
     struct pollfd fds[1 + PEND_MOST];
-    int result = 0;
-    int keep = errno;
-    mesh_pend_wait_enter();
     for (;;) {
         mesh_pend_drive();
         uint64_t until = deadline;
@@ -197,20 +200,23 @@ int mesh_wait_fd(int fd, short events, uint64_t deadline) {
         int r = real.ppoll(fds, n, tp, NULL);
         if (r < 0 && errno == EINTR && restarts())
             continue;
-        if (r < 0) {
-            result = -errno;
-            break;
-        }
+        if (r < 0)
+            return -errno;
         if (fds[0].revents)
-            break;
-        if (deadline != UINT64_MAX && mesh_now() >= deadline) {
-            result = -EAGAIN;
-            break;
-        }
-        if (n == 1 || until < deadline) /* the caller's own handshake has a deadline: let it look */
-            break;
+            return 0;
+        if (deadline != UINT64_MAX && mesh_now() >= deadline)
+            return -EAGAIN;
+        if (n == 1) /* nothing else is pending any more: the caller's own way of waiting will do */
+            return 0;
     }
-    mesh_pend_wait_leave();
+}
+
+int mesh_wait_fd(int fd, short events, uint64_t deadline) {
+    int keep = errno, r;
+    mesh_pend_wait_enter();
+    pthread_cleanup_push(cancelled, NULL);
+    r = wait_fd(fd, events, deadline);
+    pthread_cleanup_pop(1);
     errno = keep;
-    return result;
+    return r;
 }
