@@ -33,6 +33,8 @@ static int parse_spec(const char *spec, int *ret_level, const char **ret_file) {
     *ret_level = MESH_TRACE_OFF;
     if (!spec || !spec[0])
         return 0;
+    if (strcmp(spec, level_names[MESH_TRACE_OFF]) == 0)
+        return 0;
     size_t n = strcspn(spec, ":");
     for (int i = MESH_TRACE_ERROR; i <= MESH_TRACE_TRACE; i++)
         if (strlen(level_names[i]) == n && memcmp(level_names[i], spec, n) == 0)

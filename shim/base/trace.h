@@ -36,7 +36,7 @@ static inline bool mesh_trace_on(enum mesh_trace_level level) {
 enum { MESH_TRACE_PATH_MAX = 512 };
 
 /* Parses `error|info|debug|trace[:FILE]` (`%p` in FILE is the process id, `%%` a percent sign) and switches to it;
- * NULL or "" is off. A relative FILE is taken from the present directory. The file is opened for each line
+ * NULL, "" and `off` are off. A relative FILE is taken from the present directory. The file is opened for each line
  * (O_APPEND|O_CREAT|O_CLOEXEC|O_NONBLOCK, mode 0600): no descriptor is kept.
  * Returns 0, or MESH_E_INVALID and leaves everything as it was. */
 int mesh_trace_set(const char *spec) MESH_MUST_CHECK;

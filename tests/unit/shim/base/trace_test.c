@@ -139,10 +139,13 @@ Test(trace, level_off_and_lower_levels_write_nothing) {
     cr_assert_str_eq(written(), "");
     cr_assert_eq(mesh_trace_set(NULL), 0);
     cr_assert_not(mesh_trace_on(MESH_TRACE_ERROR));
+    to_file("trace");
+    cr_assert_eq(mesh_trace_set("off"), 0);
+    cr_assert_not(mesh_trace_on(MESH_TRACE_ERROR));
 }
 
 Test(trace, wrong_specs_leave_everything_as_it_was) {
-    const char *const wrong[] = {"loud", "off", "info:", "infox:/tmp/a", "Info", "info:/tmp/%d", "info:/tmp/%"};
+    const char *const wrong[] = {"loud", "off:/tmp/a", "info:", "infox:/tmp/a", "Info", "info:/tmp/%d", "info:/tmp/%"};
     char longest[MESH_TRACE_PATH_MAX + 20];
     memset(longest, 'a', sizeof longest - 1);
     memcpy(longest, "info:/", 6);
