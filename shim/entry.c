@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the program calls: one exported entry for each line of shim/symbols.def. The gate of its family decides in a
- * few instructions between a jump into libc and our body.
+ * What the program calls: one exported entry for each line of shim/symbols.def. The gate of its family
+ * decides in a few instructions between a jump into libc and our body.
  */
 #include "shim/base/mem.h"
 #include "shim/bodies.h"
@@ -89,8 +89,8 @@
     EXPORT ret alias params {                                                                                \
         return mesh_unlikely(GATE_##family) ? enter_##name args : real.name args;                            \
     }
-/* Defined beside libc's variadic prototype, under its assembler name: the words that the caller passed are where a
- * fixed list has them, and the jump into libc stays a jump. */
+/* Defined beside libc's variadic prototype, under its assembler name: the words that the caller passed are
+ * where a fixed list has them, and the jump into libc stays a jump. */
 #define FIXED_NAME(family, ret, export, name, type, params, args)                                            \
     _Static_assert(__builtin_types_compatible_p(__typeof__(export), type), #export);                         \
     ret entry_##export params __asm__(#export);                                                              \
@@ -126,8 +126,9 @@ EXPORT int __dprintf_chk(int fd, int level, const char *format, ...) {
     return n;
 }
 
-/* The arguments of an execl as a vector on the stack: a vfork child may call it, so there is no heap. libc declares
- * the first one non-null, and some programs pass NULL all the same: the asm hides it from the optimiser. */
+/* The arguments of an execl as a vector on the stack: a vfork child may call it, so there is no heap. libc
+ * declares the first one non-null, and some programs pass NULL all the same: the asm hides it from the
+ * optimiser. */
 #define EXEC_VECTOR(argv, first, ap)                                                                         \
     char *head = (char *)(uintptr_t)(first);                                                                 \
     __asm__("" : "+r"(head));                                                                                \
@@ -140,7 +141,7 @@ EXPORT int __dprintf_chk(int fd, int level, const char *format, ...) {
     argv[0] = head;                                                                                          \
     va_start(ap, first);                                                                                     \
     for (size_t i = 1; i <= n; i++)                                                                          \
-        argv[i] = va_arg(ap, char *)
+    argv[i] = va_arg(ap, char *)
 
 EXPORT int execl(const char *path, const char *first, ...) {
     va_list ap;
@@ -164,8 +165,8 @@ EXPORT int execle(const char *path, const char *first, ...) {
     return enter_execve(path, argv, envp);
 }
 
-/* Libraries look for their plug-ins relative to the caller, which libc finds by the return address: this has to stay
- * a jump. RTLD_DEEPBIND would let a plug-in call libc past us. */
+/* Libraries look for their plug-ins relative to the caller, which libc finds by the return address: this has
+ * to stay a jump. RTLD_DEEPBIND would let a plug-in call libc past us. */
 EXPORT void *dlopen(const char *file, int mode) {
     return real.dlopen(file, GATE_ON ? mode & ~RTLD_DEEPBIND : mode);
 }

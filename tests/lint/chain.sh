@@ -1,0 +1,49 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Another interposer that is preloaded after ours is what our entries go on to, whichever hash table it has, whether
+# its names have versions or not; one that is preloaded before ours goes on to us.
+set -eu
+lib=$(realpath "${BUILD:-build}/libmeshshim.so")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+cc=${CC:-gcc}
+
+cat >other.c <<'END'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/types.h>
+ssize_t send(int fd, const void *p, size_t n, int flags) {
+    ssize_t (*next)(int, const void *, size_t, int) = (ssize_t(*)(int, const void *, size_t, int))dlsym(RTLD_NEXT, "send");
+    return next(fd, p, n, flags) + 100;
+}
+END
+cat >main.c <<'END'
+#include <stdio.h>
+#include <sys/socket.h>
+int main(void) {
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0)
+        return 2;
+    printf("%zd\n", send(fds[0], "abc", 3, 0));
+    return 0;
+}
+END
+echo 'OTHER_1 { global: send; local: *; };' >versions
+$cc -o main main.c
+$cc -shared -fPIC -Wl,--hash-style=gnu -o gnu.so other.c
+$cc -shared -fPIC -Wl,--hash-style=sysv -o sysv.so other.c
+$cc -shared -fPIC -Wl,--version-script=versions -o versioned.so other.c
+
+status=0
+expect() { # expect PRELOAD RESULT
+    got=$(LD_PRELOAD=$1 ./main)
+    [ "$got" = "$2" ] || { echo "LD_PRELOAD='$1': send answered $got, not $2" >&2; status=1; }
+}
+expect "$lib" 3
+for other in gnu sysv versioned; do
+    expect "$lib $work/$other.so" 103
+done
+expect "$work/gnu.so $lib" 103
+expect "$work/gnu.so $lib $work/sysv.so" 203
+exit $status
