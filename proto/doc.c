@@ -327,7 +327,7 @@ static int parse_text(struct mesh_doc *doc, const char *text, size_t len, const 
     if (!yaml_parser_initialize(&p))
         return no_room(&b);
     yaml_parser_set_encoding(&p, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&p, (const unsigned char *)text, len);
+    yaml_parser_set_input_string(&p, (const unsigned char *)(len ? text : ""), len); /* it asserts that there is a text */
     int err = parse_events(&b, &p, text, len);
     yaml_parser_delete(&p);
     free(b.stack);

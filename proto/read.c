@@ -154,5 +154,6 @@ int mesh_proto_read(const struct mesh_node *node, const ProtobufCMessageDescript
     struct mesh_reading r;
     mesh_reading_init(&r, opts, why);
     mesh_path_down(&r.path, "%s", path ? path : "");
-    return mesh_read_message(&r, node, d, mesh_node_get(node, "@type") != NULL, ret);
+    bool typed = d != &mesh__pb__any__descriptor && mesh_node_get(node, "@type"); /* as in a list of resources */
+    return mesh_read_message(&r, node, d, typed, ret);
 }

@@ -277,7 +277,7 @@ static void put_assignment(struct mesh_out *o, struct mesh_level *cluster, const
 }
 
 static void put_regex(struct mesh_out *o, struct mesh_level *matcher, const char *pattern) {
-    char regex[PEER_MAX * 3 + 8], *to = regex; /* "/*" becomes six, "." two */
+    char regex[PEER_MAX * 3 + 8], *to = regex; /* a slash and a star become six, a dot two */
     struct mesh_level l;
     for (const char *p = pattern; *p; p++) {
         const char *part = *p != '*' ? NULL : p[1] ? "[^/]+" : ".*";
