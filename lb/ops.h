@@ -17,7 +17,7 @@
 #include "lb/lb.h"
 
 enum {
-    LB_FEW = 64,         /* endpoints; above, a scan on each pick would cost more than the pick */
+    LB_FEW = 32,         /* endpoints; gathering more on each pick would cost over 200 ns */
     LB_PRIORITIES = 128, /* xDS allows 0..128; higher ones count as the last */
     LB_DRAWS = 16,       /* with half the pool ejected, one pick in 65,536 comes to the scan */
 };
