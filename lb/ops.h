@@ -184,6 +184,12 @@ void mesh_lb_eject(const struct mesh_cluster_view *c, const struct mesh_policy *
 /* Length of an ejection, its multiplier given (1 the first time), without jitter. ns. */
 uint64_t mesh_lb_ejection_time(const struct mesh_policy *p, uint32_t multiplier);
 
+/* ---- success rate and failure percentage (lb/success_rate.c) ------------------------------------------------------ */
+/* Counts one report in its interval; the first report of an interval judges the one before. */
+void mesh_lb_window_count(const struct mesh_cluster_view *c, const struct mesh_policy *p, uint32_t stat, bool good, uint64_t now);
+/* mean - stdev * factor / 1000 of success rates in percent, their number, sum and sum of squares given. */
+double mesh_lb_success_threshold(uint32_t n, double sum, double squares, uint32_t factor);
+
 /* Peak EWMA of a latency (lb/latency.c): a sample above the average replaces it, one below pulls it down by
  * 1 - exp(-elapsed / 10 s). us. */
 uint32_t mesh_lb_latency_after(uint32_t average, uint32_t sample, uint64_t elapsed_ns);

@@ -13,7 +13,7 @@
 #include "lb/ops.h"
 #include "shim/base/clock.h"
 
-enum { RECOUNTS = 4, LIVE_PRIORITIES = 6 };
+enum { RECOUNTS = 4, LIVE_PRIORITIES = 5 };
 
 struct tally {
     uint32_t ejected; /* healthy or degraded by the view, and out */
