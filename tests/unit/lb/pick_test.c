@@ -268,3 +268,12 @@ Test(pick, any_mix_picks_an_eligible_one_while_one_is_left) {
         cluster_free(c);
     }
 }
+
+Test(pick, ejected_one_goes_before_one_that_was_tried) {
+    struct cluster *c = cluster_new(3, MESH_LB_ROUND_ROBIN);
+    for (uint32_t i = 0; i < 3; i++) cluster_eject(c, i, c->request.now + MESH_SEC);
+    c->request.ntried = 2; /* attempt 0: tried ones are allowed, last */
+    c->request.tried[1] = 2;
+    for (int i = 0; i < 20; i++) cr_expect_eq(cluster_pick(c), 1);
+    cluster_free(c);
+}

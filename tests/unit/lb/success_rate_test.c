@@ -122,3 +122,20 @@ Test(success_rate, share_limits_it_as_it_does_the_others) { /* 3 of 5 fail by ha
     cr_expect_eq(out(c, 2) + out(c, 3) + out(c, 4), 1);
     cluster_free(c);
 }
+
+Test(success_rate, equals_are_never_below_themselves) {
+    struct cluster *c = by_success();
+    report(c, (uint32_t[]){0, 0, 0, 0, 0}, 100);
+    next_interval(c);
+    cr_expect_eq(c->live->ejected, 0);
+    cluster_free(c);
+}
+
+Test(success_rate, counts_from_before_an_idle_time_are_not_judged) { /* three intervals later: the same side, odd or even */
+    struct cluster *c = by_success();
+    report(c, (uint32_t[]){0, 0, 0, 0, 50}, 100);
+    c->request.now += 2 * c->policy.interval_ms * MESH_MS;
+    next_interval(c);
+    cr_expect_not(out(c, 4));
+    cluster_free(c);
+}
