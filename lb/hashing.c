@@ -105,7 +105,7 @@ static void gather(const struct mesh_cluster_view *c, uint32_t priority, enum lb
     }
 }
 
-static size_t format_key(const struct mesh_endpoint *e, char *out, size_t cap) {
+size_t mesh_lb_address_text(const struct mesh_endpoint *e, char *out, size_t cap) {
     char ip[INET6_ADDRSTRLEN] = "";
     inet_ntop(e->family == 6 ? AF_INET6 : AF_INET, e->addr, ip, sizeof ip);
     int n = snprintf(out, cap, e->family == 6 ? "[%s]:%u" : "%s:%u", ip, e->port);
@@ -119,7 +119,7 @@ static void list_keys(const struct mesh_cluster_view *c, const struct gathered *
         size_t len = 0;
         const char *text = e->hash_key && c->hash_key ? c->hash_key(c->view, e->hash_key, &len) : NULL;
         if (!text) {
-            len = format_key(e, room, KEY_MAX);
+            len = mesh_lb_address_text(e, room, KEY_MAX);
             text = room;
         }
         keys[i] = (struct lb_key){.text = text, .len = (uint32_t)len, .host = i};

@@ -177,8 +177,6 @@ uint32_t mesh_lb_localities_apply(struct lb_locality *l, uint32_t *io_n, uint32_
 struct lb_pool mesh_lb_locality_draw(struct lb_ask *a, const struct lb_pool *p);
 
 /* ---- ejection (lb/outlier.c) ------------------------------------------------------------------------------------ */
-/* Counts the ejected endpoints anew and stores the counts; cost O(n). Due when live->recount_at has come. */
-void mesh_lb_recount(const struct mesh_cluster_view *c, uint64_t now);
 /* Ejects an endpoint if the policy's share and the health of the others allow. */
 void mesh_lb_eject(const struct mesh_cluster_view *c, const struct mesh_policy *p, uint32_t stat, uint64_t now);
 /* Length of an ejection, its multiplier given (1 the first time), without jitter. ns. */
