@@ -11,7 +11,7 @@
 #include <string.h>
 #include "shim/base/mem.h"
 
-enum { KEY_MAX = 64 /* "[ipv6]:port" */, LOCALITIES = 65536 };
+enum { KEY_MAX = 64 /* "[ipv6]:port" */ };
 
 /* ---- the publisher's side ------------------------------------------------------------------------------------------ */
 struct gathered { /* one priority */
@@ -55,22 +55,29 @@ static void choose_sets(const struct mesh_cluster_view *c, uint32_t n, enum lb_s
     }
 }
 
-struct sums { /* of one priority, by locality */
-    uint64_t members[LOCALITIES];
-    uint32_t weight[LOCALITIES];
-    bool seen[LOCALITIES];
+struct sum { /* of one locality in one priority */
+    uint64_t members; /* on the wheel */
+    uint32_t weight, seen;
 };
 
+static uint32_t localities_of(const struct mesh_cluster_view *c) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n; i++)
+        if (c->endpoints[i].locality >= n) n = c->endpoints[i].locality + 1u;
+    return n;
+}
+
 /* The sum of the localities' weights; every locality of the priority counts, also one with nobody on the wheel. */
-static uint64_t sum_localities(const struct mesh_cluster_view *c, uint32_t priority, enum lb_set set, struct sums *sums) {
+static uint64_t sum_localities(const struct mesh_cluster_view *c, uint32_t priority, enum lb_set set, struct sum *sums) {
     uint64_t total = 0;
-    memset(sums, 0, sizeof *sums);
+    memset(sums, 0, localities_of(c) * sizeof *sums);
     for (uint32_t i = 0; i < c->n; i++) {
         const struct mesh_endpoint *e = &c->endpoints[i];
+        struct sum *s = &sums[e->locality];
         if (lb_priority(e) != priority) continue;
-        if (!sums->seen[e->locality]) total += sums->weight[e->locality] = e->locality_weight;
-        sums->seen[e->locality] = true;
-        if (lb_in_set((uint8_t)mesh_lb_class_of(e, 3), set)) sums->members[e->locality] += e->weight ? e->weight : 1;
+        if (!s->seen) total += s->weight = e->locality_weight;
+        s->seen = 1;
+        if (lb_in_set((uint8_t)mesh_lb_class_of(e, 3), set)) s->members += e->weight ? e->weight : 1;
     }
     return total;
 }
@@ -80,11 +87,11 @@ static void add_host(struct gathered *g, const struct mesh_endpoint *e, uint32_t
 }
 
 /* By locality only when asked to and when any locality has a weight, as in Envoy. */
-static void gather(const struct mesh_cluster_view *c, uint32_t priority, enum lb_set set, struct sums *sums, struct gathered *g) {
-    uint64_t localities = sum_localities(c, priority, set, sums), sum = 0;
-    bool by_locality = c->policy->locality_weighted && localities;
+static void gather(const struct mesh_cluster_view *c, uint32_t priority, enum lb_set set, struct sum *sums, struct gathered *g) {
+    uint64_t weights = sum_localities(c, priority, set, sums), sum = 0;
+    bool by_locality = c->policy->locality_weighted && weights;
     g->n = 0;
-    for (uint32_t i = 0; i < LOCALITIES; i++) sum += sums->members[i];
+    for (uint32_t i = 0, n = localities_of(c); i < n; i++) sum += sums[i].members;
     for (uint32_t i = 0; i < c->n; i++) {
         const struct mesh_endpoint *e = &c->endpoints[i];
         uint32_t weight = e->weight ? e->weight : 1;
@@ -92,13 +99,13 @@ static void gather(const struct mesh_cluster_view *c, uint32_t priority, enum lb
         if (!by_locality) {
             add_host(g, e, i, weight * 1.0 / (double)sum);
         } else if (e->locality_weight) {
-            double share = (double)sums->weight[e->locality] / (double)localities;
-            add_host(g, e, i, weight * share / (double)sums->members[e->locality]);
+            double share = (double)sums[e->locality].weight / (double)weights;
+            add_host(g, e, i, weight * share / (double)sums[e->locality].members);
         }
     }
 }
 
-static size_t format_key(const struct mesh_endpoint *e, char *out, size_t cap) {
+size_t mesh_lb_address_text(const struct mesh_endpoint *e, char *out, size_t cap) {
     char ip[INET6_ADDRSTRLEN] = "";
     inet_ntop(e->family == 6 ? AF_INET6 : AF_INET, e->addr, ip, sizeof ip);
     int n = snprintf(out, cap, e->family == 6 ? "[%s]:%u" : "%s:%u", ip, e->port);
@@ -112,7 +119,7 @@ static void list_keys(const struct mesh_cluster_view *c, const struct gathered *
         size_t len = 0;
         const char *text = e->hash_key && c->hash_key ? c->hash_key(c->view, e->hash_key, &len) : NULL;
         if (!text) {
-            len = format_key(e, room, KEY_MAX);
+            len = mesh_lb_address_text(e, room, KEY_MAX);
             text = room;
         }
         keys[i] = (struct lb_key){.text = text, .len = (uint32_t)len, .host = i};
@@ -135,7 +142,7 @@ struct lb_site { /* the walk over the priorities, to measure (part NULL) or to b
     char *part;
     size_t cap;
     struct gathered g;
-    struct sums *sums;
+    struct sum *sums;
     struct lb_key *keys;
     char *text;
 };
@@ -181,7 +188,7 @@ static int run(const struct mesh_cluster_view *c, void *part, size_t cap, uint64
     struct lb_site b = {.c = c, .part = part, .cap = cap};
     int err = MESH_E_NOMEM;
     b.g.hosts = malloc((c->n + 1) * sizeof *b.g.hosts);
-    b.sums = malloc(sizeof *b.sums);
+    b.sums = malloc((localities_of(c) + 1) * sizeof *b.sums);
     b.keys = malloc((c->n + 1) * sizeof *b.keys);
     b.text = malloc(((size_t)c->n + 1) * KEY_MAX);
     if (b.g.hosts && b.sums && b.keys && b.text) err = walk(&b, ret_size);

@@ -43,6 +43,9 @@ struct lb_wheel_open { /* a wheel found good */
 size_t mesh_lb_hash_size(const struct mesh_cluster_view *c);
 int mesh_lb_hash_build(const struct mesh_cluster_view *c, void *part, size_t cap) MESH_MUST_CHECK;
 
+/* "10.0.0.1:80", "[::1]:80"; the length. */
+size_t mesh_lb_address_text(const struct mesh_endpoint *e, char *out, size_t cap);
+
 /* Reader. */
 bool mesh_lb_wheel_open(const struct lb_ask *a, uint32_t priority, struct lb_wheel_open *ret);
 /* The host in a slot, or with bounded load the one that Envoy's probing finds from there. */

@@ -17,7 +17,7 @@
 #include "lb/lb.h"
 
 enum {
-    LB_FEW = 64,         /* endpoints; above, a scan on each pick would cost more than the pick */
+    LB_FEW = 32,         /* endpoints; gathering more on each pick would cost over 200 ns */
     LB_PRIORITIES = 128, /* xDS allows 0..128; higher ones count as the last */
     LB_DRAWS = 16,       /* with half the pool ejected, one pick in 65,536 comes to the scan */
 };
@@ -177,12 +177,16 @@ uint32_t mesh_lb_localities_apply(struct lb_locality *l, uint32_t *io_n, uint32_
 struct lb_pool mesh_lb_locality_draw(struct lb_ask *a, const struct lb_pool *p);
 
 /* ---- ejection (lb/outlier.c) ------------------------------------------------------------------------------------ */
-/* Counts the ejected endpoints anew and stores the counts; cost O(n). Due when live->recount_at has come. */
-void mesh_lb_recount(const struct mesh_cluster_view *c, uint64_t now);
 /* Ejects an endpoint if the policy's share and the health of the others allow. */
 void mesh_lb_eject(const struct mesh_cluster_view *c, const struct mesh_policy *p, uint32_t stat, uint64_t now);
 /* Length of an ejection, its multiplier given (1 the first time), without jitter. ns. */
 uint64_t mesh_lb_ejection_time(const struct mesh_policy *p, uint32_t multiplier);
+
+/* ---- success rate and failure percentage (lb/success_rate.c) ------------------------------------------------------ */
+/* Counts one report in its interval; the first report of an interval judges the one before. */
+void mesh_lb_window_count(const struct mesh_cluster_view *c, const struct mesh_policy *p, uint32_t stat, bool good, uint64_t now);
+/* mean - stdev * factor / 1000 of success rates in percent, their number, sum and sum of squares given. */
+double mesh_lb_success_threshold(uint32_t n, double sum, double squares, uint32_t factor);
 
 /* Peak EWMA of a latency (lb/latency.c): a sample above the average replaces it, one below pulls it down by
  * 1 - exp(-elapsed / 10 s). us. */

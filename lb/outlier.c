@@ -13,7 +13,7 @@
 #include "lb/ops.h"
 #include "shim/base/clock.h"
 
-enum { RECOUNTS = 4, LIVE_PRIORITIES = 6 };
+enum { RECOUNTS = 4, LIVE_PRIORITIES = 5 };
 
 struct tally {
     uint32_t ejected; /* healthy or degraded by the view, and out */
@@ -108,7 +108,10 @@ void mesh_lb_eject(const struct mesh_cluster_view *c, const struct mesh_policy *
     struct mesh_stat *s = lb_stat(c, stat);
     if (!s) return;
     uint64_t before = atomic_load(&s->ejected_until);
-    if (before > now) return;
+    if (before > now) {
+        if (!atomic_load(&c->live->ejected)) mesh_lb_recount(c, now); /* picked all the same: the count was lost */
+        return;
+    }
     uint32_t times = still_remembered(s, p, before, now) + 1;
     uint64_t until = now + mesh_lb_ejection_time(p, times) + jitter(p, stat, now);
     if (!atomic_compare_exchange_strong(&s->ejected_until, &before, until)) return;

@@ -48,6 +48,7 @@ static void spread_in_panic(const struct lb_level *levels, uint32_t n, struct lb
     uint8_t *first = NULL;
     memset(ret->degraded, 0, n);
     for (uint32_t p = 0; p < n; p++) hosts += levels[p].hosts;
+    if (!hosts) return; /* counts that contradict each other: torn */
     for (uint32_t p = 0; p < n; p++) {
         uint32_t share = (uint32_t)(100ull * levels[p].hosts / hosts);
         ret->healthy[p] = (uint8_t)share;

@@ -42,13 +42,15 @@ void mesh_lb_report(const struct mesh_cluster_view *c, uint32_t stat, enum mesh_
                     uint64_t took_ns) {
     struct mesh_stat *s = lb_stat(c, stat);
     if (!s) return;
+    struct mesh_policy p = *c->policy;
     if (outcome == MESH_LB_CONNECTED) {
         count_success(s, now, took_ns);
+        mesh_lb_window_count(c, &p, stat, true, now);
         return;
     }
     atomic_fetch_add(&s->failures, 1);
     if (outcome == MESH_LB_RESET_LATER) return;
-    struct mesh_policy p = *c->policy;
+    mesh_lb_window_count(c, &p, stat, false, now);
     uint32_t already = outcome == MESH_LB_UNAUTHENTIC ? atomic_exchange(&s->row_before, 0) : 0;
     if (!p.consecutive || !fill_row(s, already, p.consecutive)) return;
     mesh_lb_eject(c, &p, stat, now);

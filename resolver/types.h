@@ -87,7 +87,9 @@ struct mesh_stat { /* live counters of one (cluster, address, port): 64 bytes, o
     _Atomic uint64_t latency_at;
     _Atomic uint64_t connects, failures;
     _Atomic uint32_t row_before;     /* failures_in_row as the last success found it: lb/report.c */
-    uint32_t spare[3];
+    /* successes and failures of two intervals, the even and the odd ones: lb/success_rate.c */
+    _Atomic uint32_t window;         /* the newer interval's number: its start / interval_ms */
+    _Atomic uint16_t window_good[2], window_bad[2];
 };
 _Static_assert(sizeof(struct mesh_stat) == 64, "part of the mapped layout");
 
@@ -99,7 +101,8 @@ struct mesh_cluster_stat { /* live counters of one cluster */
     _Atomic uint32_t marks;          /* changes of any ejected_until: a recount that saw it move starts over */
     _Atomic uint32_t first;          /* pick_first: endpoint index + 1 in use, 0: none yet */
     _Atomic uint64_t recount_at;     /* mesh_now() when `ejected` must be counted anew (an ejection ends) */
-    _Atomic uint16_t out_healthy[6], out_degraded[6]; /* ejected by priority, the first six */
+    _Atomic uint32_t window;         /* the interval whose predecessor was judged (success rate) */
+    _Atomic uint16_t out_healthy[5], out_degraded[5]; /* ejected by priority, the first five */
 };
 _Static_assert(sizeof(struct mesh_cluster_stat) == 64, "part of the mapped layout");
 

@@ -59,3 +59,19 @@ Test(bounded_load, off_never_looks_at_load) {
     cr_expect_eq(cluster_pick_hash(c, 1), 4);
     cluster_free(c);
 }
+
+Test(bounded_load, first_within_its_bound_is_taken_not_the_idlest) {
+    struct cluster *c = bounded(100);
+    c->stats[4].inflight = 2;
+    c->stats[2].inflight = 1; /* first in order, at its bound; the others are idle */
+    cr_expect_eq(cluster_pick_hash(c, 1), 2);
+    cluster_free(c);
+}
+
+Test(bounded_load, total_is_rounded_up) { /* 12 * 101 % = 12.12 -> 13; 13 / 6 -> 3 slots, where 12 would give 2 */
+    struct cluster *c = bounded(101);
+    c->live->inflight = 11;
+    c->stats[4].inflight = 3;
+    cr_expect_eq(cluster_pick_hash(c, 1), 4);
+    cluster_free(c);
+}

@@ -27,3 +27,11 @@ Test(latency, failures_do_not_change_it) {
     cr_expect_eq(c->stats[0].latency_us, 1500);
     cluster_free(c);
 }
+
+Test(latency, reports_decay_by_the_time_between_them) { /* 10 s apart: as above, 431 */
+    struct cluster *c = cluster_new(1, MESH_LB_ROUND_ROBIN);
+    mesh_lb_report(&c->view, 0, MESH_LB_CONNECTED, c->request.now, 1000 * 1000);
+    mesh_lb_report(&c->view, 0, MESH_LB_CONNECTED, c->request.now + 10 * MESH_SEC, 100 * 1000);
+    cr_expect_eq(c->stats[0].latency_us, 431);
+    cluster_free(c);
+}

@@ -95,3 +95,13 @@ Test(locality, least_request_balances_inside_whatever_the_load_outside) { /* loc
     cr_expect(at[1] > 19590 && at[1] < 20410, "%u", at[1]);
     cluster_free(c);
 }
+
+Test(locality, least_request_weighs_endpoints_inside_a_locality) { /* locality 1: endpoints 1, 4 as 1:3 of 2/3, sd 83 */
+    struct cluster *c = zones(6, MESH_LB_LEAST_REQUEST);
+    c->endpoints[4].weight = 3;
+    uint32_t *count = cluster_count(c, 30000);
+    cr_expect(count[4] > 14566 && count[4] < 15434, "%u: 15,000", count[4]);
+    cr_expect(count[1] > 4677 && count[1] < 5323, "%u: 5,000, sd 65", count[1]);
+    free(count);
+    cluster_free(c);
+}

@@ -192,3 +192,12 @@ Test(outlier, sixty_four_reporters_in_two_processes_lose_no_count_and_never_ejec
     cr_expect_eq(c->live->ejected, 4 - left, "counted %u", c->live->ejected);
     cluster_free(c);
 }
+
+Test(outlier, lost_count_is_found_again_when_an_ejected_one_fails) {
+    struct cluster *c = cluster_new(3, MESH_LB_ROUND_ROBIN);
+    fail(c, 1, 2);
+    c->live->ejected = 0;
+    fail(c, 1, 2);
+    cr_expect_eq(c->live->ejected, 1);
+    cluster_free(c);
+}

@@ -2,7 +2,8 @@
 #include <criterion/criterion.h>
 #include "tests/unit/lb/cluster.h"
 
-static const uint8_t policies[] = {MESH_LB_ROUND_ROBIN, MESH_LB_LEAST_REQUEST, MESH_LB_RANDOM};
+static const uint8_t policies[] = {MESH_LB_ROUND_ROBIN, MESH_LB_LEAST_REQUEST, MESH_LB_RING_HASH, MESH_LB_RANDOM,
+                                   MESH_LB_MAGLEV,      MESH_LB_PICK_FIRST,    MESH_LB_PEAK_EWMA};
 
 Test(pick, no_endpoints_is_noendpoint) {
     struct cluster *c = cluster_new(0, MESH_LB_ROUND_ROBIN);
@@ -225,11 +226,22 @@ static bool good(const struct cluster *c, uint32_t i) {
 }
 
 static void disturb(struct cluster *c) {
+    c->policy.table_size = 251;
+    c->policy.locality_weighted = rand() % 2;
+    c->policy.slow_start_ms = rand() % 2 ? 10000 : 0;
+    c->policy.hash_balance = rand() % 2 ? 120 : 0;
+    c->policy.shuffle = rand() % 2;
+    c->request.has_hash = rand() % 2;
+    c->request.hash = (uint64_t)rand() << 32 | (uint32_t)rand();
     for (uint32_t i = 0; i < c->view.n; i++) {
         struct mesh_endpoint *e = &c->endpoints[i];
         e->health = rand() % 3 ? MESH_HEALTH_HEALTHY : (uint8_t)(rand() % 6);
         e->priority = (uint8_t)(rand() % 3);
         e->family = rand() % 4 ? 4 : 6;
+        e->locality = (uint16_t)(rand() % 4);
+        e->locality_weight = e->locality;
+        e->since = rand() % 2 ? c->request.now : 0;
+        c->stats[i].inflight = (uint32_t)rand() % 5;
         e->weight = rand() % 2 ? 1 : 1 + (uint32_t)rand() % 100;
         c->stats[i].ejected_until = rand() % 3 ? 0 : c->request.now + 1;
     }
@@ -255,4 +267,13 @@ Test(pick, any_mix_picks_an_eligible_one_while_one_is_left) {
         }
         cluster_free(c);
     }
+}
+
+Test(pick, ejected_one_goes_before_one_that_was_tried) {
+    struct cluster *c = cluster_new(3, MESH_LB_ROUND_ROBIN);
+    for (uint32_t i = 0; i < 3; i++) cluster_eject(c, i, c->request.now + MESH_SEC);
+    c->request.ntried = 2; /* attempt 0: tried ones are allowed, last */
+    c->request.tried[1] = 2;
+    for (int i = 0; i < 20; i++) cr_expect_eq(cluster_pick(c), 1);
+    cluster_free(c);
 }

@@ -105,6 +105,12 @@ Test(priority, nobody_healthy_or_degraded_is_told) {
     cr_expect_not(mesh_lb_loads(l, 0, 140, 50, &r));
 }
 
+Test(priority, counts_that_contradict_each_other_end) { /* torn memory: healthy ones among no hosts */
+    struct lb_level l[] = {{0, 5, 0}, {0, 0, 0}};
+    struct lb_loads r;
+    cr_expect(mesh_lb_loads(l, 2, 140, 50, &r));
+}
+
 Test(priority, loads_always_sum_to_100) {
     srand(7);
     for (int i = 0; i < 20000; i++) {

@@ -135,3 +135,19 @@ Test(ring_hash, ring_is_bounded_whatever_the_weights) { /* 1 of 2^31: Envoy's sc
     cr_expect_eq(cluster_pick_hash(c, 77), 1);
     cluster_free(c);
 }
+
+Test(ring_hash, redraw_takes_the_next_host_on_the_ring) { /* the ring of metadata keys: 95, 95, 93, 94, ... */
+    struct cluster *c = ring(6, 90, 12, 8388608);
+    name_by_key(c);
+    cr_assert_eq(cluster_publish(c), 0);
+    c->request.attempt = c->request.ntried = 1;
+    c->request.tried[0] = 5;
+    cr_expect_eq(cluster_pick_hash(c, 1975508444536362413u), 3);
+    c->request.attempt = c->request.ntried = 2;
+    c->request.tried[1] = 3;
+    cr_expect_eq(cluster_pick_hash(c, 1975508444536362413u), 4);
+    cr_expect_eq(cluster_pick_hash(c, 15364271037087512980u), 4);
+    c->request.tried[1] = 4;
+    cr_expect_eq(cluster_pick_hash(c, 15364271037087512980u), 3, "past the end: 95, 95, 93");
+    cluster_free(c);
+}

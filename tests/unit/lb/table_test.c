@@ -160,3 +160,17 @@ Test(table, slow_start_holds_newcomers_back) { /* half are new, at a tenth: 0.5 
     free(count);
     cluster_free(c);
 }
+
+Test(table, set_of_equal_weights_is_equal_whatever_others_weigh) { /* P2C: both draws busy, 1/4 of 10,000, sd 43 */
+    struct cluster *c = cluster_new(1000, MESH_LB_LEAST_REQUEST);
+    uint32_t busy = 0;
+    c->endpoints[999].weight = 7;
+    c->endpoints[999].priority = 1;
+    for (int i = 0; i < 500; i++) c->stats[i].inflight = 5;
+    cr_assert_eq(cluster_publish(c), 0);
+    uint32_t *count = cluster_count(c, 10000);
+    for (int i = 0; i < 500; i++) busy += count[i];
+    cr_expect(busy > 2284 && busy < 2716, "%u", busy);
+    free(count);
+    cluster_free(c);
+}
