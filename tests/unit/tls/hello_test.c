@@ -45,6 +45,8 @@ Test(hello, our_own_clients_hello_is_a_mesh_clients) {
     size_t n = mesh_handshake_out(hs, &p);
     cr_assert_eq(mesh_first_bytes(p, n), MESH_FIRST_TLS_MESH);
     mesh_handshake_free(hs);
+    mesh_identity_unref(id);
+    pki_free(&root);
 }
 
 Test(hello, every_prefix_wants_more) {
