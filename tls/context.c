@@ -126,7 +126,8 @@ static int ticket_arrived(SSL *ssl, SSL_SESSION *session) {
     struct mesh_handshake *hs = SSL_get_app_data(ssl);
     if (!hs || !hs->keeps_tickets)
         return 0;
-    int64_t end = session_end(hs, session), hinted = hs->wall + SSL_SESSION_get_timeout(session);
+    unsigned long hint = SSL_SESSION_get_ticket_lifetime_hint(session); /* 0: 1.2 server that says nothing */
+    int64_t end = session_end(hs, session), hinted = hint ? hs->wall + (int64_t)hint : end;
     mesh_tls_tickets_put(hs->ticket_key, session, hinted < end ? hinted : end);
     return 1; /* the reference is the cache's now */
 }

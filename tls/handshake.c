@@ -212,7 +212,8 @@ static void peer_fill(const struct mesh_handshake *hs, struct mesh_peer *ret) {
     memset(ret, 0, sizeof *ret);
     memcpy(ret->spiffe, hs->peer_id, sizeof ret->spiffe);
     SSL_get0_alpn_selected(hs->ssl, &alpn, &n);
-    memcpy(ret->alpn, alpn, n < sizeof ret->alpn ? n : sizeof ret->alpn - 1);
+    if (n)
+        memcpy(ret->alpn, alpn, n < sizeof ret->alpn ? n : sizeof ret->alpn - 1);
     ret->version = (uint16_t)SSL_version(hs->ssl);
     ret->cipher = (uint8_t)suite_of(hs->ssl, &hash_len);
     ret->resumed = SSL_session_reused(hs->ssl) == 1;
