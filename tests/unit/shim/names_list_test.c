@@ -57,6 +57,8 @@ void __libc_free(void *p);
 static volatile bool counting;
 static volatile long fail_at, blocks;
 
+#define EXPORTED __attribute__((visibility("default")))
+
 static bool fails(void) {
     if (counting && --fail_at == 0) {
         errno = ENOMEM;
@@ -66,15 +68,15 @@ static bool fails(void) {
     return false;
 }
 
-void *malloc(size_t n) {
+EXPORTED void *malloc(size_t n) {
     return fails() ? NULL : __libc_malloc(n);
 }
 
-void *calloc(size_t n, size_t size) {
+EXPORTED void *calloc(size_t n, size_t size) {
     return fails() ? NULL : __libc_calloc(n, size);
 }
 
-void free(void *p) {
+EXPORTED void free(void *p) {
     blocks -= counting && p;
     __libc_free(p);
 }
