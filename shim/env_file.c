@@ -80,10 +80,9 @@ int mesh_env_file_next(char **io_rest, char **ret_name, char **ret_value) {
             continue;
         char *equals = strchr(line, '=');
         *ret_name = line;
-        if (!equals || equals == line)
+        if (!equals || !trim(line, equals)[0])
             return MESH_E_SYNTAX;
         *ret_value = equals + 1 + strspn(equals + 1, " \t");
-        trim(line, equals);
         return 1;
     }
     return 0;

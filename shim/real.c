@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <link.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -77,15 +78,18 @@ static void *stand_in(enum lacks l) {
     }
 }
 
-/* ---- before the look-up: every pointer runs it, then goes on ---- */
+/* ---- before the look-up: every pointer runs its own, then goes on ---- */
+static void resolve(size_t index);
+#define INDEX(name) (offsetof(struct mesh_real, name) / sizeof(void *))
+
 #define CALL(family, lacks, ret, name, params, args)                                                         \
     static ret early_##name params {                                                                         \
-        mesh_real_resolve();                                                                                 \
+        resolve(INDEX(name));                                                                                \
         return real.name args;                                                                               \
     }
 #define VOID(family, name, params, args)                                                                     \
     static void early_##name params {                                                                        \
-        mesh_real_resolve();                                                                                 \
+        resolve(INDEX(name));                                                                                \
         real.name args;                                                                                      \
     }
 #define NORETURN(family, name, params, args) VOID(family, name, params, args)
@@ -145,7 +149,7 @@ static bool is_default(const struct object *o, uint32_t i, const char *name) {
     enum { VERSION_LOCAL = 0, VERSION_HIDDEN = 0x8000 };
     const ElfW(Sym) *s = &o->syms[i];
     unsigned type = ELF64_ST_TYPE(s->st_info);
-    if (s->st_shndx == SHN_UNDEF || s->st_value == 0 || (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE))
+    if (s->st_shndx == SHN_UNDEF || s->st_value == 0 || type == STT_SECTION || type == STT_FILE || type == STT_TLS)
         return false;
     if (o->versions && (o->versions[i] == VERSION_LOCAL || o->versions[i] & VERSION_HIDDEN))
         return false;
@@ -204,19 +208,29 @@ static void *find(const struct object *o, const char *name, uint32_t hash) {
 }
 
 /* ---- the objects after ours ---- */
-static const struct link_map *first_after_us(void) {
-    for (const struct link_map *m = _r_debug.r_map; m; m = m->l_next)
-        if (m->l_ld == _DYNAMIC)
-            return m->l_next;
-    return NULL;
+/* In .data, beside `real`: the first page of .bss is one that most processes never touch. */
+static const struct link_map *first_after_us __attribute__((section(".data")));
+static const struct link_map *last_at_start __attribute__((section(".data")));
+
+void mesh_real_remember(void) {
+    if (first_after_us)
+        return;
+    const struct link_map *m = _r_debug.r_map;
+    while (m && m->l_ld != _DYNAMIC)
+        m = m->l_next;
+    if (!m || !m->l_next)
+        return;
+    const struct link_map *last = m->l_next;
+    while (last->l_next)
+        last = last->l_next;
+    last_at_start = last;
+    first_after_us = m->l_next;
 }
 
-void *mesh_real_lookup(const char *name) {
-    uint32_t hash = 5381;
-    for (const unsigned char *p = (const unsigned char *)name; *p; p++)
-        hash = hash * 33 + *p;
+static void *look_up(const char *name, uint32_t hash) {
+    mesh_real_remember(); /* other objects' constructors run before ours */
     struct object o;
-    for (const struct link_map *m = first_after_us(); m; m = m->l_next) {
+    for (const struct link_map *m = first_after_us; m; m = m == last_at_start ? NULL : m->l_next) {
         void *p = object_of(m, &o) ? find(&o, name, hash) : NULL;
         if (p)
             return p;
@@ -224,20 +238,18 @@ void *mesh_real_lookup(const char *name) {
     return NULL;
 }
 
-/* One object at a time: a program may have hundreds, and most define none of our names. */
-void mesh_real_resolve(void) {
-    void *found[COUNT] = {0};
-    size_t missing = COUNT;
-    struct object o;
-    for (const struct link_map *m = first_after_us(); m && missing; m = m->l_next) {
-        if (!object_of(m, &o))
-            continue;
-        const char *name = names;
-        for (size_t i = 0; i < COUNT; i++, name += strlen(name) + 1)
-            if (!found[i] && (found[i] = find(&o, name, hashes[i])))
-                missing--;
-    }
-    void **slot = (void **)&real;
-    for (size_t i = 0; i < COUNT; i++)
-        __atomic_store_n(&slot[i], found[i] ? found[i] : stand_in(lacking[i]), __ATOMIC_RELAXED);
+void *mesh_real_lookup(const char *name) {
+    uint32_t hash = 5381;
+    for (const unsigned char *p = (const unsigned char *)name; *p; p++)
+        hash = hash * 33 + *p;
+    return look_up(name, hash);
+}
+
+static void resolve(size_t index) {
+    const char *name = names;
+    for (size_t i = 0; i < index; i++)
+        name += strlen(name) + 1;
+    void *p = look_up(name, hashes[index]);
+    void **slot = (void **)&real + index;
+    __atomic_store_n(slot, p ? p : stand_in(lacking[index]), __ATOMIC_RELAXED);
 }

@@ -16,6 +16,9 @@ bool mesh_started_on(void);
 /* The same, always true: for entries whose body decides alone. */
 bool mesh_started(void);
 
+/* The library's DT_INIT, run by the loader. Programs that link the rooms (meshctl, tests) start nothing by themselves. */
+void mesh_init(void);
+
 /* The last step of a configured process; shim/engine.c. */
 void mesh_engine_start(void);
 

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/heavy.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "shim/link/heavy_table.h"
+#include "shim/link/private.h"
+
+/* Filled by shim/link/defer.c. volatile: what the compiler sees here is not what is there. */
+const volatile struct mesh_heavy_table mesh_heavy_table = {0};
+
+/* From the linker; a program that is linked without shim/link/heavy.ld has none. */
+extern char __ehdr_start[] __attribute__((visibility("hidden")));
+extern char mesh_heavy_start[] __attribute__((visibility("hidden"), weak));
+extern char mesh_heavy_relro_end[] __attribute__((visibility("hidden"), weak));
+
+/* shim/link/private.c is in the library alone. */
+#pragma weak mesh_private_start
+
+/* Each pointer is written as base plus what the table says, whatever was there: doing it twice changes nothing. */
+static void relocate(void) {
+    const uint64_t base = (uint64_t)(uintptr_t)__ehdr_start;
+    const uint64_t *words = (const uint64_t *)(__ehdr_start + mesh_heavy_table.words);
+    const uint32_t *addends = (const uint32_t *)(__ehdr_start + mesh_heavy_table.addends);
+    uint64_t *at = NULL;
+    for (uint32_t i = 0; i < mesh_heavy_table.nwords; i++) {
+        uint64_t word = words[i];
+        if (!(word & 1)) { /* as in DT_RELR: an address */
+            at = (uint64_t *)(__ehdr_start + word);
+            *at++ = base + *addends++;
+            continue;
+        }
+        for (uint64_t *p = at; word >>= 1; p++) /* or which of the next 63 */
+            if (word & 1)
+                *p = base + *addends++;
+        at += 63;
+    }
+}
+
+static void protect(void) {
+    /* Some filters forbid it; the pages stay writable then, as they were. */
+    (void)mprotect(mesh_heavy_start, (size_t)(mesh_heavy_relro_end - mesh_heavy_start), PROT_READ);
+}
+
+/* COLD, DONE, or the process that is at it. Not a once: a child forked in the middle inherits a loader that it does
+ * not have, sees that by the process id and takes its place. */
+enum { COLD = 0, DONE = -1 };
+static _Atomic int loader;
+
+void mesh_heavy_load(void) {
+    int seen = atomic_load_explicit(&loader, memory_order_acquire), me = seen == DONE ? 0 : (int)getpid();
+    while (seen != DONE) {
+        if (seen == me) {
+            sched_yield();
+            seen = atomic_load_explicit(&loader, memory_order_acquire);
+        } else if (atomic_compare_exchange_weak(&loader, &seen, me)) {
+            if (mesh_private_start)
+                mesh_private_start();
+            if (mesh_heavy_table.nwords) {
+                relocate();
+                protect();
+            }
+            atomic_store_explicit(&loader, DONE, memory_order_release);
+            return;
+        }
+    }
+}
