@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <resolv.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include "shim/base/clock.h"
 #include "shim/base/trace.h"
@@ -14,8 +15,10 @@
 /* How often a look-up that waits for a name looks again. */
 enum { WAIT_STEP_MS = 10 };
 
+/* Only a control plane can know a name later. Without one, one more look is for a view that was just being written. */
 static uint64_t resolve_timeout(void) {
-    return mesh_env()->resolve_timeout_ns;
+    const struct mesh_env *e = mesh_env();
+    return e->bootstrap || e->bootstrap_config ? e->resolve_timeout_ns : WAIT_STEP_MS * MESH_MS;
 }
 
 static const struct mesh_names_source process = {mesh_engine_view,  mesh_view_refresh,    mesh_view_name,
@@ -72,6 +75,14 @@ static bool is_numeric(const char *name) {
     return strchr(name, ':') || (isdigit((unsigned char)name[0]) && inet_aton(name, &ignored));
 }
 
+/* RFC 6761: localhost is this machine, whatever the view lists under the search list's domains. */
+static bool is_localhost(const char *name) {
+    static const char local[] = "localhost";
+    size_t n = strnlen(name, MESH_NAME_MAX + 2), len = sizeof local - 1;
+    n -= n > 0 && name[n - 1] == '.';
+    return n >= len && strncasecmp(name + n - len, local, len) == 0 && (n == len || name[n - len - 1] == '.');
+}
+
 /* What the names that one name stands for answered, short of a mesh name. */
 struct seen {
     bool denied, again;           /* the name as written */
@@ -90,6 +101,14 @@ static void note(struct seen *seen, int rc, bool as_written, bool single) {
         *(rc == MESH_E_DENIED ? &seen->part_denied : &seen->part_again) = true;
 }
 
+/* A headless name without endpoints exists, and has no address: no data, as DNS says it. */
+static int give_nothing(const char *name, struct mesh_answer *ret) {
+    memcpy(ret->canon, name, strlen(name) + 1);
+    ret->has4 = ret->has6 = 0;
+    ret->naddrs = 0;
+    return 0;
+}
+
 /* An expansion counts when the view lists it, or when a single label was written (INTERFACE.md, "Names"): nobody who
  * asks for www.example.com waits for www.example.com.svc.cluster.local. */
 static enum mesh_names_verdict judge(const struct mesh_view *v, struct mesh_names_walk w, struct mesh_names_found *ret) {
@@ -97,6 +116,8 @@ static enum mesh_names_verdict judge(const struct mesh_view *v, struct mesh_name
     bool as_written;
     while (mesh_names_walk_next(&w, &as_written)) {
         int rc = mesh_names_source->name(v, w.text, &ret->answer);
+        if (rc == MESH_E_NOENDPOINT)
+            rc = give_nothing(w.text, &ret->answer);
         if (rc == 0)
             return mesh_names_program_is_go() ? MESH_NAMES_FAIL : MESH_NAMES_MESH;
         note(&seen, rc, as_written, w.single);
@@ -115,7 +136,6 @@ static bool is_pending(const struct mesh_names_found *f) {
     return f->verdict == MESH_NAMES_AGAIN || (f->verdict == MESH_NAMES_APART && f->again);
 }
 
-/* Only a control plane can answer later; a view that comes from a file never says AGAIN. */
 static void wait_for(struct mesh_view *v, const struct mesh_names_walk *w, uint64_t start, struct mesh_names_found *f) {
     uint64_t deadline = start + mesh_names_source->timeout(), now;
     while (is_pending(f) && (now = mesh_now()) < deadline) {
@@ -143,7 +163,7 @@ void mesh_names_find(const char *name, unsigned how, struct mesh_names_found *re
     struct mesh_view *v = mesh_names_source->view();
     ret->verdict = MESH_NAMES_LIBC;
     ret->again = false;
-    if (v && !is_numeric(name)) {
+    if (v && !is_numeric(name) && !is_localhost(name)) {
         uint64_t now = mesh_now_coarse();
         refresh(v, now);
         if (mesh_names_walk_init(&w, name, how & MESH_NAMES_SEARCH ? mesh_names_search_get(now) : &as_written_only))

@@ -4,6 +4,7 @@
  *
  *   reviews.shop.mesh   241.0.0.5 and fd6d:6573:6800::5      four.shop.mesh   241.0.0.6
  *   headless.shop.mesh  10.0.0.7, 2001:db8::7, 10.0.0.8      six.shop.mesh    fd6d:6573:6800::7
+ *   empty.shop.mesh     headless without endpoints
  *   *.mesh              denied                               *.later          not known until double_known_at
  */
 #ifndef TESTS_NAMES_DOUBLE_H
@@ -57,6 +58,8 @@ static inline int double_name(const struct mesh_view *v, const char *name, struc
         double_own(ret, "10.0.0.7");
         double_own(ret, "2001:db8::7");
         double_own(ret, "10.0.0.8");
+    } else if (strcasecmp(name, "empty.shop.mesh") == 0) {
+        return MESH_E_NOENDPOINT;
     } else if (double_ends(name, ".later")) {
         if (double_known_at == 0 || mesh_now() < double_known_at)
             return MESH_E_AGAIN;
@@ -105,6 +108,20 @@ static inline uint64_t double_timeout(void) {
 
 static const struct mesh_names_source double_source = {double_view, double_refresh, double_name, double_name_of,
                                                        double_is_virtual, double_timeout};
+
+/* libc with a hosts file that says "10.0.0.99 box", asked as its resolver would: with the search list on, box is not
+ * found. */
+static inline int double_box(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **ret) {
+    if (strcmp(name, "box") == 0)
+        return _res.options & (RES_DEFNAMES | RES_DNSRCH) ? EAI_NONAME : getaddrinfo("10.0.0.99", service, hints, ret);
+    return getaddrinfo(name, service, hints, ret);
+}
+
+static inline int double_box_r(const char *name, int family, struct hostent *ret, char *buf, size_t n,
+                               struct hostent **ret_host, int *ret_herr) {
+    bool box = strcmp(name, "box") == 0 && !(_res.options & (RES_DEFNAMES | RES_DNSRCH));
+    return gethostbyname2_r(box ? "10.0.0.99" : name, family, ret, buf, n, ret_host, ret_herr);
+}
 
 static char double_conf[] = "/tmp/meshshim-resolv-XXXXXX";
 

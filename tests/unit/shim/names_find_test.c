@@ -64,8 +64,23 @@ Test(names_find, expansion_of_several_labels_counts_only_when_listed) {
 }
 
 Test(names_find, single_label_denied_is_apart) {
-    cr_assert_eq(find("localhost"), MESH_NAMES_APART);
+    cr_assert_eq(find("box"), MESH_NAMES_APART);
     cr_assert_not(f.again);
+}
+
+Test(names_find, localhost_is_never_asked_for) {
+    cr_assert_eq(find("localhost"), MESH_NAMES_LIBC);
+    cr_assert_eq(find("LocalHost."), MESH_NAMES_LIBC);
+    cr_assert_eq(find("shop.localhost"), MESH_NAMES_LIBC);
+    cr_assert_eq(double_asked, 0);
+    find("notlocalhost");
+    cr_assert_gt(double_asked, 0);
+}
+
+Test(names_find, headless_without_endpoints_is_mesh_without_addresses) {
+    cr_assert_eq(find("empty"), MESH_NAMES_MESH);
+    cr_assert_str_eq(f.answer.canon, "empty.shop.mesh");
+    cr_assert_eq(f.answer.naddrs + f.answer.has4 + f.answer.has6, 0);
 }
 
 Test(names_find, damaged_view_fails_closed) {

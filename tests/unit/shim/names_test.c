@@ -148,9 +148,12 @@ Test(names_getaddrinfo, datagrams_and_numbers_are_libcs) {
 }
 
 Test(names_getaddrinfo, single_label_of_the_hosts_file_survives_denied_expansions) {
-    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *list;
-    cr_assert_eq(shim_getaddrinfo("localhost", NULL, &hints, &list), 0);
-    freeaddrinfo(list);
+    real.getaddrinfo = double_box;
+    cr_assert_str_eq(lookup("box", "80", 0, AF_INET, SOCK_STREAM), "0\n" STREAM4("0", "10.0.0.99", "80"));
+}
+
+Test(names_getaddrinfo, headless_without_endpoints_is_no_data) {
+    cr_assert_str_eq(lookup("empty", "80", 0, AF_UNSPEC, SOCK_STREAM), "-5\n");
 }
 
 Test(names_getaddrinfo, errno_is_kept) {
