@@ -37,25 +37,29 @@ free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# listening PORT: someone listens there. Asks the kernel, so that no server sees a probe connection.
+# listening [ADDRESS:]PORT: someone listens there. Asks the kernel, so that no server sees a probe connection.
 listening() {
-  local hex; hex=$(printf ':%04X' "$1")
-  awk -v p="$hex" '$4 == "0A" && substr($2, length($2) - 4) == p { found = 1 } END { exit !found }' \
+  local want a b c d
+  want=$(printf ':%04X' "${1##*:}")
+  case $1 in
+  *.*:*) IFS=. read -r a b c d <<<"${1%:*}"; want=$(printf '%02X%02X%02X%02X' "$d" "$c" "$b" "$a")$want ;;
+  esac
+  awk -v w="$want" '$4 == "0A" && index($2, w) == length($2) - length(w) + 1 { found = 1 } END { exit !found }' \
     /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }
 
-# serve NAME PORT CMD...: starts a server, its output in $RUN/NAME.log, and waits until it listens. SERVER is its pid.
+# serve NAME [ADDRESS:]PORT CMD...: starts a server, its output in $RUN/NAME.log, and waits until it listens. SERVER is its pid.
 serve() {
-  local name=$1 port=$2 i; shift 2
+  local name=$1 at=$2 i; shift 2
   "$@" >"$RUN/$name.log" 2>&1 </dev/null &
   SERVER=$!
   SERVERS+=("$SERVER")
   for ((i = 0; i < 600; i++)); do
-    listening "$port" && return 0
+    listening "$at" && return 0
     kill -0 "$SERVER" 2>/dev/null || break
     sleep 0.1
   done
-  echo "# $name does not listen on port $port:" >&2
+  echo "# $name does not listen on $at:" >&2
   tail -5 "$RUN/$name.log" | sed 's/^/#   /' >&2
   return 1
 }

@@ -104,7 +104,14 @@ mkdir -p "$BUILD/tests/wire" "$RUN/out"
 recording=
 if [ "$(id -u)" = 0 ] && "$TOP/tests/lib/netns.sh" true 2>/dev/null && recorder; then recording=1; else echo "# the wire is not recorded: no right to"; fi
 # A sanitizer's runtime goes before the library it instruments.
-PRE=${WIRE_PRELOAD:+$WIRE_PRELOAD:}
+PRE=
+case ${SAN:-} in
+address | thread)
+  PRE=$(${CC:-cc} -print-file-name="lib${SAN:0:1}san.so"):
+  [ "$SAN" = thread ] && WIRE_CFLAGS="${WIRE_CFLAGS:-} -fsanitize=thread"
+  export ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS:-} TSAN_OPTIONS=die_after_fork=0:${TSAN_OPTIONS:-} WIRE_SLOW=${WIRE_SLOW:-4}
+  ;;
+esac
 pki
 built=()
 for name in "${names[@]}"; do
