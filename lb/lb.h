@@ -31,8 +31,11 @@ struct mesh_lb_request {
 
 /* Picks. Order: families -> health -> priority (overprovisioning, panic) -> ejection (never all) -> locality ->
  * policy. An ejected or tried endpoint is picked only when nothing else is left; with `attempt` > 0 and only tried
- * ones left: MESH_E_NOENDPOINT. Errors: MESH_E_NOENDPOINT, MESH_E_FAMILY (endpoints exist, none reachable),
- * MESH_E_OVERLOAD (breaker or drop). *ret_index is untouched on error. */
+ * ones left: MESH_E_NOENDPOINT. Nobody healthy or degraded at all is MESH_E_NOENDPOINT too, not panic. Errors:
+ * MESH_E_NOENDPOINT, MESH_E_FAMILY (endpoints exist, none reachable), MESH_E_OVERLOAD (breaker or drop). *ret_index is
+ * untouched on error. Breakers compare live->inflight, pending and retries, bounded load live->inflight: whoever
+ * raises the endpoint's counters raises the cluster's. Cost: some 20 ns with a table, at most 200 ns gathered
+ * (lb/ops.h); O(n) when the draws found nobody, and for pick_first. Threads: any, signal-safe. */
 int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request *r, uint32_t *ret_index,
                  struct mesh_why *ret_why) MESH_MUST_CHECK;
 
@@ -49,19 +52,34 @@ enum mesh_lb_outcome {
 void mesh_lb_report(const struct mesh_cluster_view *c, uint32_t stat, enum mesh_lb_outcome outcome, uint64_t now,
                     uint64_t took_ns);
 
+/* Counts the ejected endpoints anew (live->ejected and by priority); O(n). Picks do it when an ejection ends; the
+ * publisher does it once after a cluster's endpoints changed, so that one that came back while still ejected is seen.
+ * Threads: any. */
+void mesh_lb_recount(const struct mesh_cluster_view *c, uint64_t now);
+
 /* Is it ejected now? Threads: any, signal-safe. */
 bool mesh_lb_ejected(const struct mesh_stat *s, uint64_t now);
 
 /* Names as users write them: "round_robin", ...; MESH_E_NOTFOUND if unknown. */
 int mesh_lb_policy_parse(const char *name, uint8_t *ret_policy) MESH_MUST_CHECK;
 const char *mesh_lb_policy_name(uint8_t policy);
-/* Defaults for a cluster that says nothing (see resolver/types.h). */
+/* Defaults for a cluster that says nothing (see resolver/types.h): Envoy's, but that two failures in a row eject, any
+ * share of the endpoints may be out, and breakers are off. What a cluster says replaces single fields; one with an
+ * outlier_detection of its own begins from Envoy's 5 failures and 10 percent, one with thresholds from 1024. */
 void mesh_lb_policy_defaults(struct mesh_policy *p);
 
-/* Consistent-hash tables are built by the publisher: size in bytes for a cluster (0: this policy needs none), and
- * the build into caller's memory. */
+/* The table of a cluster (lb/table.h), built by the publisher for every cluster whatever its policy, after policy and
+ * endpoints are final: size in bytes (0: it needs none; SIZE_MAX: too large or out of memory), and the build into the
+ * caller's memory, aligned to 8. *ret_len is what goes into mesh_cluster_view.table_len. A cluster published without
+ * its table is still served: small ones in full, large ones by a scan at random, hashing ones without affinity.
+ * c->stats and c->live are not looked at. Errors: MESH_E_LIMIT (cap), MESH_E_NOMEM. Threads: publisher. */
 size_t mesh_lb_table_size(const struct mesh_cluster_view *c);
 int mesh_lb_table_build(const struct mesh_cluster_view *c, void *ret_table, size_t cap, uint32_t *ret_len) MESH_MUST_CHECK;
+
+/* random_subsetting (gRFC A68): keeps the `keep` endpoints whose "ip:port" hashes lowest with XXH64 under `seed`, in the
+ * order of the view, at the front of the array; returns how many. For the publisher, before the table; the same seed
+ * on a later list moves few. MESH_E_NOMEM, then nothing changed. */
+int mesh_lb_subset(struct mesh_endpoint *endpoints, uint32_t n, uint32_t keep, uint64_t seed, uint32_t *ret_n) MESH_MUST_CHECK;
 
 /* XXH64, seed given: the hash of Envoy's hash policies. */
 uint64_t mesh_lb_xxh64(const void *p, size_t n, uint64_t seed);

@@ -206,13 +206,14 @@ struct mesh_handshake;
 struct mesh_handshake_config {
     bool server;
     struct mesh_identity *identity;   /* a reference is taken */
-    const struct mesh_match *peers;   /* any-of; NULL with npeers 0: any SPIFFE ID of our own trust domain */
+    const struct mesh_match *peers;   /* any-of; npeers 0: any SPIFFE ID of our own trust domain. Copied, texts too */
     size_t npeers;
     bool peers_none;                  /* nobody passes (MESH_PEERS=none and nothing in the view) */
     bool any_peer_san;                /* the view asked for chain validation only: no name check (A29 empty list) */
-    bool no_client_cert;              /* server: do not require a client certificate (a DownstreamTlsContext that says so) */
+    bool no_client_cert;              /* server: do not require a client certificate (a DownstreamTlsContext that says
+                                         so); one that is shown must still pass */
     const char *sni;                  /* client; NULL: none. Copied */
-    const uint8_t *alpn;              /* wire form (length-prefixed list); NULL: none. Copied */
+    const uint8_t *alpn;              /* wire form (length-prefixed list); NULL: MESH_ALPN; length 0: none. Copied */
     size_t alpn_len;
     uint16_t min_version, max_version; /* 0: 1.2 and 1.3 */
     const char *ticket_key;           /* client: name under which tickets are kept and looked up (peer service and

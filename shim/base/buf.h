@@ -17,7 +17,7 @@ struct mesh_rbuf {
 };
 
 static inline struct mesh_rbuf mesh_rbuf_of(const void *p, size_t n) {
-    return (struct mesh_rbuf){(const uint8_t *)p, (const uint8_t *)p + n, false};
+    return (struct mesh_rbuf){(const uint8_t *)p, n ? (const uint8_t *)p + n : (const uint8_t *)p, false};
 }
 static inline size_t mesh_rbuf_left(const struct mesh_rbuf *b) {
     return b->broken ? 0 : (size_t)(b->end - b->p);
@@ -38,7 +38,7 @@ struct mesh_wbuf {
 };
 
 static inline struct mesh_wbuf mesh_wbuf_of(void *p, size_t n) {
-    return (struct mesh_wbuf){(uint8_t *)p, (uint8_t *)p, (uint8_t *)p + n, false};
+    return (struct mesh_wbuf){(uint8_t *)p, (uint8_t *)p, n ? (uint8_t *)p + n : (uint8_t *)p, false};
 }
 static inline size_t mesh_wbuf_len(const struct mesh_wbuf *b) {
     return (size_t)(b->p - b->base);

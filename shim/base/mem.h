@@ -10,8 +10,8 @@
 
 /* Zeroes key material; never optimised away. */
 void mesh_zero(void *p, size_t n);
-/* 64 random bits for balancing and ids (not for keys): getrandom once a process, then a mixed counter;
- * another sequence in every fork child. */
+/* 64 random bits for balancing and ids (not for keys): getrandom once, then a mixed counter that the process shares
+ * with its fork children: no value comes twice in a process tree. A system call at the first use of a tree only. */
 uint64_t mesh_random(void);
 
 #define MESH_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/accept.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "shim/base/clock.h"
+#include "shim/base/mem.h"
+#include "shim/base/sys.h"
+#include "shim/base/trace.h"
+#include "shim/conn.h"
+#include "shim/engine.h"
+#include "shim/fd.h"
+#include "shim/hand.h"
+#include "shim/pend.h"
+#include "shim/real.h"
+#include "shim/watch.h"
+
+enum { LISTENERS = 1024 };
+
+struct listener {
+    uint32_t fds; /* descriptors of this process; 0: free */
+    uint16_t port;
+    uint8_t mode; /* enum mesh_inbound_mode */
+    struct sockaddr_storage at;
+};
+
+static struct listener listeners[LISTENERS]; /* guarded by mesh_guard */
+
+static uint16_t port_of(const struct sockaddr *sa) {
+    return ntohs(sa->sa_family == AF_INET ? ((const struct sockaddr_in *)sa)->sin_port
+                                          : ((const struct sockaddr_in6 *)sa)->sin6_port);
+}
+
+static bool is_tcp_listener(int fd, struct sockaddr_storage *ret_at) {
+    int v = 0;
+    socklen_t n = sizeof v, len = sizeof *ret_at;
+    if (mesh_sys_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &v, &n) || !v)
+        return false;
+    n = sizeof v;
+    if (mesh_sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &v, &n) || v != IPPROTO_TCP)
+        return false;
+    if (mesh_sys_getsockname(fd, (struct sockaddr *)ret_at, &len))
+        return false;
+    return ret_at->ss_family == AF_INET || ret_at->ss_family == AF_INET6;
+}
+
+static uint32_t take(const struct sockaddr_storage *at, enum mesh_inbound_mode mode) {
+    struct mesh_guard g = mesh_guard_enter();
+    uint32_t i = 0;
+    while (i < LISTENERS && listeners[i].fds)
+        i++;
+    if (i < LISTENERS)
+        listeners[i] = (struct listener){1, port_of((const struct sockaddr *)at), (uint8_t)mode, *at};
+    mesh_guard_leave(g);
+    return i;
+}
+
+void mesh_accept_forget(uint32_t i) {
+    struct mesh_guard g = mesh_guard_enter();
+    if (i < LISTENERS && listeners[i].fds)
+        listeners[i].fds--;
+    mesh_guard_leave(g);
+}
+
+void mesh_accept_again(uint32_t i) {
+    struct mesh_guard g = mesh_guard_enter();
+    if (i < LISTENERS)
+        listeners[i].fds++;
+    mesh_guard_leave(g);
+}
+
+void mesh_accept_listening(int fd) {
+    struct sockaddr_storage at;
+    uint32_t word = mesh_fd_get(fd);
+    if (mesh_fd_kind(word) == MESH_FD_LISTENER || !is_tcp_listener(fd, &at))
+        return;
+    enum mesh_inbound_mode mode = mesh_engine_inbound((struct sockaddr *)&at, sizeof at);
+    mesh_watch_forget(fd);
+    if (mode == MESH_INBOUND_OFF) {
+        mesh_fd_set(fd, MESH_FD_OPEN_PORT, 0);
+        return;
+    }
+    uint32_t i = take(&at, mode);
+    if (i == LISTENERS) { /* fails closed: see mesh_accept */
+        mesh_trace_refused("too-many-listeners", NULL, NULL);
+        i = LISTENERS;
+    }
+    mesh_fd_set(fd, MESH_FD_LISTENER, i);
+    atomic_store(&mesh_armed, 1);
+    struct mesh_why why = {""};
+    int err = mesh_slab_need(); /* before any fork, so that workers share it */
+    if (!err)
+        err = mesh_engine_crypto(&why);
+    if (!err) {
+        struct mesh_identity *id = mesh_engine_identity(&why);
+        if (!id)
+            mesh_trace_refused("identity", "detail", why.text);
+        mesh_identity_unref(id);
+    }
+}
+
+static bool same_address(const struct sockaddr *a, const struct sockaddr *b) {
+    if (port_of(a) != port_of(b))
+        return false;
+    static const struct in6_addr any6 = IN6ADDR_ANY_INIT;
+    const struct sockaddr_in *a4 = (const struct sockaddr_in *)a, *b4 = (const struct sockaddr_in *)b;
+    const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a, *b6 = (const struct sockaddr_in6 *)b;
+    if (a->sa_family == AF_INET)
+        return a4->sin_addr.s_addr == INADDR_ANY || (b->sa_family == AF_INET && a4->sin_addr.s_addr == b4->sin_addr.s_addr) ||
+               (b->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&b6->sin6_addr) &&
+                memcmp(b6->sin6_addr.s6_addr + 12, &a4->sin_addr, 4) == 0);
+    return memcmp(&a6->sin6_addr, &any6, 16) == 0 ||
+           (b->sa_family == AF_INET6 && memcmp(&a6->sin6_addr, &b6->sin6_addr, 16) == 0) ||
+           (b->sa_family == AF_INET && IN6_IS_ADDR_V4MAPPED(&a6->sin6_addr) &&
+            memcmp(a6->sin6_addr.s6_addr + 12, &b4->sin_addr, 4) == 0);
+}
+
+bool mesh_accept_is_ours(const struct sockaddr *to) {
+    bool ours = false;
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = 0; i < LISTENERS && !ours; i++)
+        ours = listeners[i].fds && same_address((struct sockaddr *)&listeners[i].at, to);
+    mesh_guard_leave(g);
+    return ours;
+}
+
+static void refused(uint16_t port, const struct sockaddr *from, const char *why) {
+    struct mesh_line l;
+    mesh_line_begin(&l, MESH_TRACE_ERROR, "refused");
+    mesh_line_str(&l, "why", why);
+    mesh_line_int(&l, "port", port);
+    mesh_line_addr(&l, "from", from, sizeof(struct sockaddr_in6));
+    mesh_line_end(&l);
+}
+
+/* Sources that may speak plaintext to a strict port: node's probes, the pod's own loopback. */
+static bool may_be_plain(const struct sockaddr *from, uint16_t port) {
+    const struct mesh_cidr_list *plain = mesh_env()->inbound_plain;
+    if (!plain)
+        return false;
+    if (from->sa_family == AF_INET)
+        return mesh_cidr_has(plain, 4, &((const struct sockaddr_in *)from)->sin_addr, port);
+    return mesh_cidr_has(plain, 6, &((const struct sockaddr_in6 *)from)->sin6_addr, port);
+}
+
+/* Makes the accepted descriptor a mesh connection. -errno: it must not reach the program. */
+static int adopt(int fd, const struct listener *l, const struct sockaddr *from, int flags) {
+    if ((unsigned)fd >= MESH_FD_MAX)
+        return -EMFILE;
+    uint32_t slot = mesh_conn_take();
+    if (slot == UINT32_MAX)
+        return -ENOBUFS;
+    int r = mesh_local_add(slot, fd);
+    if (!r) {
+        struct mesh_conn *c = mesh_conn_at(slot);
+        r = mesh_hand_accepted(c, slot, fd, (enum mesh_inbound_mode)l->mode, l->port);
+        if (r)
+            (void)mesh_local_drop(slot, fd);
+    }
+    if (r) {
+        mesh_conn_give(slot);
+        return -ENOBUFS;
+    }
+    (void)from;
+    mesh_local_at(slot)->nonblock = (flags & SOCK_NONBLOCK) != 0;
+    mesh_fd_set(fd, MESH_FD_CONN, slot);
+    return 0;
+}
+
+int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
+    uint32_t word = mesh_fd_get(fd);
+    if (!word) { /* inherited, or listening since before us */
+        mesh_accept_listening(fd);
+        word = mesh_fd_get(fd);
+    }
+    struct listener l = {.mode = MESH_INBOUND_OFF};
+    if (mesh_fd_kind(word) == MESH_FD_LISTENER) {
+        if (mesh_fd_slot(word) >= LISTENERS)
+            return -EMFILE;
+        struct mesh_guard g = mesh_guard_enter();
+        l = listeners[mesh_fd_slot(word)];
+        mesh_guard_leave(g);
+    }
+    for (;;) {
+        struct sockaddr_storage from;
+        socklen_t n = sizeof from;
+        int got = real.accept4(fd, (struct sockaddr *)&from, &n, flags);
+        if (got < 0)
+            return -errno;
+        mesh_fd_new(got);
+        int r = 0;
+        if (l.mode != MESH_INBOUND_OFF && !may_be_plain((struct sockaddr *)&from, l.port))
+            r = adopt(got, &l, (struct sockaddr *)&from, flags);
+        if (r) {
+            refused(l.port, (struct sockaddr *)&from, "no-memory");
+            (void)mesh_sys_close(got);
+            continue;
+        }
+        if (sa && len) {
+            memcpy(sa, &from, *len < n ? *len : n);
+            *len = n;
+        }
+        return got;
+    }
+}

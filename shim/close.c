@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/close.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "shim/accept.h"
+#include "shim/base/clock.h"
+#include "shim/base/sys.h"
+#include "shim/conn.h"
+#include "shim/fd.h"
+#include "shim/hand.h"
+#include "shim/pend.h"
+#include "shim/watch.h"
+
+_Atomic int mesh_fd_top;
+
+static bool linger_zero(int fd) {
+    struct linger l = {0};
+    socklen_t n = sizeof l;
+    return mesh_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &n) == 0 && l.l_onoff && l.l_linger == 0;
+}
+
+/* Is there something that the program did not read? TCP answers a close with a reset then. Records without data (tickets, a
+ * close_notify) are no such thing: they are taken out first. */
+static bool unread(struct mesh_conn *c, uint32_t slot, int fd) {
+    int n = 0;
+    if (mesh_sys_ioctl(fd, FIONREAD, &n) == 0 && n > 0)
+        (void)mesh_rx_ready(c, slot, fd);
+    return c->plain.bytes || (mesh_sys_ioctl(fd, FIONREAD, &n) == 0 && n > 0 && !c->rx_eof);
+}
+
+/* The last holder says goodbye as far as it can be said without waiting. */
+static void farewell(struct mesh_conn *c, uint32_t slot, int fd) {
+    if (atomic_load(&c->state) != MESH_CONN_OPEN || linger_zero(fd))
+        return;
+    if (unread(c, slot, fd)) {
+        struct linger reset = {1, 0};
+        (void)mesh_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        return;
+    }
+    if (mesh_conn_lock_tx(c))
+        return;
+    if (!c->fin)
+        (void)mesh_tx_alert(c, slot, fd, 1, 0);
+    mesh_conn_unlock_tx(c);
+}
+
+/* Does something have to happen that close() must not wait for? A handshake that the program does not know of goes on to its
+ * end as well: to the peer it must look like a connection that was made and closed. */
+static bool must_linger(struct mesh_conn *c, int fd) {
+    uint32_t state = atomic_load(&c->state);
+    if (linger_zero(fd))
+        return false;
+    if (state == MESH_CONN_OPEN)
+        return mesh_tx_unsent(c);
+    return (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && c->told;
+}
+
+/* Who holds one of the locks may be using the descriptor; who comes later finds that it is not the connection's. */
+static void last_look(struct mesh_conn *c, uint32_t slot) {
+    if (mesh_conn_lock_rx(c) == 0)
+        mesh_conn_unlock_rx(c);
+    if (mesh_conn_lock_tx(c) == 0)
+        mesh_conn_unlock_tx(c);
+    atomic_store(&mesh_local_at(slot)->ending, 0);
+}
+
+void mesh_close_end(uint32_t slot, int fd, bool ours) {
+    struct mesh_conn *c = mesh_conn_at(slot);
+    if (ours)
+        mesh_fd_clear(fd);
+    atomic_store(&mesh_local_at(slot)->ending, fd + 1);
+    if (mesh_conn_lock_rx(c) == 0) {
+        mesh_hand_drop(slot);
+        mesh_conn_unlock_rx(c);
+    }
+    if (mesh_conn_let_go(slot, mesh_proc_self())) {
+        farewell(c, slot, fd);
+        mesh_hand_closed(c, slot, fd);
+        last_look(c, slot);
+        (void)mesh_local_drop(slot, fd);
+        mesh_conn_give(slot);
+    } else {
+        last_look(c, slot);
+        (void)mesh_local_drop(slot, fd);
+    }
+    if (ours)
+        (void)mesh_sys_close(fd);
+}
+
+static int close_conn(uint32_t slot, int fd) {
+    struct mesh_conn *c = mesh_conn_at(slot);
+    struct mesh_local *l = mesh_local_at(slot);
+    if (atomic_load(&l->fds) > 1) {
+        (void)mesh_local_drop(slot, fd);
+        return mesh_sys_close(fd);
+    }
+    if (atomic_load(&l->users)) { /* another thread, or the call that a signal handler interrupted */
+        int own = mesh_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (own >= 0) {
+            mesh_fd_new(own);
+            mesh_fd_set(own, MESH_FD_CONN, slot);
+            atomic_store(&l->fd, own);
+            atomic_store(&l->closing, 1);
+            int r = mesh_sys_close(fd);
+            if (!atomic_load(&l->users) && atomic_exchange(&l->closing, 0))
+                mesh_close_late(slot);
+            return r;
+        }
+    }
+    bool last = mesh_conn_let_go(slot, mesh_proc_self());
+    if (last) {
+        mesh_conn_hold(slot, mesh_proc_self()); /* until the end below */
+        atomic_store(&l->ending, fd + 1);
+        (void)mesh_hand_drive(c, slot, fd);
+        if (atomic_load(&c->state) == MESH_CONN_OPEN && !must_linger(c, fd))
+            farewell(c, slot, fd);
+        if (must_linger(c, fd)) {
+            mesh_pend_linger(slot, fd);
+            return 0;
+        }
+    }
+    mesh_pend_forget(slot);
+    mesh_close_end(slot, fd, false);
+    return mesh_sys_close(fd);
+}
+
+void mesh_close_late(uint32_t slot) {
+    (void)mesh_close(atomic_load(&mesh_local_at(slot)->fd));
+}
+
+int mesh_close(int fd) {
+    uint32_t word = (unsigned)fd < MESH_FD_MAX ? atomic_exchange(&mesh_fdtab[fd], 0) : 0;
+    switch (mesh_fd_kind(word)) {
+    case MESH_FD_CONN:
+        mesh_watch_forget(fd);
+        return close_conn(mesh_fd_slot(word), fd);
+    case MESH_FD_LISTENER:
+        mesh_accept_forget(mesh_fd_slot(word));
+        break;
+    case MESH_FD_FRESH:
+        mesh_watch_forget(fd);
+        break;
+    case MESH_FD_EPOLL:
+        mesh_watch_forget_ep(fd);
+        break;
+    default:
+        break;
+    }
+    return mesh_sys_close(fd);
+}
+
+void mesh_fd_new(int fd) {
+    uint32_t word = (unsigned)fd < MESH_FD_MAX ? atomic_exchange(&mesh_fdtab[fd], 0) : 0;
+    if (mesh_fd_kind(word) == MESH_FD_CONN) { /* closed behind our back: the socket may be gone, say nothing on it */
+        uint32_t slot = mesh_fd_slot(word);
+        mesh_watch_forget(fd);
+        struct mesh_local *l = mesh_local_at(slot);
+        if (atomic_load(&l->fds) > 1) {
+            (void)mesh_local_drop(slot, fd);
+            return;
+        }
+        mesh_pend_forget(slot);
+        struct mesh_conn *c = mesh_conn_at(slot);
+        atomic_store(&c->state, MESH_CONN_DEAD);
+        mesh_close_end(slot, -1, false);
+    } else if (mesh_fd_kind(word) == MESH_FD_LISTENER) {
+        mesh_accept_forget(mesh_fd_slot(word));
+    } else if (word) {
+        mesh_watch_forget(fd);
+        if (mesh_fd_kind(word) == MESH_FD_EPOLL)
+            mesh_watch_forget_ep(fd);
+    }
+}
+
+void mesh_close_inherited(uint32_t slot, int fd) {
+    mesh_fd_clear(fd);
+    (void)mesh_local_drop(slot, fd);
+    mesh_hand_drop(slot);
+    (void)mesh_conn_let_go(slot, mesh_proc_self());
+    (void)mesh_sys_close(fd);
+}
+
+void mesh_close_all(void) {
+    enum { MOST = 4096 };
+    static uint32_t slots[MOST];
+    uint32_t n = mesh_local_held(slots, MOST);
+    for (uint32_t i = 0; i < n && i < MOST; i++) {
+        struct mesh_conn *c = mesh_conn_at(slots[i]);
+        int fd = atomic_load(&mesh_local_at(slots[i])->fd);
+        if (!mesh_conn_let_go(slots[i], mesh_proc_self()))
+            continue;
+        farewell(c, slots[i], fd);
+        mesh_hand_closed(c, slots[i], fd);
+    }
+}

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lb/lb.h"
+#include "shim/accept.h"
+#include "shim/base/clock.h"
+#include "shim/base/mem.h"
+#include "shim/base/sys.h"
+#include "shim/base/trace.h"
+#include "shim/hand_private.h"
+#include "shim/pend.h"
+
+enum { STALLED_SECONDS = 60 }; /* how long the only endpoint may be silent after it took the TCP connection */
+
+void dial_free(struct dial *d) {
+    if (!d)
+        return;
+    free(d->target);
+    free(d);
+}
+
+static int cluster_of(const struct dial *d, struct mesh_cluster_view *ret, uint64_t *ret_seq) {
+    struct mesh_view *v = mesh_engine_view();
+    return v ? mesh_view_cluster(v, &d->route, ret, ret_seq) : MESH_E_NOTFOUND;
+}
+
+static void report(struct mesh_conn *c, const struct dial *d, enum mesh_lb_outcome outcome) {
+    struct mesh_cluster_view cv;
+    uint64_t seq;
+    if (c->stat != UINT32_MAX && cluster_of(d, &cv, &seq) == 0)
+        mesh_lb_report(&cv, c->stat, outcome, mesh_now(), mesh_now() - d->attempt_at);
+}
+
+/* ---- choosing ---- */
+
+static int pick(struct dial *d, struct mesh_endpoint *ret) {
+    struct mesh_view *v = mesh_engine_view();
+    struct mesh_lb_request rq = {.now = mesh_now(),
+                                 .hash = d->route.hash,
+                                 .has_hash = d->route.has_hash,
+                                 .families = d->families,
+                                 .attempt = d->attempts,
+                                 .ntried = d->ntried};
+    memcpy(rq.tried, d->tried, sizeof d->tried);
+    for (int round = 0; round < 16; round++) { /* torn reads are rare; a view that tears 16 times is broken */
+        struct mesh_cluster_view cv;
+        uint64_t seq;
+        uint32_t i;
+        int err = cluster_of(d, &cv, &seq);
+        if (err)
+            return err;
+        rq.random = mesh_random();
+        err = mesh_lb_pick(&cv, &rq, &i, NULL);
+        if (!err)
+            *ret = cv.endpoints[i];
+        d->another = cv.n > (uint32_t)d->ntried + 1;
+        if (mesh_view_still(v, seq))
+            return err;
+    }
+    return MESH_E_INTERNAL;
+}
+
+/* The endpoint's address in a form that this socket takes. */
+static void address_of(struct dial *d) {
+    const struct mesh_endpoint *e = &d->endpoint;
+    memset(&d->to, 0, sizeof d->to);
+    if (e->family == 4 && !d->mapped) {
+        struct sockaddr_in *in = (struct sockaddr_in *)&d->to;
+        in->sin_family = AF_INET;
+        in->sin_port = htons(e->port);
+        memcpy(&in->sin_addr, e->addr, 4);
+        d->to_len = sizeof *in;
+        return;
+    }
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&d->to;
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(e->port);
+    if (e->family == 4) {
+        memcpy(in6->sin6_addr.s6_addr, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
+        memcpy(in6->sin6_addr.s6_addr + 12, e->addr, 4);
+    } else {
+        memcpy(&in6->sin6_addr, e->addr, 16);
+    }
+    d->to_len = sizeof *in6;
+}
+
+/* connect() that does not wait, on a descriptor whose flags are the program's and stay so. */
+static int connect_now(int fd, const struct sockaddr *to, socklen_t len) {
+    int flags = mesh_sys_fcntl(fd, F_GETFL, 0);
+    if (flags < 0)
+        return flags;
+    bool blocking = !(flags & O_NONBLOCK);
+    if (blocking)
+        (void)mesh_sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    int r = mesh_sys_connect(fd, to, len);
+    if (blocking)
+        (void)mesh_sys_fcntl(fd, F_SETFL, flags);
+    return r;
+}
+
+static bool local_fault(int r) { /* says something of the program's socket, nothing of the endpoint */
+    return r == -EISCONN || r == -EALREADY || r == -EBADF || r == -ENOTSOCK || r == -EINVAL || r == -EAFNOSUPPORT ||
+           r == -EFAULT || r == -EPROTOTYPE;
+}
+
+static void disconnect(int fd) {
+    struct sockaddr sa = {.sa_family = AF_UNSPEC};
+    (void)mesh_sys_connect(fd, &sa, sizeof sa);
+}
+
+static void count_off(struct mesh_conn *c) {
+    struct mesh_view *v = mesh_engine_view();
+    if (v && c->ledger != UINT32_MAX)
+        mesh_ledger_release(v, mesh_engine_tree(), c->ledger);
+    c->ledger = UINT32_MAX;
+}
+
+/* Picks an endpoint and begins its TCP connection. 0, or a negative errno of the program's socket, or 1 with *ret_err. */
+static int attempt(struct mesh_conn *c, int fd, struct mesh_hand *h, int *ret_err) {
+    struct dial *d = h->dial;
+    if (!d->route.original_dst) {
+        int err = pick(d, &d->endpoint);
+        if (err) {
+            *ret_err = err;
+            return 1;
+        }
+        c->stat = d->endpoint.stat;
+        if (d->ntried < MESH_ARRAY_LEN(d->tried))
+            d->tried[d->ntried++] = c->stat;
+        address_of(d);
+        if (d->endpoint.transport) { /* its own transport socket */
+            struct mesh_target *t;
+            if (mesh_view_target(mesh_engine_view(), &d->route, d->endpoint.transport, &t) == 0) {
+                free(d->target);
+                d->target = t;
+            }
+        }
+    }
+    struct mesh_view *v = mesh_engine_view();
+    if (v && mesh_ledger_take(v, mesh_engine_tree(), c->stat, &c->ledger))
+        c->ledger = UINT32_MAX;
+    d->attempts++;
+    d->attempt_at = mesh_now();
+    h->stage = STAGE_CONNECT;
+    h->tell_at = 0;
+    h->wants = POLLOUT;
+    h->deadline = d->attempt_at + d->target->connect_timeout_ms * MESH_MS;
+    int r = connect_now(fd, (struct sockaddr *)&d->to, d->to_len);
+    if (r == 0 || r == -EINPROGRESS || r == -EINTR)
+        return 0;
+    d->last_errno = -r;
+    if (local_fault(r)) {
+        count_off(c);
+        return r;
+    }
+    *ret_err = MESH_E_REFUSED;
+    return 1;
+}
+
+static void trace_attempt(const struct dial *d, int fd, const char *why, int errno_, const struct mesh_why *detail) {
+    if (!mesh_trace_on(MESH_TRACE_DEBUG) && errno_ != EACCES)
+        return;
+    struct mesh_line l;
+    mesh_line_begin(&l, errno_ == EACCES ? MESH_TRACE_ERROR : MESH_TRACE_DEBUG, errno_ == EACCES ? "refused" : "attempt");
+    mesh_line_str(&l, "why", why);
+    mesh_line_int(&l, "fd", fd);
+    mesh_line_str(&l, "name", d->route.name);
+    mesh_line_str(&l, "cluster", d->route.cluster);
+    mesh_line_addr(&l, "endpoint", (const struct sockaddr *)&d->to, d->to_len);
+    mesh_line_int(&l, "errno", errno_);
+    mesh_line_int(&l, "attempt", d->attempts);
+    mesh_line_str(&l, "detail", detail && detail->text[0] ? detail->text : NULL);
+    mesh_line_end(&l);
+}
+
+static enum mesh_lb_outcome outcome_of(int err) {
+    switch (err) {
+    case MESH_E_TIMEOUT:
+        return MESH_LB_TIMEOUT;
+    case MESH_E_PEER:
+    case MESH_E_ALERT:
+    case MESH_E_PROTOCOL:
+        return MESH_LB_UNAUTHENTIC;
+    default:
+        return MESH_LB_REFUSED;
+    }
+}
+
+int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, int err, int errno_, const char *why,
+              const struct mesh_why *detail) {
+    struct dial *d = h->dial;
+    (void)slot;
+    for (;;) {
+        trace_attempt(d, fd, why, errno_, detail);
+        if (err != MESH_E_IDENTITY && err != MESH_E_NOMEM)
+            report(c, d, outcome_of(err));
+        count_off(c);
+        mesh_handshake_free(h->tls);
+        h->tls = NULL;
+        if (mesh_conn_lock_tx(c) == 0) {
+            mesh_queue_clear(&c->sealed);
+            mesh_conn_unlock_tx(c);
+        }
+        d->last_errno = errno_;
+        if (err == MESH_E_IDENTITY || d->route.original_dst || d->attempts >= d->target->attempts)
+            return -d->last_errno;
+        disconnect(fd);
+        int e = 0, r = attempt(c, fd, h, &e);
+        if (r <= 0)
+            return r;
+        if (e != MESH_E_REFUSED) /* nothing left to pick: the last one's errno stands */
+            return -d->last_errno;
+        err = e;
+        errno_ = d->last_errno;
+        why = "connect";
+        detail = NULL;
+    }
+}
+
+void dial_done(struct mesh_conn *c, struct mesh_hand *h) {
+    report(c, h->dial, MESH_LB_CONNECTED);
+    c->cluster_id = h->dial->route.cluster_id;
+    c->cluster_generation = h->dial->route.cluster_generation;
+}
+
+int dial_connect_step(struct mesh_hand *h, int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    if (mesh_sys_poll(&p, 1, 0) <= 0) {
+        h->wants = POLLOUT;
+        return 1;
+    }
+    int err = 0;
+    socklen_t len = sizeof err;
+    if (mesh_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err)
+        return -err;
+    if (p.revents & POLLHUP)
+        return -ECONNREFUSED;
+    return 0;
+}
+
+/* The peers that may answer: the cluster's, else MESH_PEERS. */
+static void peers_of(const struct dial *d, struct mesh_handshake_config *cfg) {
+    const struct mesh_env *e = mesh_env();
+    if (d->target->peers) {
+        cfg->peers = d->target->peers;
+        cfg->npeers = d->target->npeers;
+    } else {
+        cfg->peers = e->npeers ? e->peers : NULL;
+        cfg->npeers = e->npeers;
+        cfg->peers_none = e->peers_none;
+    }
+}
+
+static struct mesh_identity *identity_of(const struct dial *d, struct mesh_why *why) {
+    const struct mesh_target *t = d->target;
+    struct mesh_identity *own = NULL, *id = NULL;
+    if (t->cert && t->key) {
+        struct mesh_pem pem = {t->cert, t->key, t->ca, t->cert_len, t->key_len, t->ca_len};
+        return mesh_identity_new(&pem, mesh_wall(), &id, why) ? NULL : id;
+    }
+    own = mesh_engine_identity(why);
+    if (!own || !t->ca)
+        return own;
+    int err = mesh_identity_with_ca(own, t->ca, t->ca_len, &id, why);
+    mesh_identity_unref(own);
+    return err ? NULL : id;
+}
+
+int dial_tls(struct mesh_conn *c, struct mesh_hand *h, struct mesh_why *why) {
+    struct dial *d = h->dial;
+    const struct mesh_env *e = mesh_env();
+    int err = mesh_engine_crypto(why);
+    if (err)
+        return err;
+    if (e->bad_peers && !d->target->peers)
+        return mesh_why(why, MESH_E_IDENTITY, "MESH_PEERS has a wrong value");
+    struct mesh_identity *id = identity_of(d, why);
+    if (!id)
+        return MESH_E_IDENTITY;
+    struct mesh_handshake_config cfg = {.identity = id,
+                                        .any_peer_san = d->target->any_peer_san,
+                                        .sni = d->target->sni,
+                                        .alpn = d->target->alpn,
+                                        .alpn_len = d->target->alpn_len,
+                                        .min_version = d->target->min_version,
+                                        .max_version = d->target->max_version,
+                                        .ticket_key = d->route.name,
+                                        .wall = mesh_wall()};
+    peers_of(d, &cfg);
+    err = mesh_handshake_new(&cfg, &h->tls);
+    mesh_identity_unref(id);
+    if (err)
+        return err;
+    err = mesh_handshake_step(h->tls, NULL, 0, why);
+    if (err != MESH_E_AGAIN)
+        return err ? err : MESH_E_INTERNAL;
+    uint64_t now = mesh_now();
+    bool own = mesh_accept_is_ours((struct sockaddr *)&d->to);
+    h->tell_at = own ? now : now + e->patience_ns;
+    uint64_t timeout = d->target->connect_timeout_ms * MESH_MS;
+    bool last = !d->another || d->attempts >= d->target->attempts;
+    h->deadline = now + (last && timeout < STALLED_SECONDS * MESH_SEC ? STALLED_SECONDS * MESH_SEC : timeout);
+    (void)c;
+    return 0;
+}
+
+/* ---- beginning ---- */
+
+static int families_of(int fd, struct dial *d) {
+    int domain = 0, only6 = 0;
+    socklen_t len = sizeof domain;
+    int r = mesh_sys_getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
+    if (r < 0)
+        return r;
+    if (domain == AF_INET) {
+        d->families = 1;
+        return 0;
+    }
+    len = sizeof only6;
+    (void)mesh_sys_getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, &len);
+    d->mapped = true;
+    d->families = only6 ? 2 : 3;
+    return 0;
+}
+
+int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_route *route, const struct sockaddr *to,
+                    socklen_t len) {
+    struct mesh_local *l = mesh_local_at(slot);
+    struct mesh_hand *h = calloc(1, sizeof *h);
+    struct dial *d = calloc(1, sizeof *d);
+    int r = -ENOMEM, err = 0;
+    if (!l || !h || !d) {
+        free(h);
+        free(d);
+        return r;
+    }
+    h->dial = d;
+    h->began = mesh_now();
+    d->route = *route;
+    r = families_of(fd, d);
+    if (r == 0 && (err = mesh_view_target(mesh_engine_view(), route, 0, &d->target)) != 0)
+        r = -mesh_errno(err);
+    if (r == 0) {
+        if (route->original_dst) {
+            memcpy(&d->to, to, len < sizeof d->to ? len : sizeof d->to);
+            d->to_len = len;
+        }
+        memcpy(&c->dialled, to, len < sizeof c->dialled ? len : sizeof c->dialled);
+        r = attempt(c, fd, h, &err);
+        if (r == 1 && err == MESH_E_REFUSED)
+            r = dial_next(c, slot, fd, h, err, d->last_errno, "connect", NULL);
+        else if (r == 1)
+            r = -mesh_errno(err);
+    }
+    if (r < 0) {
+        if (err && err != MESH_E_REFUSED) {
+            struct mesh_line line;
+            mesh_line_begin(&line, MESH_TRACE_ERROR, "refused");
+            mesh_line_str(&line, "why", err == MESH_E_FAMILY ? "family" : err == MESH_E_OVERLOAD ? "overload" : "no-endpoint");
+            mesh_line_str(&line, "name", route->name);
+            mesh_line_str(&line, "cluster", route->cluster);
+            mesh_line_end(&line);
+        }
+        mesh_handshake_free(h->tls);
+        dial_free(d);
+        free(h);
+        return r;
+    }
+    l->hand = h;
+    atomic_store(&c->driver, mesh_proc_self() + 1);
+    atomic_store(&c->state, MESH_CONN_DIAL);
+    return 0;
+}

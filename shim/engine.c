@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/engine.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "shim/base/clock.h"
+#include "shim/base/mem.h"
+#include "shim/base/sys.h"
+#include "shim/base/trace.h"
+#include "shim/conn.h"
+#include "shim/door.h"
+#include "shim/proc.h"
+#include "shim/start.h"
+
+static _Atomic(struct mesh_view *) view;
+static _Atomic int view_state; /* 0 not tried, 1 being opened, 2 done */
+static _Atomic uint64_t view_looked;
+
+static struct mesh_identity_source *source;
+static _Atomic int crypto_state;
+static _Atomic uint64_t identity_looked;
+static struct mesh_why identity_why;
+
+#pragma weak mesh_heavy_load
+int mesh_heavy_load(void);
+
+static _Atomic int owner_pid;       /* the process whose tables these are */
+static _Atomic int *fork_mark;      /* a page that a real fork wipes and vfork shares */
+
+/* ---- the view ---- */
+
+static void view_sink(const char *line, size_t len) {
+    struct mesh_view *v = atomic_load_explicit(&view, memory_order_acquire);
+    if (v)
+        mesh_why_push(v, line, len);
+}
+
+static void trace_view(const char *what, const struct mesh_why *why) {
+    struct mesh_line l;
+    mesh_line_begin(&l, why && why->text[0] ? MESH_TRACE_ERROR : MESH_TRACE_INFO, "view");
+    mesh_line_str(&l, "state", what);
+    mesh_line_str(&l, "file", mesh_env()->view);
+    mesh_line_str(&l, "detail", why && why->text[0] ? why->text : NULL);
+    mesh_line_end(&l);
+}
+
+static void view_attach(void) {
+    const struct mesh_env *e = mesh_env();
+    struct mesh_view_config cfg = {.file = e->view,
+                                   .run_dir = e->run_dir,
+                                   .domains = e->domains,
+                                   .tls = e->tls,
+                                   .hash_key = e->hash_key,
+                                   .exclude = e->exclude,
+                                   .capture = e->capture,
+                                   .virtual_ranges = e->virtual_ranges,
+                                   .uid = mesh_sys_geteuid()};
+    struct mesh_view *v = NULL;
+    bool private_ = false;
+    struct mesh_why why = {""};
+    int err = mesh_view_open(&cfg, &v, &private_, &why);
+    trace_view(err ? "unusable" : private_ ? "private" : "attached", &why);
+    if (err)
+        return;
+    atomic_store_explicit(&view, v, memory_order_release);
+    mesh_trace_sink = view_sink;
+    view_looked = mesh_now_coarse();
+}
+
+/* A program that comes while another thread attaches waits for it: the answer must not depend on who was first. */
+static void once(_Atomic int *state, void (*run)(void)) {
+    int none = 0;
+    if (atomic_compare_exchange_strong(state, &none, 1)) {
+        run();
+        atomic_store(state, 2);
+        (void)mesh_sys_futex(state, 1 /* FUTEX_WAKE */, INT32_MAX, NULL, NULL, 0);
+        return;
+    }
+    while (atomic_load(state) == 1) {
+        struct timespec t = {0, 1000000};
+        (void)mesh_sys_futex(state, 0 /* FUTEX_WAIT */, 1, &t, NULL, 0);
+    }
+}
+
+struct mesh_view *mesh_engine_view(void) {
+    if (mesh_unlikely(atomic_load_explicit(&view_state, memory_order_acquire) != 2))
+        once(&view_state, view_attach);
+    struct mesh_view *v = atomic_load_explicit(&view, memory_order_acquire);
+    uint64_t now = mesh_now_coarse(), last = atomic_load_explicit(&view_looked, memory_order_relaxed);
+    if (v && now - last > MESH_SEC && atomic_compare_exchange_strong(&view_looked, &last, now)) {
+        struct mesh_why why = {""};
+        int r = mesh_view_refresh(v, mesh_now(), &why);
+        if (r)
+            trace_view(r > 0 ? "replaced" : "kept", &why);
+        char spec[128];
+        if (mesh_ledger_take_trace(v, mesh_engine_tree(), mesh_sys_getpid(), spec, sizeof spec))
+            if (mesh_trace_set(spec))
+                mesh_trace_refused("trace-spec", "value", spec);
+    }
+    return v;
+}
+
+struct mesh_view *mesh_engine_view_if_any(void) {
+    return atomic_load_explicit(&view, memory_order_acquire);
+}
+
+/* ---- identity ---- */
+
+static void crypto_load(void) {
+    if ((mesh_heavy_load && mesh_heavy_load()) || mesh_tls_start())
+        return;
+    const struct mesh_env *e = mesh_env();
+    if (!e->cert || !e->key || !e->ca || e->bad_identity)
+        return;
+    if (mesh_identity_source_new(e->cert, e->key, e->ca, &source))
+        source = NULL;
+}
+
+static void identity_poll(void) {
+    struct mesh_guard g = mesh_guard_enter();
+    struct mesh_why why = {""};
+    int r = mesh_identity_source_poll(source, mesh_wall(), &why);
+    if (r < 0)
+        identity_why = why;
+    mesh_guard_leave(g);
+    if (!r)
+        return;
+    struct mesh_identity *id = mesh_identity_source_get(source);
+    struct mesh_line l;
+    mesh_line_begin(&l, r < 0 ? MESH_TRACE_ERROR : MESH_TRACE_INFO, "config");
+    mesh_line_str(&l, "identity", r < 0 ? "kept" : "loaded");
+    mesh_line_str(&l, "id", id ? mesh_identity_spiffe(id) : NULL);
+    mesh_line_str(&l, "detail", r < 0 ? why.text : NULL);
+    mesh_line_end(&l);
+    struct mesh_view *v = atomic_load(&view);
+    if (v && id)
+        mesh_ledger_identity(v, mesh_engine_tree(), mesh_sys_getpid(), mesh_identity_spiffe(id));
+    mesh_identity_unref(id);
+}
+
+int mesh_engine_crypto(struct mesh_why *why) {
+    if (mesh_unlikely(atomic_load_explicit(&crypto_state, memory_order_acquire) != 2))
+        once(&crypto_state, crypto_load);
+    (void)why;
+    return 0;
+}
+
+struct mesh_identity *mesh_engine_identity(struct mesh_why *why) {
+    const struct mesh_env *e = mesh_env();
+    if (mesh_engine_crypto(why))
+        return NULL;
+    if (!source) {
+        const char *missing = !e->cert ? "MESH_CERT" : !e->key ? "MESH_KEY" : !e->ca ? "MESH_CA" : NULL;
+        (void)mesh_why(why, MESH_E_IDENTITY, missing ? "%s is not set" : "identity cannot be used", missing);
+        return NULL;
+    }
+    uint64_t now = mesh_now_coarse(), last = atomic_load(&identity_looked);
+    if ((last == 0 || now - last > MESH_SEC) && atomic_compare_exchange_strong(&identity_looked, &last, now))
+        identity_poll();
+    struct mesh_identity *id = mesh_identity_source_get(source);
+    if (!id)
+        (void)mesh_why(why, MESH_E_IDENTITY, "%s", identity_why.text[0] ? identity_why.text : "no identity");
+    return id;
+}
+
+/* ---- verdicts ---- */
+
+int mesh_engine_route(const struct sockaddr *to, socklen_t len, struct mesh_route *ret) {
+    struct mesh_view *v = mesh_engine_view();
+    if (!v)
+        return mesh_env()->bad_capture || mesh_env()->capture ? MESH_E_IDENTITY : MESH_E_NOTFOUND;
+    return mesh_view_route(v, to, len, mesh_random(), ret);
+}
+
+enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen_t len) {
+    const struct mesh_env *e = mesh_env();
+    uint16_t port = ntohs(local->sa_family == AF_INET ? ((const struct sockaddr_in *)local)->sin_port
+                                                      : ((const struct sockaddr_in6 *)local)->sin6_port);
+    if (e->bad_inbound)
+        return MESH_INBOUND_STRICT;
+    enum mesh_inbound_mode mode = mesh_env_inbound_mode(e, port);
+    if (mode != MESH_INBOUND_VIEW)
+        return mode;
+    struct mesh_view *v = mesh_engine_view();
+    struct mesh_inbound *in = NULL;
+    if (!v || mesh_view_inbound(v, local, len, NULL, &in))
+        return v ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
+    mode = in->mode;
+    free(in);
+    return mode;
+}
+
+int mesh_errno(int err) {
+    switch (err) {
+    case MESH_E_NOENDPOINT:
+    case MESH_E_FAMILY:
+        return EHOSTUNREACH;
+    case MESH_E_OVERLOAD:
+    case MESH_E_NOROUTE:
+    case MESH_E_REFUSED:
+        return ECONNREFUSED;
+    case MESH_E_TIMEOUT:
+        return ETIMEDOUT;
+    case MESH_E_NOMEM:
+        return ENOBUFS;
+    case MESH_E_LIMIT:
+        return EMFILE;
+    default:
+        return EACCES;
+    }
+}
+
+/* ---- processes ---- */
+
+uint64_t mesh_engine_tree(void) {
+    return mesh_slab_need() ? 1 : mesh_slab_tree();
+}
+
+void mesh_engine_start(void) {
+    void *p;
+    atomic_store(&owner_pid, mesh_sys_getpid());
+    if (mesh_sys_mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p) == 0) {
+        fork_mark = p;
+        *fork_mark = 1;
+        if (mesh_sys_madvise(p, 4096, MADV_WIPEONFORK)) {
+            (void)mesh_sys_munmap(p, 4096);
+            fork_mark = NULL;
+        }
+    }
+    mesh_proc_start();
+}
+
+bool mesh_engine_foreign(void) {
+    int pid = mesh_sys_getpid();
+    if (pid == atomic_load(&owner_pid))
+        return false;
+    return !fork_mark || *fork_mark == 1;
+}
+
+void mesh_engine_after_fork(void) {
+    atomic_store(&owner_pid, mesh_sys_getpid());
+    if (fork_mark)
+        *fork_mark = 1;
+    int one = 1; /* whoever was attaching in the parent is not here */
+    atomic_compare_exchange_strong(&view_state, &one, 0);
+    one = 1;
+    atomic_compare_exchange_strong(&crypto_state, &one, 0);
+    struct mesh_view *v = atomic_load(&view);
+    if (v && mesh_slab)
+        mesh_ledger_join(v, mesh_slab_tree(), mesh_sys_getpid(), mesh_now());
+}

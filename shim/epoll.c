@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * epoll registrations of mesh connections (shim/watch.h). */
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "shim/base/clock.h"
+#include "shim/base/mem.h"
+#include "shim/base/sys.h"
+#include "shim/conn.h"
+#include "shim/fd.h"
+#include "shim/hand.h"
+#include "shim/pend.h"
+#include "shim/real.h"
+#include "shim/watch.h"
+
+enum { BUCKETS = 1024, NONE = UINT32_MAX, PEND_MOST = 64 };
+
+struct reg {
+    int ep, fd;
+    uint32_t next;     /* of its bucket, or of the free list */
+    uint32_t slot;     /* NONE: not a connection yet */
+    uint32_t events;   /* the program's */
+    uint64_t data;
+    uint32_t kernel;   /* events that the kernel has, while swapped */
+    bool used, swapped;
+    bool disarmed;     /* EPOLLONESHOT went off */
+    bool out_told;     /* EPOLLET: writable was reported while told */
+};
+
+static struct reg *regs;
+static uint32_t nregs, cap, free_list = NONE;
+static uint32_t buckets[BUCKETS]; /* index + 1 */
+static uint32_t magic;
+
+/* ---- the registry; guard held ---- */
+
+static uint32_t *bucket(int fd) {
+    return &buckets[(unsigned)fd % BUCKETS];
+}
+
+static struct reg *reg_find(int ep, int fd) {
+    for (uint32_t i = *bucket(fd); i; i = regs[i - 1].next)
+        if (regs[i - 1].fd == fd && regs[i - 1].ep == ep)
+            return &regs[i - 1];
+    return NULL;
+}
+
+static bool grow(void) {
+    uint32_t bigger = cap ? cap * 2 : 256;
+    void *p;
+    if (mesh_sys_mmap(NULL, bigger * sizeof *regs, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p))
+        return false;
+    if (cap) {
+        memcpy(p, regs, cap * sizeof *regs);
+        (void)mesh_sys_munmap(regs, cap * sizeof *regs);
+    }
+    regs = p;
+    cap = bigger;
+    return true;
+}
+
+static struct reg *reg_new(int ep, int fd) {
+    uint32_t i = free_list;
+    if (i != NONE)
+        free_list = regs[i].next;
+    else if (nregs < cap || grow())
+        i = nregs++;
+    else
+        return NULL;
+    if (!magic)
+        magic = (uint32_t)mesh_random() | 1;
+    regs[i] = (struct reg){.ep = ep, .fd = fd, .slot = NONE, .used = true, .next = *bucket(fd)};
+    *bucket(fd) = i + 1;
+    return &regs[i];
+}
+
+static void reg_free(struct reg *r) {
+    uint32_t i = (uint32_t)(r - regs);
+    for (uint32_t *at = bucket(r->fd); *at; at = &regs[*at - 1].next)
+        if (*at == i + 1) {
+            *at = r->next;
+            break;
+        }
+    r->used = false;
+    r->next = free_list;
+    free_list = i;
+}
+
+static uint64_t cookie(const struct reg *r) {
+    return (uint64_t)magic << 32 | (uint32_t)(r - regs);
+}
+
+/* ---- what the kernel is asked for ---- */
+
+static uint32_t mask_of(const struct reg *r, const struct mesh_conn *c) {
+    uint32_t state = atomic_load(&c->state);
+    if (state == MESH_CONN_OPEN || state == MESH_CONN_DEAD)
+        return r->disarmed ? 0 : r->events;
+    uint32_t m = (uint32_t)mesh_hand_wants(r->slot) & (EPOLLIN | EPOLLOUT);
+    if (c->told && r->events & EPOLLOUT && !r->disarmed && !(r->events & EPOLLET && r->out_told))
+        m |= EPOLLOUT;
+    return m;
+}
+
+static int kernel_mod(struct reg *r, uint32_t events, uint64_t data) {
+    struct epoll_event ev = {.events = events, .data.u64 = data};
+    return mesh_sys_epoll_ctl(r->ep, EPOLL_CTL_MOD, r->fd, &ev);
+}
+
+/* Makes the kernel's registration what the connection's state asks for. */
+static void refresh(struct reg *r, bool force) {
+    struct mesh_conn *c = r->slot == NONE ? NULL : mesh_conn_at(r->slot);
+    if (!c)
+        return;
+    if (!mesh_watch_special(c, r->slot)) {
+        if (!r->swapped)
+            return;
+        r->swapped = false;
+        (void)kernel_mod(r, r->disarmed ? 0 : r->events, r->data);
+        return;
+    }
+    uint32_t m = mask_of(r, c);
+    if (r->swapped && r->kernel == m && !force)
+        return;
+    r->swapped = true;
+    r->kernel = m;
+    (void)kernel_mod(r, m, cookie(r));
+}
+
+static void refresh_slot(uint32_t slot, bool force) {
+    struct mesh_local *l = mesh_local_at(slot);
+    bool any = false;
+    int fd = atomic_load(&l->fd);
+    for (uint32_t i = *bucket(fd), next; i; i = next) {
+        struct reg *r = &regs[i - 1];
+        next = r->next;
+        if (r->fd != fd || r->slot != slot)
+            continue;
+        refresh(r, force);
+        any |= r->swapped;
+    }
+    if (atomic_load(&l->fds) > 1) /* other descriptors of it, rare */
+        for (uint32_t i = 0; i < nregs; i++)
+            if (regs[i].used && regs[i].slot == slot && regs[i].fd != fd) {
+                refresh(&regs[i], force);
+                any |= regs[i].swapped;
+            }
+    l->swapped = any;
+}
+
+void mesh_watch_settled(uint32_t slot) {
+    struct mesh_guard g = mesh_guard_enter();
+    if (nregs)
+        refresh_slot(slot, true);
+    mesh_guard_leave(g);
+}
+
+void mesh_watch_begin(uint32_t slot, int fd) {
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = nregs ? *bucket(fd) : 0; i; i = regs[i - 1].next)
+        if (regs[i - 1].fd == fd) {
+            regs[i - 1].slot = slot;
+            regs[i - 1].out_told = false;
+        }
+    if (nregs)
+        refresh_slot(slot, true);
+    mesh_guard_leave(g);
+}
+
+static void forget_where(int fd, int ep) {
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = 0; i < nregs; i++)
+        if (regs[i].used && (regs[i].fd == fd || regs[i].ep == ep))
+            reg_free(&regs[i]);
+    mesh_guard_leave(g);
+}
+
+void mesh_watch_forget(int fd) {
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = nregs ? *bucket(fd) : 0, next; i; i = next) {
+        next = regs[i - 1].next;
+        struct reg *r = &regs[i - 1];
+        if (r->fd != fd)
+            continue;
+        if (r->swapped) /* as long as another descriptor keeps the socket, the kernel keeps the registration */
+            (void)kernel_mod(r, r->disarmed ? 0 : r->events, r->data);
+        reg_free(r);
+    }
+    mesh_guard_leave(g);
+}
+
+void mesh_watch_forget_ep(int ep) {
+    if (nregs)
+        forget_where(-1, ep);
+}
+
+/* ---- epoll_ctl ---- */
+
+static int ctl_add(int ep, int fd, uint32_t slot, const struct epoll_event *ev) {
+    struct reg *r = reg_new(ep, fd);
+    if (!r)
+        return -ENOMEM;
+    r->slot = slot;
+    r->events = ev->events;
+    r->data = ev->data.u64;
+    struct mesh_conn *c = slot == NONE ? NULL : mesh_conn_at(slot);
+    struct epoll_event k = *ev;
+    if (c && mesh_watch_special(c, slot)) {
+        r->swapped = true;
+        r->kernel = k.events = mask_of(r, c);
+        k.data.u64 = cookie(r);
+        mesh_local_at(slot)->swapped = 1;
+    }
+    int err = mesh_sys_epoll_ctl(ep, EPOLL_CTL_ADD, fd, &k);
+    if (err) {
+        reg_free(r);
+        return err;
+    }
+    for (uint32_t i = r->next; i; i = regs[i - 1].next)
+        if (regs[i - 1].fd == fd && regs[i - 1].ep == ep) { /* left over from an epoll instance closed behind our back */
+            reg_free(&regs[i - 1]);
+            break;
+        }
+    mesh_fd_set(ep, MESH_FD_EPOLL, 0);
+    return 0;
+}
+
+static int ctl_mod(struct reg *r, const struct epoll_event *ev) {
+    struct reg old = *r;
+    r->events = ev->events;
+    r->data = ev->data.u64;
+    r->disarmed = r->out_told = false;
+    struct mesh_conn *c = r->slot == NONE ? NULL : mesh_conn_at(r->slot);
+    r->swapped = c && mesh_watch_special(c, r->slot);
+    r->kernel = r->swapped ? mask_of(r, c) : r->events;
+    int err = kernel_mod(r, r->kernel, r->swapped ? cookie(r) : r->data);
+    if (err)
+        *r = old;
+    return err;
+}
+
+int mesh_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev) {
+    uint32_t word = mesh_fd_get(fd);
+    uint32_t slot = mesh_fd_kind(word) == MESH_FD_CONN ? mesh_fd_slot(word) : NONE;
+    if ((op != EPOLL_CTL_DEL && !ev) || (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL))
+        return mesh_sys_epoll_ctl(ep, op, fd, ev);
+    struct mesh_guard g = mesh_guard_enter();
+    struct reg *r = nregs ? reg_find(ep, fd) : NULL;
+    int err;
+    if (op == EPOLL_CTL_ADD) {
+        err = ctl_add(ep, fd, slot, ev);
+    } else if (op == EPOLL_CTL_MOD) {
+        err = r ? ctl_mod(r, ev) : mesh_sys_epoll_ctl(ep, op, fd, ev);
+    } else {
+        err = mesh_sys_epoll_ctl(ep, op, fd, ev);
+        if (r)
+            reg_free(r);
+    }
+    mesh_guard_leave(g);
+    if (!err && slot != NONE && op != EPOLL_CTL_DEL) {
+        struct mesh_conn *c = mesh_conn_at(slot);
+        uint32_t state = atomic_load(&c->state);
+        if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
+            mesh_pend_add(slot); /* for its deadline */
+    }
+    return err;
+}
+
+/* ---- epoll_wait ---- */
+
+struct seen { /* one event with a cookie, copied out of the registry */
+    struct reg r;
+    uint32_t index;
+};
+
+static bool lookup(const struct epoll_event *ev, int ep, struct seen *ret) {
+    uint32_t i = (uint32_t)ev->data.u64;
+    struct mesh_guard g = mesh_guard_enter();
+    bool ok = i < nregs && regs[i].used && regs[i].swapped && regs[i].ep == ep;
+    if (ok)
+        *ret = (struct seen){regs[i], i};
+    mesh_guard_leave(g);
+    return ok;
+}
+
+/* The event goes to the program: EPOLLONESHOT goes off, and a swapped registration may have to ask for less. */
+static void delivered(const struct seen *s, uint32_t events) {
+    struct mesh_guard g = mesh_guard_enter();
+    struct reg *r = &regs[s->index];
+    if (r->used && r->ep == s->r.ep && r->fd == s->r.fd) {
+        if (r->events & EPOLLONESHOT)
+            r->disarmed = true;
+        if (events & EPOLLOUT)
+            r->out_told = true;
+        refresh(r, false);
+    }
+    mesh_guard_leave(g);
+}
+
+/* Nothing for the program came of it: what the kernel disarmed is armed again. */
+static void swallowed(const struct seen *s) {
+    struct mesh_guard g = mesh_guard_enter();
+    struct reg *r = &regs[s->index];
+    if (r->used && r->ep == s->r.ep && r->fd == s->r.fd)
+        refresh(r, r->events & EPOLLONESHOT);
+    mesh_guard_leave(g);
+}
+
+/* What the program gets of an event that carries our cookie; 0: nothing. */
+static uint32_t translate(const struct seen *s, uint32_t kernel) {
+    uint32_t slot = s->r.slot;
+    struct mesh_conn *c = mesh_conn_at(slot);
+    if (!c || s->r.disarmed)
+        return 0;
+    uint32_t state = atomic_load(&c->state);
+    if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) {
+        if (!mesh_hand_drive(c, slot, s->r.fd))
+            return 0; /* settled: the registration was put back and tells by itself */
+        return c->told ? kernel & s->r.events & EPOLLOUT : 0;
+    }
+    if (state == MESH_CONN_DEAD)
+        return (c->error ? EPOLLERR | EPOLLHUP : EPOLLHUP) | (s->r.events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLRDNORM));
+    if (kernel & (EPOLLIN | EPOLLRDNORM) && !mesh_rx_ready(c, slot, s->r.fd))
+        kernel &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM);
+    if (c->rx_error)
+        kernel |= EPOLLERR;
+    return kernel & (s->r.events | EPOLLERR | EPOLLHUP);
+}
+
+static int sieve(int ep, struct epoll_event *events, int n) {
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        struct seen s;
+        if (!magic || events[i].data.u64 >> 32 != magic) {
+            events[kept++] = events[i];
+            continue;
+        }
+        if (!lookup(&events[i], ep, &s))
+            continue;
+        uint32_t e = translate(&s, events[i].events);
+        if (!e) {
+            swallowed(&s);
+            continue;
+        }
+        delivered(&s, e);
+        events[kept].events = e;
+        events[kept++].data.u64 = s.r.data;
+    }
+    return kept;
+}
+
+static int until_ms(uint64_t until) {
+    if (until == UINT64_MAX)
+        return -1;
+    uint64_t now = mesh_now(), left = until > now ? (until - now + MESH_MS - 1) / MESH_MS : 0;
+    return left > INT_MAX ? INT_MAX : (int)left;
+}
+
+/* Waits for the epoll descriptor and for what is pending elsewhere. */
+static int wait_round(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask) {
+    struct pollfd fds[1 + PEND_MOST];
+    uint64_t until = deadline;
+    mesh_pend_drive();
+    uint32_t extra = mesh_pend_fill(fds + 1, PEND_MOST, -1, &until);
+    if (!extra)
+        return real.epoll_pwait(ep, events, max, until_ms(until), mask);
+    fds[0] = (struct pollfd){.fd = ep, .events = POLLIN};
+    int ms = until_ms(until);
+    struct timespec ts = {ms / 1000, (long)(ms % 1000) * 1000000};
+    int r = real.ppoll(fds, 1 + extra, ms < 0 ? NULL : &ts, mask);
+    return r < 0 ? r : real.epoll_pwait(ep, events, max, 0, mask);
+}
+
+static void cancelled(void *arg) {
+    (void)arg;
+    mesh_pend_wait_leave();
+}
+
+int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask) {
+    int n;
+    mesh_pend_wait_enter();
+    pthread_cleanup_push(cancelled, NULL);
+    do {
+        n = wait_round(ep, events, max, deadline, mask);
+        if (n <= 0 && (n < 0 || mesh_now() >= deadline))
+            break;
+        n = sieve(ep, events, n);
+    } while (n == 0 && (deadline == UINT64_MAX || mesh_now() < deadline));
+    pthread_cleanup_pop(1);
+    return n;
+}

@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lb/lb.h"
+#include "shim/base/clock.h"
+#include "shim/base/mem.h"
+#include "shim/base/sys.h"
+#include "shim/base/trace.h"
+#include "shim/hand_private.h"
+#include "shim/pend.h"
+#include "shim/text.h"
+#include "shim/watch.h"
+
+static struct mesh_hand *hand_of(uint32_t slot) {
+    struct mesh_local *l = mesh_local_at(slot);
+    return l ? l->hand : NULL;
+}
+
+void mesh_hand_drop(uint32_t slot) {
+    struct mesh_local *l = mesh_local_at(slot);
+    struct mesh_hand *h = l ? l->hand : NULL;
+    if (!h)
+        return;
+    l->hand = NULL;
+    mesh_handshake_free(h->tls);
+    dial_free(h->dial);
+    free(h);
+}
+
+void mesh_hand_before_fork(uint32_t slot) {
+    struct mesh_hand *h = hand_of(slot);
+    if (h && !h->busy)
+        atomic_store(&mesh_conn_at(slot)->driver, 0);
+}
+
+void mesh_hand_after_fork(uint32_t slot) {
+    struct mesh_local *l = mesh_local_at(slot);
+    if (l->hand && l->hand->busy)
+        l->hand = NULL;
+}
+
+uint64_t mesh_hand_deadline(uint32_t slot) {
+    struct mesh_hand *h = hand_of(slot);
+    if (!h || h->stage == STAGE_TICKET)
+        return UINT64_MAX;
+    const struct mesh_conn *c = mesh_conn_at(slot);
+    return !c->told && h->tell_at && h->tell_at < h->deadline ? h->tell_at : h->deadline;
+}
+
+short mesh_hand_wants(uint32_t slot) {
+    struct mesh_hand *h = hand_of(slot);
+    return h && h->stage != STAGE_TICKET ? h->wants : POLLIN;
+}
+
+/* ---- what the record layer tells ---- */
+
+void mesh_hand_ticket(uint32_t slot, const uint8_t *wire, size_t n) {
+    struct mesh_hand *h = hand_of(slot);
+    if (h && h->stage == STAGE_TICKET && h->tls)
+        mesh_handshake_ticket(h->tls, wire, n);
+}
+
+void mesh_hand_data_came(uint32_t slot) {
+    struct mesh_hand *h = hand_of(slot);
+    if (h && h->stage == STAGE_TICKET)
+        mesh_hand_drop(slot);
+    mesh_watch_settled(slot);
+}
+
+/* In TLS 1.3 a server refuses our certificate after the client is done: that is a failed authentication (D8). */
+void mesh_hand_peer_alert(struct mesh_conn *c, uint8_t alert) {
+    struct mesh_view *v = mesh_engine_view();
+    if (!v || c->server || c->stat == UINT32_MAX || !c->control)
+        return;
+    struct mesh_route r = {.cluster_id = c->cluster_id, .cluster_generation = c->cluster_generation};
+    struct mesh_cluster_view cv;
+    uint64_t seq;
+    if (mesh_view_cluster(v, &r, &cv, &seq) == 0)
+        mesh_lb_report(&cv, c->stat, MESH_LB_UNAUTHENTIC, mesh_now(), 0);
+    (void)alert;
+}
+
+/* ---- traces ---- */
+
+static const char *cipher_name(uint8_t cipher) {
+    static const char *const names[] = {"", "AES-128-GCM", "AES-256-GCM", "CHACHA20-POLY1305"};
+    return cipher < MESH_ARRAY_LEN(names) ? names[cipher] : "";
+}
+
+static void trace_open(struct mesh_conn *c, int fd, const struct mesh_hand *h, const struct mesh_peer *peer) {
+    if (!mesh_trace_on(MESH_TRACE_INFO))
+        return;
+    struct mesh_line l;
+    mesh_line_begin(&l, MESH_TRACE_INFO, c->server ? "accepted" : "connected");
+    mesh_line_int(&l, "fd", fd);
+    if (h->dial) {
+        mesh_line_str(&l, "name", h->dial->route.name);
+        mesh_line_str(&l, "route", h->dial->route.route);
+        mesh_line_str(&l, "cluster", h->dial->route.cluster);
+        mesh_line_addr(&l, "endpoint", (struct sockaddr *)&h->dial->to, h->dial->to_len);
+    } else {
+        struct sockaddr_storage ss;
+        socklen_t len = sizeof ss;
+        mesh_line_int(&l, "port", h->port);
+        if (mesh_sys_getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+            mesh_line_addr(&l, "from", (struct sockaddr *)&ss, len);
+    }
+    if (peer) {
+        mesh_line_str(&l, "peer", peer->spiffe[0] ? peer->spiffe : NULL);
+        mesh_line_str(&l, "tls", peer->version == 0x0304 ? "1.3" : "1.2");
+        mesh_line_str(&l, "cipher", cipher_name(peer->cipher));
+        mesh_line_str(&l, "resumed", peer->resumed ? "yes" : "no");
+    } else {
+        mesh_line_str(&l, "tls", "none");
+    }
+    if (h->dial)
+        mesh_line_int(&l, "attempts", h->dial->attempts);
+    mesh_line_ms(&l, "ms", mesh_now() - h->began);
+    mesh_line_end(&l);
+}
+
+static void describe(struct mesh_conn *c, int fd, const struct mesh_hand *h, const struct mesh_peer *peer) {
+    struct mesh_view *v = mesh_engine_view();
+    if (!v)
+        return;
+    if (c->server && c->ledger == UINT32_MAX)
+        if (mesh_ledger_take(v, mesh_engine_tree(), UINT32_MAX, &c->ledger))
+            return;
+    struct mesh_conn_info i = {.pid = mesh_sys_getpid(), .fd = fd, .inbound = c->server, .started = c->started};
+    if (peer) {
+        i.cipher = peer->cipher;
+        i.resumed = peer->resumed;
+        i.version = peer->version;
+        mesh_text_copy(i.peer, sizeof i.peer, peer->spiffe);
+    } else {
+        i.plain = 1;
+    }
+    if (h->dial)
+        mesh_text_copy(i.name, sizeof i.name, h->dial->route.name);
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+    if (mesh_sys_getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+        mesh_text_addr(i.endpoint, sizeof i.endpoint, (struct sockaddr *)&ss);
+    mesh_ledger_describe(v, c->ledger, &i);
+}
+
+void mesh_hand_closed(struct mesh_conn *c, uint32_t slot, int fd) {
+    (void)slot;
+    struct mesh_view *v = mesh_engine_view();
+    uint32_t state = atomic_load(&c->state);
+    if (mesh_trace_on(MESH_TRACE_INFO) && (state == MESH_CONN_OPEN || state == MESH_CONN_RAW)) {
+        struct mesh_line l;
+        mesh_line_begin(&l, MESH_TRACE_INFO, "closed");
+        mesh_line_int(&l, "fd", fd);
+        mesh_line_int(&l, "in", (int64_t)atomic_load(&c->in));
+        mesh_line_int(&l, "out", (int64_t)atomic_load(&c->out));
+        mesh_line_ms(&l, "ms", mesh_now() - c->started);
+        mesh_line_end(&l);
+    }
+    if (v && c->ledger != UINT32_MAX)
+        mesh_ledger_release(v, mesh_engine_tree(), c->ledger);
+    c->ledger = UINT32_MAX;
+}
+
+static void trace_fail(struct mesh_conn *c, int fd, const struct mesh_hand *h, const char *why, const struct mesh_why *w) {
+    struct mesh_line l;
+    mesh_line_begin(&l, MESH_TRACE_ERROR, "refused");
+    mesh_line_str(&l, "why", why);
+    mesh_line_int(&l, "fd", fd);
+    if (h && h->dial) {
+        mesh_line_str(&l, "name", h->dial->route.name);
+        mesh_line_str(&l, "cluster", h->dial->route.cluster);
+        mesh_line_addr(&l, "endpoint", (struct sockaddr *)&h->dial->to, h->dial->to_len);
+    } else if (h) {
+        struct sockaddr_storage ss;
+        socklen_t len = sizeof ss;
+        mesh_line_int(&l, "port", h->port);
+        if (mesh_sys_getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+            mesh_line_addr(&l, "from", (struct sockaddr *)&ss, len);
+    }
+    mesh_line_str(&l, "detail", w && w->text[0] ? w->text : NULL);
+    mesh_line_end(&l);
+    (void)c;
+}
+
+void mesh_conn_fail(struct mesh_conn *c, uint32_t slot, int fd, int err, uint8_t alert, const char *why) {
+    bool first = atomic_exchange(&c->state, MESH_CONN_DEAD) != MESH_CONN_DEAD;
+    if (!first)
+        return;
+    c->error = err;
+    if (why)
+        trace_fail(c, fd, hand_of(slot), why, NULL);
+    if (mesh_conn_lock_tx(c) == 0) {
+        mesh_queue_clear(&c->held);
+        if (alert)
+            (void)mesh_tx_alert(c, slot, fd, 2, alert);
+        c->tx_dead = 1;
+        mesh_conn_unlock_tx(c);
+    }
+    (void)mesh_sys_shutdown(fd, SHUT_RDWR);
+    mesh_watch_settled(slot);
+}
+
+/* ---- the two sides' common way ---- */
+
+/* What the handshake wants sent goes behind whatever is already sealed. tx lock held. */
+static int send_out(struct mesh_conn *c, int fd, struct mesh_hand *h) {
+    const uint8_t *p;
+    size_t n = mesh_handshake_out(h->tls, &p);
+    if (n) {
+        if (!mesh_queue_put(&c->sealed, p, n))
+            return -ENOBUFS;
+        mesh_handshake_sent(h->tls, n);
+    }
+    return mesh_tx_flush(c, fd);
+}
+
+static int send_out_locked(struct mesh_conn *c, int fd, struct mesh_hand *h) {
+    if (mesh_conn_lock_tx(c))
+        return -EAGAIN;
+    int r = send_out(c, fd, h);
+    mesh_conn_unlock_tx(c);
+    return r;
+}
+
+/* The peer is authenticated: keys in, held bytes out. */
+static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, struct mesh_why *why) {
+    struct mesh_peer peer;
+    if (mesh_conn_lock_tx(c))
+        return MESH_E_AGAIN;
+    int err = mesh_handshake_finish(h->tls, &c->rx, &c->tx, &peer);
+    if (err) {
+        mesh_conn_unlock_tx(c);
+        return mesh_why(why, err, "handshake keys");
+    }
+    (void)send_out(c, fd, h);
+    const uint8_t *p;
+    size_t n = mesh_handshake_tickets(h->tls, &p);
+    if (n) {
+        c->deferred = c->sealed.bytes == 0;
+        if (!mesh_queue_put(&c->sealed, p, n))
+            c->tx_dead = 1; /* their numbers are used: nothing may follow without them */
+    }
+    c->control = !c->server && peer.version == 0x0304;
+    c->told = 1;
+    atomic_store(&c->state, MESH_CONN_OPEN);
+    if (c->held.bytes || c->fin)
+        (void)mesh_tx_release_held(c, slot, fd);
+    mesh_conn_unlock_tx(c);
+    if (h->dial)
+        dial_done(c, h);
+    describe(c, fd, h, &peer);
+    trace_open(c, fd, h, &peer);
+    if (c->control) {
+        dial_free(h->dial);
+        h->dial = NULL;
+        h->stage = STAGE_TICKET;
+    } else {
+        mesh_hand_drop(slot);
+    }
+    mesh_watch_settled(slot);
+    return 0;
+}
+
+static void flush_held_raw(struct mesh_conn *c, int fd) {
+    if (mesh_conn_lock_tx(c))
+        return;
+    const uint8_t *p;
+    size_t n;
+    ssize_t r = 0;
+    while (r >= 0 && (n = mesh_queue_peek(&c->held, &p))) {
+        r = mesh_sys_sendto(fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
+        if (r > 0)
+            mesh_queue_drop(&c->held, (size_t)r);
+    }
+    if (c->fin == 1 && !c->held.bytes) {
+        c->fin = 2;
+        (void)mesh_sys_shutdown(fd, SHUT_WR);
+    }
+    mesh_conn_unlock_tx(c);
+}
+
+/* Plaintext by the cluster's word, or by a permissive port's first bytes. */
+static void open_raw(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h) {
+    c->told = 1;
+    if (h->dial)
+        dial_done(c, h);
+    describe(c, fd, h, NULL);
+    trace_open(c, fd, h, NULL);
+    flush_held_raw(c, fd);
+    atomic_store(&c->state, MESH_CONN_RAW);
+    mesh_hand_drop(slot);
+    mesh_watch_settled(slot);
+}
+
+/* One whole record into c->part. 1: there; 0: not yet; -errno: MESH's `end` is -EPIPE. */
+static int gather_record(struct mesh_conn *c, int fd, size_t *ret_total) {
+    if (!c->part) {
+        c->part = mesh_chunk_take();
+        c->part_have = 0;
+        if (!c->part)
+            return -ENOBUFS;
+    }
+    struct mesh_chunk *k = mesh_chunk_at(c->part);
+    size_t total = MESH_REC_HEADER;
+    for (;;) {
+        if (c->part_have >= MESH_REC_HEADER) {
+            size_t body = (size_t)k->data[3] << 8 | k->data[4];
+            if (k->data[0] < 20 || k->data[0] > 23 || k->data[1] != 3 || body == 0 || body > MESH_REC_PLAIN_MAX + 256)
+                return -EPROTO;
+            total = body + MESH_REC_HEADER;
+        }
+        if (c->part_have == total && total > MESH_REC_HEADER) {
+            *ret_total = total;
+            return 1;
+        }
+        ssize_t r = mesh_sys_recvfrom(fd, k->data + c->part_have, total - c->part_have, MSG_DONTWAIT, NULL, NULL);
+        if (r == -EINTR)
+            continue;
+        if (r == -EAGAIN)
+            return 0;
+        if (r <= 0)
+            return r ? (int)r : -EPIPE;
+        c->part_have += (uint32_t)r;
+    }
+}
+
+static void part_clear(struct mesh_conn *c) {
+    mesh_chunk_give(c->part);
+    c->part = c->part_have = 0;
+}
+
+struct failure {
+    int err;   /* enum mesh_err */
+    int errno_;
+    const char *why;
+    struct mesh_why detail;
+};
+
+static int failed(struct failure *f, int err, int errno_, const char *why) {
+    f->err = err;
+    f->errno_ = errno_;
+    f->why = why;
+    return -1;
+}
+
+static const char *why_of(int err) {
+    switch (err) {
+    case MESH_E_PEER:
+        return "peer";
+    case MESH_E_ALERT:
+        return "alert";
+    case MESH_E_IDENTITY:
+        return "identity";
+    case MESH_E_NOMEM:
+        return "no-memory";
+    default:
+        return "protocol";
+    }
+}
+
+/* Shakes hands as far as the bytes that are there go. 0 done, 1 waits (h->wants), -1 failed. */
+static int shake(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, struct failure *f) {
+    for (;;) {
+        int r = send_out_locked(c, fd, h);
+        if (r && r != -EAGAIN)
+            return failed(f, MESH_E_REFUSED, -r, "reset");
+        size_t total = 0;
+        r = gather_record(c, fd, &total);
+        if (r == 0) {
+            h->wants = POLLIN | (c->sealed.bytes ? POLLOUT : 0);
+            return 1;
+        }
+        if (r == -EPROTO) {
+            bool first = h->stage == STAGE_SHAKE && c->server && !mesh_handshake_out(h->tls, &(const uint8_t *){0});
+            return failed(f, MESH_E_PROTOCOL, ECONNRESET, first ? "plaintext" : "protocol");
+        }
+        if (r < 0)
+            return failed(f, MESH_E_REFUSED, r == -EPIPE ? ECONNRESET : -r, "reset");
+        h->busy = true;
+        r = mesh_handshake_step(h->tls, mesh_chunk_at(c->part)->data, total, &f->detail);
+        h->busy = false;
+        part_clear(c);
+        if (r == 0) {
+            r = open_conn(c, slot, fd, h, &f->detail);
+            return r == 0 ? 0 : failed(f, r, ECONNRESET, "internal");
+        }
+        if (r != MESH_E_AGAIN) {
+            (void)send_out_locked(c, fd, h); /* the alert */
+            return failed(f, r, ECONNRESET, why_of(r));
+        }
+    }
+}
+
+/* ---- the accepted side ---- */
+
+int mesh_hand_accepted(struct mesh_conn *c, uint32_t slot, int fd, enum mesh_inbound_mode mode, uint16_t port) {
+    struct mesh_hand *h = calloc(1, sizeof *h);
+    struct mesh_local *l = mesh_local_at(slot);
+    if (!h || !l) {
+        free(h);
+        return -ENOMEM;
+    }
+    h->stage = STAGE_FIRST;
+    h->mode = (uint8_t)mode;
+    h->port = port;
+    h->wants = POLLIN;
+    h->began = mesh_now();
+    h->deadline = h->began + MESH_HANDSHAKE_SECONDS * MESH_SEC;
+    l->hand = h;
+    c->server = 1;
+    c->told = 1;
+    atomic_store(&c->state, MESH_CONN_HAND);
+    (void)fd;
+    return 0;
+}
+
+/* Who may call, and how we answer: the view's inbound listener, else the environment. */
+static int server_tls(struct mesh_hand *h, int fd, struct mesh_why *why) {
+    const struct mesh_env *e = mesh_env();
+    struct sockaddr_storage local;
+    socklen_t len = sizeof local;
+    struct mesh_inbound *in = NULL;
+    struct mesh_view *v = mesh_engine_view();
+    if (v && mesh_sys_getsockname(fd, (struct sockaddr *)&local, &len) == 0 &&
+        mesh_view_inbound(v, (struct sockaddr *)&local, len, NULL, &in))
+        in = NULL;
+    struct mesh_identity *id = mesh_engine_identity(why);
+    int err = MESH_E_IDENTITY;
+    if (e->bad_callers && !(in && in->callers)) {
+        (void)mesh_why(why, err, "MESH_CALLERS has a wrong value");
+    } else if (id) {
+        struct mesh_handshake_config cfg = {.server = true, .identity = id, .wall = mesh_wall()};
+        cfg.peers = in && in->callers ? in->callers : e->callers;
+        cfg.npeers = in && in->callers ? in->ncallers : e->ncallers;
+        if (in) {
+            cfg.no_client_cert = in->no_client_cert;
+            cfg.any_peer_san = in->any_peer_san;
+            cfg.min_version = in->min_version;
+            cfg.max_version = in->max_version;
+        }
+        err = mesh_handshake_new(&cfg, &h->tls);
+    }
+    mesh_identity_unref(id);
+    free(in);
+    return err;
+}
+
+/* Nothing is consumed so far. 0: go on with `shake`; 1: waits; 2: out of our hands; -1 failed. */
+static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, struct failure *f) {
+    bool permissive = h->mode == MESH_INBOUND_PERMISSIVE;
+    uint8_t head[512];
+    uint8_t *big = permissive ? mesh_scratch_take() : NULL;
+    uint8_t *p = big ? big : head;
+    ssize_t n = mesh_sys_recvfrom(fd, p, big ? MESH_SCRATCH : sizeof head, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+    enum mesh_first first = n > 0 && permissive ? mesh_first_bytes(p, (size_t)n) : MESH_FIRST_TLS_MESH;
+    mesh_scratch_give(big);
+    if (n == -EAGAIN || n == -EINTR || (n > 0 && first == MESH_FIRST_MORE)) {
+        h->wants = POLLIN;
+        /* a program that speaks first to a caller that does not: plaintext after MESH_DETECT */
+        if (permissive && c->held.bytes && n < 0 && mesh_now() >= h->began + mesh_env()->detect_ns) {
+            open_raw(c, slot, fd, h);
+            return 2;
+        }
+        return 1;
+    }
+    if (n == 0) { /* a probe: connects and closes. Its end is the program's end of file */
+        if (mesh_trace_on(MESH_TRACE_DEBUG)) {
+            struct mesh_line l;
+            mesh_line_begin(&l, MESH_TRACE_DEBUG, "probe");
+            mesh_line_int(&l, "fd", fd);
+            mesh_line_int(&l, "port", h->port);
+            mesh_line_end(&l);
+        }
+        mesh_conn_fail(c, slot, fd, 0, 0, NULL);
+        return 2;
+    }
+    if (n < 0)
+        return failed(f, MESH_E_REFUSED, (int)-n, NULL);
+    if (first != MESH_FIRST_TLS_MESH) {
+        open_raw(c, slot, fd, h);
+        return 2;
+    }
+    int err = mesh_engine_crypto(&f->detail);
+    if (!err)
+        err = server_tls(h, fd, &f->detail);
+    if (err)
+        return failed(f, err, ECONNRESET, why_of(err));
+    h->stage = STAGE_SHAKE;
+    return 0;
+}
+
+static void server_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h) {
+    struct failure f = {0};
+    int r = 0;
+    if (h->stage == STAGE_FIRST)
+        r = first_bytes(c, slot, fd, h, &f);
+    if (r == 0)
+        r = shake(c, slot, fd, h, &f);
+    if (r == 1 && mesh_now() >= h->deadline && h->stage == STAGE_SHAKE)
+        r = failed(&f, MESH_E_TIMEOUT, ECONNRESET, "handshake-timeout");
+    if (r != -1)
+        return;
+    if (f.why)
+        trace_fail(c, fd, h, f.why, &f.detail);
+    mesh_conn_fail(c, slot, fd, f.errno_, 0, NULL);
+    mesh_hand_drop(slot);
+}
+
+/* ---- the calling side ---- */
+
+static void client_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h) {
+    for (;;) {
+        struct failure f = {0};
+        int r = 0;
+        if (h->stage == STAGE_CONNECT) {
+            r = dial_connect_step(h, fd);
+            if (r < 0) {
+                r = failed(&f, r == -ETIMEDOUT ? MESH_E_TIMEOUT : MESH_E_REFUSED, -r, "connect");
+            } else if (r == 0 && h->dial->target->plain) {
+                open_raw(c, slot, fd, h);
+                return;
+            } else if (r == 0) {
+                int err = dial_tls(c, h, &f.detail);
+                if (err)
+                    r = failed(&f, err, err == MESH_E_IDENTITY ? EACCES : ENOMEM, why_of(err));
+                else
+                    h->stage = STAGE_SHAKE;
+            }
+        }
+        if (r == 0)
+            r = shake(c, slot, fd, h, &f);
+        uint64_t now = mesh_now();
+        if (r == 1 && now >= h->deadline)
+            r = failed(&f, MESH_E_TIMEOUT, ETIMEDOUT, "timeout");
+        if (r == 1) {
+            if (!c->told && h->tell_at && now >= h->tell_at) {
+                c->told = 1;
+                mesh_watch_settled(slot);
+            }
+            return;
+        }
+        if (r == 0)
+            return;
+        if (c->part)
+            part_clear(c);
+        if (f.err == MESH_E_PEER || f.err == MESH_E_ALERT || f.err == MESH_E_PROTOCOL || f.err == MESH_E_IDENTITY)
+            f.errno_ = EACCES;
+        r = dial_next(c, slot, fd, h, f.err, f.errno_, f.why, &f.detail);
+        if (r == 0)
+            continue;
+        mesh_conn_fail(c, slot, fd, c->told ? ECONNRESET : -r, 0, NULL);
+        mesh_hand_drop(slot);
+        return;
+    }
+}
+
+short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
+    uint32_t state = atomic_load(&c->state);
+    if (state != MESH_CONN_DIAL && state != MESH_CONN_HAND)
+        return 0;
+    if (mesh_conn_lock_rx(c))
+        return POLLIN;
+    short wants = 0;
+    state = atomic_load(&c->state);
+    struct mesh_hand *h = hand_of(slot);
+    if (!mesh_conn_owns(slot, fd))
+        state = MESH_CONN_FREE;
+    if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) {
+        uint32_t me = mesh_proc_self() + 1, driver = 0;
+        bool untouched = h && h->stage == STAGE_FIRST;
+        if (!h) {
+            wants = POLLIN; /* another process has it */
+        } else if (atomic_load(&c->driver) != me && !atomic_compare_exchange_strong(&c->driver, &driver, me)) {
+            wants = POLLIN;
+        } else {
+            if (c->server)
+                server_step(c, slot, fd, h);
+            else
+                client_step(c, slot, fd, h);
+            state = atomic_load(&c->state);
+            h = hand_of(slot);
+            if (h && untouched && h->stage == STAGE_FIRST)
+                atomic_store(&c->driver, 0);
+            wants = state == MESH_CONN_DIAL || state == MESH_CONN_HAND ? (h ? h->wants : POLLIN) : 0;
+        }
+    }
+    mesh_conn_unlock_rx(c);
+    return wants;
+}

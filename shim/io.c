@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Blocking, and what a read or write of the program comes to in each state of the connection (shim/conn.h). */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "shim/base/clock.h"
+#include "shim/base/mem.h"
+#include "shim/base/sys.h"
+#include "shim/close.h"
+#include "shim/conn.h"
+#include "shim/fd.h"
+#include "shim/hand.h"
+#include "shim/pend.h"
+#include "shim/real.h"
+#include "shim/watch.h"
+
+bool mesh_nonblocking(int fd, int flags) {
+    if (flags & MSG_DONTWAIT)
+        return true;
+    int fl = mesh_sys_fcntl(fd, F_GETFL, 0);
+    return fl < 0 || fl & O_NONBLOCK;
+}
+
+/* SO_RCVTIMEO or SO_SNDTIMEO as a deadline from now. */
+static uint64_t timeo(int fd, int option) {
+    struct timeval tv = {0};
+    socklen_t n = sizeof tv;
+    if (mesh_sys_getsockopt(fd, SOL_SOCKET, option, &tv, &n) || (!tv.tv_sec && !tv.tv_usec))
+        return UINT64_MAX;
+    return mesh_now() + (uint64_t)tv.tv_sec * MESH_SEC + (uint64_t)tv.tv_usec * 1000;
+}
+
+/* A close() in one thread leaves another's call on the descriptor to its end, as the kernel does: the connection moves to a
+ * descriptor of ours meanwhile (shim/close.c), and the last call that leaves ends it. */
+static void enter(struct mesh_io *io) {
+    atomic_fetch_add_explicit(&mesh_local_at(io->slot)->users, 1, memory_order_acq_rel);
+}
+
+static void leave(void *arg) {
+    struct mesh_io *io = arg;
+    struct mesh_local *l = mesh_local_at(io->slot);
+    if (atomic_fetch_sub_explicit(&l->users, 1, memory_order_acq_rel) == 1 && mesh_unlikely(atomic_load(&l->closing)) &&
+        atomic_exchange(&l->closing, 0))
+        mesh_close_late(io->slot);
+}
+
+/* After a wait: is the descriptor still what it was? */
+static void here(struct mesh_io *io) {
+    uint32_t word = mesh_fd_get(io->fd);
+    if (mesh_unlikely(mesh_fd_kind(word) != MESH_FD_CONN || mesh_fd_slot(word) != io->slot))
+        io->fd = atomic_load(&mesh_local_at(io->slot)->fd);
+}
+
+/* ---- reading ---- */
+
+/* Waits for the kernel to have something, in the very call that the program's own would be: restarted by SA_RESTART, woken by
+ * shutdown, cancelled as recv is. Only when other work is pending must we wait for more than one thing. */
+static int wait_readable(const struct mesh_io *io, uint64_t *io_deadline, short events) {
+    if (mesh_pend_count() == 0 && events == POLLIN) {
+        char b;
+        ssize_t r = real.recv(io->fd, &b, 1, MSG_PEEK);
+        return r < 0 ? -errno : 0;
+    }
+    if (*io_deadline == 0)
+        *io_deadline = timeo(io->fd, SO_RCVTIMEO);
+    return mesh_wait_fd(io->fd, events, *io_deadline);
+}
+
+static ssize_t recv_raw(struct mesh_io *io) {
+    struct msghdr m = {.msg_iov = (struct iovec *)io->iov, .msg_iovlen = (size_t)io->cnt};
+    ssize_t r = real.recvmsg(io->fd, &m, io->flags);
+    return r < 0 ? -errno : r;
+}
+
+static ssize_t recv_dead(const struct mesh_io *io) {
+    return io->c->error ? -io->c->error : 0;
+}
+
+/* Not open yet: drives the handshake. 1: look again; 0 or -errno for the program. */
+static int recv_hand(struct mesh_io *io, uint64_t *io_deadline) {
+    struct mesh_conn *c = io->c;
+    short wants = mesh_hand_drive(c, io->slot, io->fd);
+    if (!wants)
+        return 1;
+    mesh_pend_add(io->slot);
+    if (mesh_nonblocking(io->fd, io->flags))
+        return -EAGAIN;
+    if (*io_deadline == 0)
+        *io_deadline = timeo(io->fd, SO_RCVTIMEO);
+    uint64_t d = mesh_hand_deadline(io->slot);
+    int r = mesh_wait_fd(io->fd, wants, d < *io_deadline ? d : *io_deadline);
+    return r == 0 || (r == -EAGAIN && mesh_now() < *io_deadline) ? 1 : r;
+}
+
+/* MSG_WAITALL with MSG_PEEK: the byte that keeps us readable is there, so the wait is for one byte more than there is. */
+static int wait_for_more(const struct mesh_io *io) {
+    int n = 0;
+    if (mesh_sys_ioctl(io->fd, FIONREAD, &n))
+        return -ENOTCONN;
+    if (n >= MESH_SCRATCH) {
+        struct timespec t = {0, 1000000};
+        return mesh_sys_ppoll(NULL, 0, &t, NULL) < 0 ? -EINTR : 0;
+    }
+    uint8_t *p = mesh_scratch_take();
+    ssize_t r = p ? real.recv(io->fd, p, (size_t)n + 1, MSG_PEEK | MSG_WAITALL) : -1;
+    int err = p ? errno : ENOBUFS;
+    mesh_scratch_give(p);
+    return r < 0 ? -err : r == n ? -ESHUTDOWN : 0; /* as much as before: no more will come */
+}
+
+/* One look at a connection whose keys are in place. */
+static ssize_t recv_open(struct mesh_io *io) {
+    struct mesh_conn *c = io->c;
+    int locked = mesh_conn_lock_rx(c);
+    if (locked)
+        return locked == MESH_E_AGAIN ? -EAGAIN : -ECONNRESET;
+    ssize_t r;
+    if (!mesh_conn_owns(io->slot, io->fd)) {
+        r = -EBADF;
+    } else if (c->rx_shut && !c->plain.bytes) {
+        c->rx_eof = 1;
+        r = (ssize_t)io->done;
+    } else {
+        r = mesh_rx_try(io);
+    }
+    mesh_conn_unlock_rx(c);
+    return r;
+}
+
+/* A read of nothing waits like any other, and then takes nothing. */
+static ssize_t recv_nothing(struct mesh_io *io) {
+    return mesh_rx_ready(io->c, io->slot, io->fd) ? 0 : -EAGAIN;
+}
+
+static ssize_t recv_loop(struct mesh_io *io) {
+    struct mesh_conn *c = io->c;
+    const struct mesh_io whole = *io;
+    uint64_t deadline = 0;
+    bool all = io->flags & MSG_WAITALL, peek = io->flags & MSG_PEEK;
+    for (;;) {
+        uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
+        if (state == MESH_CONN_RAW)
+            return recv_raw(io);
+        if (state == MESH_CONN_DEAD || state == MESH_CONN_FREE)
+            return io->done ? (ssize_t)io->done : recv_dead(io);
+        if (state != MESH_CONN_OPEN) {
+            int r = recv_hand(io, &deadline);
+            if (r <= 0)
+                return r;
+            continue;
+        }
+        if (peek)
+            *io = whole;
+        ssize_t r = io->want ? recv_open(io) : recv_nothing(io);
+        bool more = all && r > 0 && io->done < io->want && !c->rx_eof;
+        if (r >= 0 && !more)
+            return r;
+        if (r < 0 && r != -EAGAIN)
+            return io->done ? (ssize_t)io->done : r;
+        if (mesh_nonblocking(io->fd, io->flags))
+            return r;
+        int w = more && peek ? wait_for_more(io) : wait_readable(io, &deadline, POLLIN);
+        if (w < 0)
+            return io->done ? (ssize_t)io->done : w;
+        here(io);
+    }
+}
+
+ssize_t mesh_io_recv(struct mesh_io *io) {
+    ssize_t r;
+    enter(io);
+    pthread_cleanup_push(leave, io);
+    r = recv_loop(io);
+    pthread_cleanup_pop(1);
+    return r;
+}
+
+/* ---- writing ---- */
+
+static ssize_t send_raw(struct mesh_io *io) {
+    struct msghdr m = {.msg_iov = (struct iovec *)io->iov, .msg_iovlen = (size_t)io->cnt};
+    ssize_t r = real.sendmsg(io->fd, &m, io->flags | MSG_NOSIGNAL);
+    return r < 0 ? -errno : r;
+}
+
+
+/* The rest waits until the kernel takes it. 0: look again; -errno. */
+static int wait_writable(const struct mesh_io *io, uint64_t *io_deadline) {
+    struct mesh_conn *c = io->c;
+    if (*io_deadline == 0)
+        *io_deadline = timeo(io->fd, SO_SNDTIMEO);
+    uint32_t state = atomic_load(&c->state);
+    if (state == MESH_CONN_OPEN)
+        return mesh_wait_fd(io->fd, POLLOUT, *io_deadline);
+    short wants = mesh_hand_drive(c, io->slot, io->fd);
+    if (!wants)
+        return 0;
+    uint64_t d = mesh_hand_deadline(io->slot);
+    int r = mesh_wait_fd(io->fd, wants, d < *io_deadline ? d : *io_deadline);
+    return r == -EAGAIN && mesh_now() < *io_deadline ? 0 : r;
+}
+
+static ssize_t sent(const struct mesh_io *io, int err) {
+    struct mesh_conn *c = io->c;
+    if (mesh_tx_unsent(c))
+        mesh_pend_leave(io->slot);
+    return io->done ? (ssize_t)io->done : err;
+}
+
+static ssize_t send_loop(struct mesh_io *io) {
+    struct mesh_conn *c = io->c;
+    uint64_t deadline = 0;
+    for (;;) {
+        uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
+        if (state == MESH_CONN_RAW)
+            return send_raw(io);
+        if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
+            (void)mesh_hand_drive(c, io->slot, io->fd);
+        int r = mesh_tx_try(io);
+        if (r != -EAGAIN)
+            return sent(io, r);
+        bool held = atomic_load(&c->state) != MESH_CONN_OPEN;
+        if (mesh_nonblocking(io->fd, io->flags))
+            return sent(io, -EAGAIN);
+        if (held && io->done == io->want)
+            return sent(io, 0);
+        int w = wait_writable(io, &deadline);
+        if (w < 0)
+            return sent(io, w);
+        here(io);
+    }
+}
+
+ssize_t mesh_io_send(struct mesh_io *io) {
+    ssize_t r;
+    enter(io);
+    pthread_cleanup_push(leave, io);
+    r = send_loop(io);
+    pthread_cleanup_pop(1);
+    return r;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The slab: connection state shared by a tree of processes (DESIGN D2). One anonymous MAP_SHARED mapping, made at the
+ * first mesh connection or protected listener and inherited over fork: no descriptor, no name. It holds
+ *   - connections: fixed-size slots with the keys and sequence numbers of both directions,
+ *   - chunks: 20 KiB pieces for what is not idle (partial records, undelivered plaintext, sealed tails, held bytes),
+ *   - processes: who shares the tree, so that the last holder of a connection is known (D10).
+ * Slots and chunks are type-stable: never unmapped, told apart by their generation.
+ *
+ * Locks: each direction of a connection has a robust process-shared mutex. Order: rx before tx. No lock is held across a
+ * wait. A lock whose owner died poisons the connection (mesh_conn_lock_*): nobody continues it, the socket is shut down.
+ */
+#ifndef MESH_SHIM_SLAB_H
+#define MESH_SHIM_SLAB_H
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "shim/base/err.h"
+#include "tls/tls.h"
+
+enum {
+    MESH_CHUNK_SIZE = 20480,
+    MESH_CHUNK_DATA = MESH_CHUNK_SIZE - 16, /* >= MESH_REC_WIRE_MAX, so that a whole record fits one chunk */
+    MESH_PROCS_MAX = 512,
+    MESH_HELD_MAX = 4 << 20, /* plaintext held for a peer that is not authenticated yet (D8) */
+};
+
+enum mesh_conn_state {
+    MESH_CONN_FREE,
+    MESH_CONN_DIAL, /* client: choosing, connecting, shaking hands; may try further endpoints */
+    MESH_CONN_HAND, /* server: handshake not done (perhaps not begun) */
+    MESH_CONN_OPEN, /* keys are in place */
+    MESH_CONN_RAW,  /* plaintext by the view or by permissive mode: libc carries the data */
+    MESH_CONN_DEAD, /* failed for good: `error` says how */
+};
+
+struct mesh_chunk {
+    uint32_t next; /* of a queue, or of the free list; 0: none */
+    uint32_t off;  /* first byte not consumed */
+    uint32_t len;  /* bytes filled */
+    uint32_t spare;
+    uint8_t data[MESH_CHUNK_DATA];
+};
+_Static_assert(sizeof(struct mesh_chunk) == MESH_CHUNK_SIZE, "chunks are page multiples");
+
+struct mesh_queue { /* bytes in chunks, first in first out; guarded by the lock of its direction */
+    uint32_t head, tail;
+    uint32_t bytes;
+};
+
+struct mesh_conn {
+    _Atomic uint32_t state;      /* enum mesh_conn_state; a futex word for processes that wait for another's handshake */
+    _Atomic uint32_t generation; /* of the slot's life: odd while in use */
+    uint32_t next;               /* free list */
+    uint32_t in_doubt;           /* a process without an entry holds it: nobody knows who is last */
+    _Atomic uint64_t holders[MESH_PROCS_MAX / 64]; /* processes of the tree with a descriptor of it */
+    _Atomic uint32_t driver;     /* process + 1 that drives the handshake; 0: whoever comes first */
+    uint32_t ledger;             /* slot in the view's ledger, UINT32_MAX: none */
+    uint32_t stat;               /* endpoint's counters, UINT32_MAX: none */
+    int32_t error;               /* MESH_CONN_DEAD: errno for the program */
+    uint32_t cluster_id, cluster_generation; /* to report a later reset to lb */
+    uint8_t server;
+    uint8_t told;                /* the program believes that it is connected */
+    uint8_t error_seen;          /* SO_ERROR told it */
+    uint8_t connect_seen;        /* connect() returned 0 */
+    struct sockaddr_in6 dialled; /* what the program connected to (getpeername); family 0: ask the kernel */
+    uint64_t started;            /* mesh_now() */
+    _Atomic uint64_t in, out;    /* plaintext bytes */
+
+    /* receiving: rx_lock */
+    struct mesh_record rx;
+    struct mesh_post post;
+    uint32_t part;               /* chunk with the first part_have bytes of a record that is not complete; 0: none */
+    uint32_t part_have;
+    struct mesh_queue plain;     /* opened and not delivered yet */
+    uint8_t tail;                /* the last byte of the last record in `plain` is still in the kernel */
+    uint8_t rx_eof;              /* close_notify or FIN seen */
+    uint8_t control;             /* client: records without data are to be expected (tickets) */
+    uint8_t rx_shut;             /* shutdown(SHUT_RD) */
+    int32_t rx_error;            /* errno that a look-ahead took out of the kernel and the program has not seen */
+
+    /* sending: tx_lock */
+    struct mesh_record tx;
+    struct mesh_queue sealed;    /* ciphertext the kernel had no room for, and a server's deferred tickets */
+    struct mesh_queue held;      /* plaintext written before the peer was authenticated */
+    uint8_t deferred;            /* `sealed` holds nothing but tickets: it waits for our first data */
+    uint8_t key_update_due;
+    uint8_t fin;                 /* shutdown(SHUT_WR) asked for: 1 queued behind held bytes, 2 sent */
+    uint8_t tx_dead;             /* EPIPE from now on */
+
+    /* made once: a slot that is given back and taken again keeps its locks, because a thread that is late may still ask for
+     * them. It finds, holding one, that its descriptor is no longer this slot's (mesh_conn_owns) */
+    uint8_t locks_made;
+    pthread_mutex_t rx_lock, tx_lock;
+};
+
+struct mesh_slab;
+
+/* This process's slab; NULL until mesh_slab_need() succeeded. */
+extern struct mesh_slab *mesh_slab;
+/* Makes it if there is none. MESH_E_NOMEM. Threads: any (a loser of the race unmaps its own). */
+int mesh_slab_need(void) MESH_MUST_CHECK;
+uint64_t mesh_slab_tree(void); /* random, never 0 */
+
+/* A zeroed slot with its locks made and its holder set to this process; UINT32_MAX: none left. Collects the slots of
+ * dead processes when there is none. */
+uint32_t mesh_conn_take(void);
+struct mesh_conn *mesh_conn_at(uint32_t slot); /* NULL when out of range */
+/* Process `proc` (an index; the child's entry before a fork) holds it as well. */
+void mesh_conn_hold(uint32_t slot, uint32_t proc);
+/* Process `proc` lets go: true when nobody alive holds it any more, i.e. the caller must end the connection and then
+ * mesh_conn_give it back. In doubt false (D10). */
+bool mesh_conn_let_go(uint32_t slot, uint32_t proc);
+void mesh_conn_give(uint32_t slot); /* keys zeroed, chunks freed */
+
+/* 0; MESH_E_POISONED: the former owner died inside, the connection is dead now, the lock is NOT held; MESH_E_AGAIN: this
+ * very thread holds it (a signal handler interrupted it), NOT held. */
+int mesh_conn_lock_rx(struct mesh_conn *c) MESH_MUST_CHECK;
+int mesh_conn_lock_tx(struct mesh_conn *c) MESH_MUST_CHECK;
+void mesh_conn_unlock_rx(struct mesh_conn *c);
+void mesh_conn_unlock_tx(struct mesh_conn *c);
+
+struct mesh_chunk *mesh_chunk_at(uint32_t i); /* NULL for 0 and out of range */
+uint32_t mesh_chunk_take(void);               /* 0: none left */
+void mesh_chunk_give(uint32_t i);
+/* Appends n bytes; false (and nothing appended) when chunks run out. */
+bool mesh_queue_put(struct mesh_queue *q, const void *p, size_t n);
+/* The first contiguous bytes; 0 when empty. */
+size_t mesh_queue_peek(const struct mesh_queue *q, const uint8_t **ret_p);
+void mesh_queue_drop(struct mesh_queue *q, size_t n);
+void mesh_queue_clear(struct mesh_queue *q);
+
+/* ---- processes of the tree ---- */
+uint32_t mesh_proc_self(void); /* index; MESH_PROCS_MAX: the table was full, holders are in doubt */
+/* fork: the parent reserves an entry for the child before and marks what it inherits (mesh_conn_hold), the child takes
+ * it over; cancelled when fork failed. An entry is reused only when no connection's holders speak of its former owner. */
+uint32_t mesh_proc_reserve(void);
+void mesh_proc_cancel(uint32_t i);
+void mesh_proc_become(uint32_t i);
+void mesh_proc_leave(void); /* after letting go of everything: exit */
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Waiting. What poll, select and epoll report of a mesh connection: before it is open nothing but what the program may know
+ * (D8), once it is open the kernel's truth less records without data. The descriptor's epoll registrations are recorded;
+ * while a connection is not settled they carry a cookie of ours and the events that the handshake waits for, and get the
+ * program's own mask and data back when it is.
+ * The registry is private to the process, guarded by mesh_guard (innermost lock).
+ */
+#ifndef MESH_SHIM_WATCH_H
+#define MESH_SHIM_WATCH_H
+
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include "shim/slab.h"
+
+/* Must waits look at this connection at all? */
+bool mesh_watch_special(const struct mesh_conn *c, uint32_t slot);
+/* A descriptor became a mesh connection: registrations made before are ours now. */
+void mesh_watch_begin(uint32_t slot, int fd);
+/* Its readiness rules changed (open, dead, told, first data): registrations follow. Any lock but the guard may be held. */
+void mesh_watch_settled(uint32_t slot);
+/* The descriptor is gone from this process; so is an epoll descriptor. */
+void mesh_watch_forget(int fd);
+void mesh_watch_forget_ep(int ep);
+
+int mesh_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev);
+int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask);
+/* poll with an absolute deadline (UINT64_MAX: none). */
+int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *mask);
+/* Is any of them special, or is work pending? If not, libc's own call will do. */
+bool mesh_poll_concerns(const struct pollfd *fds, nfds_t n);
+
+/* Waits inside a blocking call for `events` on fd, driving what is pending. 0 ready (or worth another look), -EAGAIN at the
+ * deadline, -EINTR when a handler without SA_RESTART ran. A cancellation point; no lock may be held. */
+int mesh_wait_fd(int fd, short events, uint64_t deadline);
+/* mesh_now() + a relative time; UINT64_MAX for none. */
+uint64_t mesh_deadline_ms(int ms);
+uint64_t mesh_deadline_ts(const struct timespec *ts);
+
+#endif

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tight quarters: few descriptors, low descriptors closed, a limit on memory, a new root, another user.
+#include <grp.h>
+#include <sys/resource.h>
+#include "t.h"
+
+static void exchange(int c, int s) {
+    PUT(c, 0, 40000);
+    GET(s, 0, 40000);
+    PUT(s, 0, 40000);
+    GET(c, 0, 40000);
+}
+
+static void descriptor_limit(rlim_t n) {
+    struct rlimit r;
+    SYS(getrlimit(RLIMIT_NOFILE, &r));
+    r.rlim_cur = n;
+    if (r.rlim_max < n)
+        SKIP("the hard limit is too low");
+    SYS(setrlimit(RLIMIT_NOFILE, &r));
+}
+
+static void with_64_descriptors(void) {
+    int p[2];
+    descriptor_limit(64);
+    for (int i = 0; i < 20; i++) {
+        t_pair(p);
+        exchange(p[0], p[1]);
+        t_close_pair(p);
+    }
+}
+
+static void out_of_descriptors(void) {
+    int l, fds[64], n = 0, s;
+    descriptor_limit(64);
+    l = t_listen(AF_INET);
+    int c = t_dial(t_local(l));
+    while (n < 64 && (fds[n] = dup(0)) >= 0)
+        n++;
+    EQ(errno, EMFILE);
+    CHECK(n > 40); // the library keeps few for itself
+    ERR(accept(l, NULL, NULL), EMFILE);
+    ERR(socket(AF_INET, SOCK_STREAM, 0), EMFILE);
+    SYS(close(fds[--n]));
+    s = SYS(accept(l, NULL, NULL)); // the caller is still there
+    exchange(c, s);
+}
+
+static void connect_with_the_last_descriptor(void) {
+    int l, fds[64], n = 0;
+    char b;
+    descriptor_limit(64);
+    l = t_listen(AF_INET);
+    struct t_addr a = t_local(l);
+    int c = SYS(socket(AF_INET, SOCK_STREAM, 0));
+    while (n < 64 && (fds[n] = dup(0)) >= 0)
+        n++;
+    // Nothing free at all: the connection may fail with a clear errno, or work; it must not be half of either.
+    if (connect(c, &a.sa, a.len) != 0) {
+        CHECK(t_mtls() && (errno == EMFILE || errno == EACCES || errno == ENOMEM));
+        return;
+    }
+    SYS(close(fds[--n]));
+    int s = SYS(accept(l, NULL, NULL));
+    if (send(c, T_MARK, 16, MSG_NOSIGNAL) != 16)
+        CHECK(t_mtls());
+    else if (recv(s, &b, 1, 0) != 1)
+        CHECK(t_mtls());
+}
+
+static void a_high_limit(void) {
+    int p[2];
+    struct rlimit r;
+    SYS(getrlimit(RLIMIT_NOFILE, &r));
+    descriptor_limit(r.rlim_max < 1000000 ? r.rlim_max : 1000000);
+    SYS(getrlimit(RLIMIT_NOFILE, &r));
+    t_pair(p);
+    int high = SYS(fcntl(p[0], F_DUPFD, (int)r.rlim_cur - 1));
+    SYS(close(p[0]));
+    exchange(high, p[1]);
+    SYS(close(high));
+    END(p[1]);
+}
+
+static void standard_descriptors_closed(void) {
+    int p[2];
+    close(0);
+    close(1);
+    t_pair(p);
+    CHECK(p[0] < 5 || p[1] < 5); // low numbers are given out as ever
+    exchange(p[0], p[1]);
+}
+
+static void lowest_free_number(void) {
+    int p[2], q[2];
+    t_pair(p);
+    int expect = SYS(dup(0));
+    SYS(close(expect));
+    q[0] = SYS(socket(AF_INET, SOCK_STREAM, 0));
+    EQ(q[0], expect); // nobody took a low number meanwhile
+    exchange(p[0], p[1]);
+}
+
+static void another_user(void) {
+    int p[2], l = t_listen(AF_INET);
+    if (getuid() != 0)
+        SKIP("not root");
+    t_pair(p);
+    SYS(setgroups(0, NULL));
+    SYS(setresgid(65534, 65534, 65534));
+    SYS(setresuid(65534, 65534, 65534));
+    exchange(p[0], p[1]);
+    int c = t_dial(t_local(l)), s = SYS(accept(l, NULL, NULL));
+    exchange(c, s);
+}
+
+static void another_root(void) {
+    char dir[] = "/tmp/wire-root.XXXXXX";
+    int p[2], l = t_listen(AF_INET);
+    if (getuid() != 0)
+        SKIP("not root");
+    CHECK(mkdtemp(dir));
+    t_pair(p);
+    SYS(chroot(dir));
+    SYS(chdir("/"));
+    exchange(p[0], p[1]);
+    int c = t_dial(t_local(l)), s = SYS(accept(l, NULL, NULL));
+    exchange(c, s);
+}
+
+static void hundreds_of_connections(void) {
+    enum { MANY = 400 };
+    static int c[MANY], s[MANY];
+    int l;
+    descriptor_limit(2048);
+    l = t_listen(AF_INET);
+    for (int i = 0; i < MANY; i++) {
+        c[i] = t_dial(t_local(l));
+        s[i] = SYS(accept(l, NULL, NULL));
+        PUT(c[i], i, 100);
+        GET(s[i], i, 100);
+    }
+    for (int i = 0; i < MANY; i++) {
+        PUT(s[i], i, 100);
+        GET(c[i], i, 100);
+        SYS(close(c[i]));
+        END(s[i]);
+        SYS(close(s[i]));
+    }
+}
+
+T_MAIN(T_CASE(with_64_descriptors), T_CASE(out_of_descriptors), T_CASE(connect_with_the_last_descriptor),
+       T_CASE(a_high_limit), T_CASE(standard_descriptors_closed), T_CASE(lowest_free_number), T_CASE(another_user),
+       T_CASE(another_root), T_CASE(hundreds_of_connections))

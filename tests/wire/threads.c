@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one thread does to a descriptor while another is inside a call on it; cancellation; small stacks.
+#include "t.h"
+
+enum { A_WHILE = 80, SOON = 10000 };
+
+struct call {
+    int fd;
+    ssize_t rc;
+    int error;
+    volatile bool inside;
+};
+
+static void *blocked_recv(void *arg) {
+    struct call *c = arg;
+    char b[64];
+    c->inside = true;
+    c->rc = recv(c->fd, b, sizeof b, 0);
+    c->error = errno;
+    return NULL;
+}
+
+static void *blocked_accept(void *arg) {
+    struct call *c = arg;
+    c->inside = true;
+    c->rc = accept(c->fd, NULL, NULL);
+    c->error = errno;
+    return NULL;
+}
+
+static void *blocked_poll(void *arg) {
+    struct call *c = arg;
+    struct pollfd p = {.fd = c->fd, .events = POLLIN};
+    c->inside = true;
+    c->rc = poll(&p, 1, SOON);
+    c->error = p.revents;
+    return NULL;
+}
+
+static pthread_t blocked(void *(*fn)(void *), struct call *c) {
+    pthread_t t = t_thread(fn, c);
+    while (!c->inside)
+        t_sleep_ms(1);
+    t_sleep_ms(A_WHILE);
+    return t;
+}
+
+static void shutdown_wakes_a_reader(void) {
+    for (int how = 0; how < 2; how++) {
+        int p[2];
+        t_pair(p);
+        struct call c = {.fd = p[1]};
+        pthread_t t = blocked(blocked_recv, &c);
+        SYS(shutdown(p[1], how ? SHUT_RD : SHUT_RDWR));
+        t_join(t);
+        EQ(c.rc, 0);
+        t_close_pair(p);
+    }
+}
+
+static void shutdown_wakes_an_acceptor(void) {
+    struct call c = {.fd = t_listen(AF_INET)};
+    pthread_t t = blocked(blocked_accept, &c);
+    SYS(shutdown(c.fd, SHUT_RDWR));
+    t_join(t);
+    EQ(c.rc, -1);
+    EQ(c.error, EINVAL);
+}
+
+static void shutdown_wakes_a_poll(void) {
+    int p[2];
+    t_pair(p);
+    struct call c = {.fd = p[1]};
+    pthread_t t = blocked(blocked_poll, &c);
+    SYS(shutdown(p[1], SHUT_RDWR));
+    t_join(t);
+    EQ(c.rc, 1);
+    CHECK(c.error & POLLIN);
+}
+
+// close() does not wake a reader in Linux: the call goes on, on the connection that it has, until the peer says something.
+static void close_leaves_a_reader_to_its_call(void) {
+    int p[2];
+    t_pair(p);
+    struct call c = {.fd = p[1]};
+    pthread_t t = blocked(blocked_recv, &c);
+    SYS(close(p[1]));
+    t_sleep_ms(A_WHILE);
+    PUT(p[0], 0, 30);
+    t_join(t);
+    EQ(c.rc, 30);
+}
+
+static void close_and_reuse_under_a_reader(void) {
+    int p[2], q[2];
+    t_pair(p);
+    SYS(dup(0));
+    struct call c = {.fd = p[1]};
+    pthread_t t = blocked(blocked_recv, &c);
+    SYS(close(p[1]));
+    SYS(pipe(q)); // takes the number
+    EQ(q[0], p[1]);
+    PUT(p[0], 0, 30);
+    t_join(t);
+    EQ(c.rc, 30); // from the connection, not from the pipe
+    EQ(write(q[1], "abc", 3), 3);
+    char b[8];
+    EQ(read(q[0], b, 8), 3);
+}
+
+static void on_signal(int sig) {
+    (void)sig;
+}
+
+// How the JDK closes a socket under a blocked reader: shutdown, a dead socket laid over the number, a signal to the thread.
+static void dup2_and_signal(bool with_shutdown) {
+    struct sigaction sa = {.sa_handler = on_signal};
+    int p[2], marker[2];
+    t_pair(p);
+    SYS(socketpair(AF_UNIX, SOCK_STREAM, 0, marker));
+    SYS(close(marker[1]));
+    SYS(sigaction(SIGRTMIN + 5, &sa, NULL));
+    struct call c = {.fd = p[1]};
+    pthread_t t = blocked(blocked_recv, &c);
+    if (with_shutdown)
+        SYS(shutdown(p[1], SHUT_RDWR));
+    EQ(dup2(marker[0], p[1]), p[1]);
+    if (!with_shutdown)
+        EQ(pthread_kill(t, SIGRTMIN + 5), 0);
+    t_join(t);
+    if (with_shutdown)
+        EQ(c.rc, 0);
+    else {
+        EQ(c.rc, -1);
+        EQ(c.error, EINTR);
+    }
+    END(p[0]);
+    char b;
+    EQ(recv(p[1], &b, 1, 0), 0); // the marker's own end
+    SYS(close(p[1]));
+}
+
+static void jdk_close_by_signal(void) {
+    dup2_and_signal(false);
+}
+
+static void jdk_close_by_shutdown(void) {
+    dup2_and_signal(true);
+}
+
+static void jdk_close_of_an_acceptor(void) {
+    struct sigaction sa = {.sa_handler = on_signal};
+    int marker[2];
+    SYS(socketpair(AF_UNIX, SOCK_STREAM, 0, marker));
+    SYS(sigaction(SIGRTMIN + 5, &sa, NULL));
+    struct call c = {.fd = t_listen(AF_INET)};
+    struct t_addr a = t_local(c.fd);
+    pthread_t t = blocked(blocked_accept, &c);
+    EQ(dup2(marker[0], c.fd), c.fd);
+    EQ(pthread_kill(t, SIGRTMIN + 5), 0);
+    t_join(t);
+    EQ(c.rc, -1);
+    EQ(c.error, EINTR);
+    int s = SYS(socket(AF_INET, SOCK_STREAM, 0));
+    ERR(connect(s, &a.sa, a.len), ECONNREFUSED);
+}
+
+static void *cancelled_recv(void *arg) {
+    char b;
+    struct call *c = arg;
+    c->inside = true;
+    recv(c->fd, &b, 1, 0);
+    return NULL;
+}
+
+static void *cancelled_wait(void *arg) {
+    struct call *c = arg;
+    struct epoll_event e = {.events = EPOLLIN};
+    int ep = epoll_create1(0);
+    epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &e);
+    c->inside = true;
+    epoll_wait(ep, &e, 1, -1);
+    return NULL;
+}
+
+static void *cancelled_poll(void *arg) {
+    struct call *c = arg;
+    struct pollfd p = {.fd = c->fd, .events = POLLIN};
+    c->inside = true;
+    poll(&p, 1, -1);
+    return NULL;
+}
+
+static void *cancelled_accept(void *arg) {
+    struct call *c = arg;
+    c->inside = true;
+    accept(c->fd, NULL, NULL);
+    return NULL;
+}
+
+static void *cancelled_send(void *arg) {
+    static char big[1 << 20];
+    struct call *c = arg;
+    c->inside = true;
+    for (;;)
+        if (send(c->fd, big, sizeof big, 0) < 0)
+            return NULL;
+}
+
+static void cancelled(void *(*fn)(void *), int fd) {
+    struct call c = {.fd = fd};
+    pthread_t t = blocked(fn, &c);
+    EQ(pthread_cancel(t), 0);
+    CHECK(t_join(t) == PTHREAD_CANCELED);
+}
+
+static void cancellation_ends_the_wait_and_nothing_else(void) {
+    int p[2];
+    t_pair(p);
+    cancelled(cancelled_recv, p[1]);
+    cancelled(cancelled_poll, p[1]);
+    cancelled(cancelled_wait, p[1]);
+    // No lock was left held, no byte lost.
+    for (int i = 0; i < 3; i++) {
+        PUT(p[0], i * 1000, 1000);
+        GET(p[1], i * 1000, 1000);
+        PUT(p[1], i * 1000, 1000);
+        GET(p[0], i * 1000, 1000);
+    }
+    cancelled(cancelled_accept, t_listen(AF_INET));
+}
+
+static void cancellation_of_a_writer(void) {
+    char b[65536];
+    ssize_t n;
+    int p[2];
+    t_pair(p);
+    cancelled(cancelled_send, p[0]);
+    SYS(shutdown(p[0], SHUT_WR));
+    while ((n = SYS(recv(p[1], b, sizeof b, 0))) > 0)
+        for (ssize_t i = 0; i < n; i++)
+            EQ(b[i], 0);
+    PUT(p[1], 0, 100);
+    GET(p[0], 0, 100);
+}
+
+static void *not_cancelled(void *arg) {
+    struct call *c = arg;
+    char b[16];
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    c->inside = true;
+    c->rc = recv(c->fd, b, sizeof b, 0);
+    return NULL;
+}
+
+static void cancellation_switched_off(void) {
+    int p[2];
+    t_pair(p);
+    struct call c = {.fd = p[1]};
+    pthread_t t = blocked(not_cancelled, &c);
+    EQ(pthread_cancel(t), 0);
+    PUT(p[0], 0, 16);
+    CHECK(t_join(t) == NULL);
+    EQ(c.rc, 16);
+}
+
+static void *all_on_a_small_stack(void *arg) {
+    int *fds = arg, l = t_listen(AF_INET);
+    int c = t_dial(t_local(l)), s = SYS(accept(l, NULL, NULL));
+    PUT(c, 0, 60000);
+    GET(s, 0, 60000);
+    PUT(s, 0, 60000);
+    GET(c, 0, 60000);
+    PUT(fds[0], 0, 60000);
+    GET(fds[1], 0, 60000);
+    CHECK(!t_wait(fds[1], POLLIN, 5));
+    SYS(close(c));
+    END(s);
+    SYS(close(s));
+    SYS(close(l));
+    return NULL;
+}
+
+static void stack_of_128_kib(void) {
+    pthread_attr_t attr;
+    pthread_t t;
+    int p[2];
+    t_pair(p);
+    EQ(pthread_attr_init(&attr), 0);
+    EQ(pthread_attr_setstacksize(&attr, 128 * 1024), 0);
+    for (int i = 0; i < 3; i++) {
+        EQ(pthread_create(&t, &attr, all_on_a_small_stack, p), 0);
+        t_join(t);
+    }
+}
+
+static void *connect_and_talk(void *arg) {
+    struct t_addr to = *(struct t_addr *)arg;
+    for (int i = 0; i < 10; i++) {
+        int c = t_dial(to);
+        PUT(c, 0, 5000);
+        GET(c, 0, 5000);
+        SYS(close(c));
+    }
+    return NULL;
+}
+
+static void *accept_and_talk(void *arg) {
+    int l = *(int *)arg;
+    for (int i = 0; i < 10; i++) {
+        int s = SYS(accept(l, NULL, NULL));
+        GET(s, 0, 5000);
+        PUT(s, 0, 5000);
+        END(s);
+        SYS(close(s));
+    }
+    return NULL;
+}
+
+static void many_threads_connect_and_accept(void) {
+    enum { MANY = 8 };
+    int l = t_listen(AF_INET);
+    struct t_addr to = t_local(l);
+    pthread_t t[2 * MANY];
+    for (int i = 0; i < MANY; i++) {
+        t[i] = t_thread(accept_and_talk, &l);
+        t[MANY + i] = t_thread(connect_and_talk, &to);
+    }
+    for (int i = 0; i < 2 * MANY; i++)
+        t_join(t[i]);
+}
+
+static void *first_bytes(void *arg) {
+    int fd = *(int *)arg;
+    PUT(fd, 0, 100);
+    return NULL;
+}
+
+// The first use of a connection comes from two threads at once, on both ends.
+static void first_use_by_two_threads(void) {
+    for (int i = 0; i < 30; i++) {
+        int p[2];
+        t_pair_cold(AF_INET, p);
+        pthread_t a = t_thread(first_bytes, &p[0]), b = t_thread(first_bytes, &p[1]);
+        GET(p[0], 0, 100);
+        GET(p[1], 0, 100);
+        t_join(a);
+        t_join(b);
+        t_close_pair(p);
+    }
+}
+
+static void *wait_shared(void *arg) {
+    struct epoll_event e;
+    return (void *)(intptr_t)epoll_wait(*(int *)arg, &e, 1, 400);
+}
+
+static void one_event_wakes_one_thread(void) {
+    int p[2], ep = SYS(epoll_create1(0)), woken = 0;
+    pthread_t t[4];
+    t_pair(p);
+    struct epoll_event e = {.events = EPOLLIN | EPOLLET};
+    SYS(epoll_ctl(ep, EPOLL_CTL_ADD, p[1], &e));
+    for (int i = 0; i < 4; i++)
+        t[i] = t_thread(wait_shared, &ep);
+    t_sleep_ms(A_WHILE);
+    PUT(p[0], 0, 100);
+    for (int i = 0; i < 4; i++)
+        woken += (int)(intptr_t)t_join(t[i]);
+    EQ(woken, 1);
+    GET(p[1], 0, 100);
+}
+
+T_MAIN(T_CASE(shutdown_wakes_a_reader), T_CASE(shutdown_wakes_an_acceptor), T_CASE(shutdown_wakes_a_poll),
+       T_CASE(close_leaves_a_reader_to_its_call), T_CASE(close_and_reuse_under_a_reader), T_CASE(jdk_close_by_signal),
+       T_CASE(jdk_close_by_shutdown), T_CASE(jdk_close_of_an_acceptor),
+       T_CASE(cancellation_ends_the_wait_and_nothing_else), T_CASE(cancellation_of_a_writer),
+       T_CASE(cancellation_switched_off), T_CASE(stack_of_128_kib), T_CASE(many_threads_connect_and_accept),
+       T_CASE(first_use_by_two_threads), T_CASE(one_event_wakes_one_thread))

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Bringing the library up, once.
+ */
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <stdatomic.h>
+#include <time.h>
+#include "tls/internal.h"
+
+static struct {
+    EVP_CIPHER *cipher[MESH_CHACHA20_POLY1305 + 1];
+    EVP_MD *sha256, *sha384;
+    atomic_bool ready;
+} lib;
+
+const EVP_CIPHER *mesh_tls_cipher_get(enum mesh_cipher cipher) {
+    return cipher >= MESH_AES128_GCM && cipher <= MESH_CHACHA20_POLY1305 ? lib.cipher[cipher] : NULL;
+}
+
+const EVP_MD *mesh_tls_hash_get(size_t hash_len) {
+    return hash_len == 48 ? lib.sha384 : lib.sha256;
+}
+
+static bool fetch_algorithms(void) {
+    lib.cipher[MESH_AES128_GCM] = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
+    lib.cipher[MESH_AES256_GCM] = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    lib.cipher[MESH_CHACHA20_POLY1305] = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
+    lib.sha256 = EVP_MD_fetch(NULL, "SHA2-256", NULL);
+    lib.sha384 = EVP_MD_fetch(NULL, "SHA2-384", NULL);
+    return lib.cipher[MESH_AES128_GCM] && lib.cipher[MESH_AES256_GCM] && lib.cipher[MESH_CHACHA20_POLY1305] &&
+           lib.sha256 && lib.sha384;
+}
+
+/* Certificate times go through gmtime_r, whose first call reads the time zone's file: it must not be the first
+ * handshake of a process that has since changed its root or installed a filter (DESIGN D12). */
+static void warm_time_zone(void) {
+    struct tm tm;
+    time_t zero = 0;
+    (void)gmtime_r(&zero, &tm);
+}
+
+int mesh_tls_start(void) {
+    if (atomic_load_explicit(&lib.ready, memory_order_acquire))
+        return 0;
+    /* The first call decides for the life of the process: no openssl.cnf, no atexit handler. */
+    if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_LOAD_SSL_STRINGS |
+                             OPENSSL_INIT_LOAD_CRYPTO_STRINGS,
+                         NULL) != 1)
+        return MESH_E_INTERNAL;
+    bool ok = fetch_algorithms();
+    ERR_clear_error();
+    if (!ok)
+        return MESH_E_NOMEM;
+    warm_time_zone();
+    atomic_store_explicit(&lib.ready, true, memory_order_release);
+    return 0;
+}
