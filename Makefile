@@ -18,7 +18,7 @@ SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-r
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(CFLAGS) -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS) -I. -I$(BUILD) -I$(BUILD)/proto
 LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a
 # Test programs link the distribution's shared libraries: the same code, and a link takes a tenth of the time.
-TEST_LIBS = -lssl -lcrypto -lprotobuf-c -lyaml -lpthread
+TEST_LIBS = -lssl -lcrypto -lprotobuf-c -lyaml -lpthread -lm
 
 PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
 CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind
@@ -33,6 +33,7 @@ PROTO_C = $(PROTO:%.proto=$(BUILD)/proto/%.pb-c.c)
 SRC_OBJ = $(SRC:%.c=$(BUILD)/%.o)
 PROTO_OBJ = $(PROTO_C:.c=.o)
 LIB_OBJ = $(SRC_OBJ) $(PROTO_OBJ)
+PRIVATE_OBJ = $(BUILD)/shim/link/private.o $(BUILD)/shim/link/math.o # the library alone has these
 ROOM_OBJ = $(filter-out $(BUILD)/shim/entry.o,$(LIB_OBJ)) # what tests and meshctl link: everything but the exports
 CTL_OBJ = $(CTL_SRC:%.c=$(BUILD)/%.o)
 
@@ -81,6 +82,7 @@ $(BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_C)
 	$(Q)$(CC) $(ALL_CFLAGS) -w -MMD -MP -c $< -o $@
 # The entries define what gcc knows by heart (execl, _exit): as ordinary functions, never as themselves. They are
 # on every call's path: optimised and uninstrumented in every build.
+$(BUILD)/shim/link/private.o: OBJ_CFLAGS = -fno-builtin -fno-math-errno
 $(BUILD)/shim/entry.o: OBJ_CFLAGS = -O2 -fno-builtin -fno-sanitize=all
 
 # ---- the library ----
@@ -90,7 +92,7 @@ LINK = -shared -nostartfiles -Wl,-soname,libmeshshim.so -Wl,--version-script=$(B
 	-Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-init=mesh_init -Wl,-u,mesh_heavy_load -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,-z,lazy \
 	-Wl,-z,nodelete -Wl,-z,noexecstack -Wl,--hash-style=gnu -Wl,--build-id -Wl,-T,shim/link/heavy.ld \
 	-Wl,--wrap=ossl_safe_getenv -Wl,--wrap=getenv -Wl,--wrap=atexit $(if $(SAN),,-Wl,-z,defs)
-$(LIB): $(LIB_OBJ) $(BUILD)/shim/link/private.o $(BUILD)/shim/exports.map shim/link/heavy.ld $(BUILD)/defer
+$(LIB): $(LIB_OBJ) $(PRIVATE_OBJ) $(BUILD)/shim/exports.map shim/link/heavy.ld $(BUILD)/defer
 	$(call say,LD,$@)
 	$(Q)$(CC) $(SANFLAGS) $(LINK) -o $@.new $(filter %.o,$^) $(LIBS)
 	$(Q)$(BUILD)/defer $@.new >$(BUILD)/defer.log && mv $@.new $@
@@ -100,7 +102,7 @@ $(BUILD)/defer: shim/link/defer.c shim/link/heavy_table.h | $(BUILD)/.setup
 
 $(BUILD)/meshctl: $(CTL_OBJ) $(ROOM_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SANFLAGS) -Wl,--gc-sections -o $@ $^ $(LIBS) -lpthread
+	$(Q)$(CC) $(SANFLAGS) -Wl,--gc-sections -o $@ $^ $(LIBS) -lpthread -lm
 
 # ---- tests ----
 check: all
@@ -168,4 +170,4 @@ help:
 	@echo 'install  PREFIX=/usr/local DESTDIR='
 	@echo 'clean    remove build/'
 
--include $(LIB_OBJ:.o=.d) $(BUILD)/shim/link/private.d $(CTL_OBJ:.o=.d) $(UNIT:%=%.d)
+-include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d)

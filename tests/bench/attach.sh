@@ -4,7 +4,7 @@
 # library that gcc makes of nothing. Fails when the ratio of the medians is above LIMIT (1.12).
 set -eu
 cd "$(dirname "$0")/../.."
-lib=$(realpath "${BUILD:-build}/libmeshshim.so")
+lib=$(realpath -e "${BUILD:-build}/libmeshshim.so")
 cc=${CC:-gcc}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,7 +3,7 @@
 # Another interposer that is preloaded after ours is what our entries go on to, whichever hash table it has, whether
 # its names have versions or not; one that is preloaded before ours goes on to us.
 set -eu
-lib=$(realpath "${BUILD:-build}/libmeshshim.so")
+lib=$(realpath -e "${BUILD:-build}/libmeshshim.so")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"

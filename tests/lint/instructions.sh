@@ -3,7 +3,7 @@
 # Instructions that the library adds to one send and one recv on a descriptor that is not mesh: at most LIMIT.
 # Counted by valgrind, as the difference between many and few calls, with and without the library.
 set -eu
-lib=$(realpath "${BUILD:-build}/libmeshshim.so")
+lib=$(realpath -e "${BUILD:-build}/libmeshshim.so")
 limit=${LIMIT:-10}
 command -v valgrind >/dev/null || { echo 'valgrind is missing' >&2; exit 1; }
 work=$(mktemp -d)
