@@ -86,7 +86,7 @@ static int scan_field(struct scan *stack, int *depth) {
 
 /* protobuf-c recurses without a limit and cuts strings at NUL: both are looked at before, without recursion. */
 static int scan(const ProtobufCMessageDescriptor *d, const uint8_t *p, size_t n) {
-    struct scan stack[MESH_UNIT_DEPTH] = {{d, mesh_rbuf_of(p, n)}};
+    struct scan stack[MESH_UNIT_DEPTH] = {{d, mesh_rbuf_of(n ? p : (const uint8_t *)"", n)}};
     int depth = 1, err = 0;
     while (depth && !err) {
         if (!mesh_rbuf_left(&stack[depth - 1].b))
