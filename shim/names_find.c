@@ -21,8 +21,8 @@ static uint64_t resolve_timeout(void) {
     return e->bootstrap || e->bootstrap_config ? e->resolve_timeout_ns : WAIT_STEP_MS * MESH_MS;
 }
 
-static const struct mesh_names_source process = {mesh_engine_view,  mesh_view_refresh,    mesh_view_name,
-                                                 mesh_view_name_of, mesh_view_is_virtual, resolve_timeout};
+static const struct mesh_names_source process = {mesh_engine_view, mesh_view_name, mesh_view_name_of,
+                                                 mesh_view_is_virtual, resolve_timeout};
 const struct mesh_names_source *mesh_names_source = &process;
 
 /* ---- trace -------------------------------------------------------------------------------------------------- */
@@ -52,18 +52,6 @@ static void trace_resolve(const char *name, const struct mesh_names_found *f) {
         if (a->naddrs == 0 && a->has6)
             line_addr(&l, "address6", AF_INET6, a->v6);
     }
-    mesh_line_end(&l);
-}
-
-/* A view file that has become bad is said by the one look-up that found it. */
-static void refresh(struct mesh_view *v, uint64_t now) {
-    struct mesh_why why;
-    why.text[0] = '\0';
-    if (mesh_names_source->refresh(v, now, &why) >= 0 || !mesh_trace_on(MESH_TRACE_ERROR))
-        return;
-    struct mesh_line l;
-    mesh_line_begin(&l, MESH_TRACE_ERROR, "view");
-    mesh_line_str(&l, "error", why.text);
     mesh_line_end(&l);
 }
 
@@ -136,13 +124,12 @@ static bool is_pending(const struct mesh_names_found *f) {
     return f->verdict == MESH_NAMES_AGAIN || (f->verdict == MESH_NAMES_APART && f->again);
 }
 
-static void wait_for(struct mesh_view *v, const struct mesh_names_walk *w, uint64_t start, struct mesh_names_found *f) {
-    uint64_t deadline = start + mesh_names_source->timeout(), now;
+static void wait_for(const struct mesh_names_walk *w, struct mesh_names_found *f) {
+    uint64_t deadline = mesh_now() + mesh_names_source->timeout(), now;
     while (is_pending(f) && (now = mesh_now()) < deadline) {
         uint64_t step = deadline - now < WAIT_STEP_MS * MESH_MS ? deadline - now : WAIT_STEP_MS * MESH_MS;
         nanosleep(&(struct timespec){.tv_nsec = (long)step}, NULL);
-        refresh(v, now);
-        f->verdict = judge(v, *w, f);
+        f->verdict = judge(mesh_names_source->view(), *w, f);
     }
 }
 
@@ -160,16 +147,15 @@ static const struct mesh_names_search as_written_only = {.ndots = 0};
 void mesh_names_find(const char *name, unsigned how, struct mesh_names_found *ret) {
     struct mesh_names_walk w;
     int saved = errno;
-    struct mesh_view *v = mesh_names_source->view();
+    struct mesh_view *v;
     ret->verdict = MESH_NAMES_LIBC;
     ret->again = false;
-    if (v && !is_numeric(name) && !is_localhost(name)) {
+    if (!is_numeric(name) && !is_localhost(name) && (v = mesh_names_source->view())) {
         uint64_t now = mesh_now_coarse();
-        refresh(v, now);
         if (mesh_names_walk_init(&w, name, how & MESH_NAMES_SEARCH ? mesh_names_search_get(now) : &as_written_only))
             ret->verdict = judge(v, w, ret);
         if (how & MESH_NAMES_WAIT && is_pending(ret))
-            wait_for(v, &w, mesh_now(), ret);
+            wait_for(&w, ret);
         trace_resolve(name, ret);
         refuse(name, ret->verdict);
     }
@@ -224,7 +210,6 @@ enum mesh_names_verdict mesh_names_find_addr(int family, const void *addr, size_
         addr = (const char *)addr + sizeof mapped;
     }
     int saved = errno, number = family == AF_INET ? 4 : 6;
-    refresh(v, mesh_now_coarse());
     enum mesh_names_verdict verdict = MESH_NAMES_LIBC;
     if (mesh_names_source->name_of(v, number, addr, ret_name, MESH_NAME_MAX + 1) == 0)
         verdict = MESH_NAMES_MESH;

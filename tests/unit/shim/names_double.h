@@ -89,10 +89,6 @@ static inline bool double_is_virtual(const struct mesh_view *v, int family, cons
     return family == 4 ? a[0] == 241 : memcmp(a, "\xfd\x6d\x65\x73\x68\x00", 6) == 0;
 }
 
-static inline int double_refresh(struct mesh_view *v, uint64_t now, struct mesh_why *why) {
-    return 0;
-}
-
 static inline struct mesh_view *double_view(void) {
     static char there;
     return (struct mesh_view *)(void *)&there;
@@ -106,8 +102,8 @@ static inline uint64_t double_timeout(void) {
     return 100 * MESH_MS;
 }
 
-static const struct mesh_names_source double_source = {double_view, double_refresh, double_name, double_name_of,
-                                                       double_is_virtual, double_timeout};
+static const struct mesh_names_source double_source = {double_view, double_name, double_name_of, double_is_virtual,
+                                                       double_timeout};
 
 /* libc with a hosts file that says "10.0.0.99 box", asked as its resolver would: with the search list on, box is not
  * found. */

@@ -42,6 +42,19 @@ Test(names_find, other_names_go_to_libc) {
     cr_assert_eq(find("reviews.shop.mesh"), MESH_NAMES_LIBC, "no view, no mesh");
 }
 
+static struct mesh_view *no_attach(void) {
+    cr_assert_fail("a view is attached for nothing");
+    return NULL;
+}
+
+Test(names_find, numbers_attach_no_view) {
+    struct mesh_names_source none = double_source;
+    none.view = no_attach;
+    mesh_names_source = &none;
+    cr_assert_eq(find("127.0.0.1"), MESH_NAMES_LIBC);
+    cr_assert_eq(find("localhost"), MESH_NAMES_LIBC);
+}
+
 Test(names_find, numbers_are_never_asked_for) {
     static const char *const numbers[] = {"241.0.0.5", "10.1", "0x7f000001", "::1", "fe80::1%lo", "2130706433"};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
