@@ -15,7 +15,8 @@
 /* How often a look-up that waits for a name looks again. */
 enum { WAIT_STEP_MS = 10 };
 
-/* Only a control plane can know a name later. Without one, one more look is for a view that was just being written. */
+/* Only a control plane can know a name later. Without one, one more look is for a view that was just being
+ * written. */
 static uint64_t resolve_timeout(void) {
     const struct mesh_env *e = mesh_env();
     return e->bootstrap || e->bootstrap_config ? e->resolve_timeout_ns : WAIT_STEP_MS * MESH_MS;
@@ -25,7 +26,8 @@ static const struct mesh_names_source process = {mesh_engine_view, mesh_view_nam
                                                  mesh_view_is_virtual, resolve_timeout};
 const struct mesh_names_source *mesh_names_source = &process;
 
-/* ---- trace -------------------------------------------------------------------------------------------------- */
+/* ---- trace
+ * -------------------------------------------------------------------------------------------------- */
 
 static void line_addr(struct mesh_line *l, const char *key, int family, const void *addr) {
     char text[INET6_ADDRSTRLEN];
@@ -33,9 +35,9 @@ static void line_addr(struct mesh_line *l, const char *key, int family, const vo
 }
 
 static void trace_resolve(const char *name, const struct mesh_names_found *f) {
-    static const char *const words[] = {[MESH_NAMES_LIBC] = "libc",     [MESH_NAMES_MESH] = "mesh",
-                                        [MESH_NAMES_DENIED] = "denied", [MESH_NAMES_AGAIN] = "again",
-                                        [MESH_NAMES_FAIL] = "fail",     [MESH_NAMES_APART] = "apart"};
+    static const char *const words[] = {
+        [MESH_NAMES_LIBC] = "libc",   [MESH_NAMES_MESH] = "mesh", [MESH_NAMES_DENIED] = "denied",
+        [MESH_NAMES_AGAIN] = "again", [MESH_NAMES_FAIL] = "fail", [MESH_NAMES_APART] = "apart"};
     if (!mesh_trace_on(MESH_TRACE_DEBUG))
         return;
     const struct mesh_answer *a = &f->answer;
@@ -55,7 +57,8 @@ static void trace_resolve(const char *name, const struct mesh_names_found *f) {
     mesh_line_end(&l);
 }
 
-/* ---- verdicts ----------------------------------------------------------------------------------------------- */
+/* ---- verdicts
+ * ----------------------------------------------------------------------------------------------- */
 
 /* inet_aton takes "10.1" and "0x7f000001", and libc tries it before any name. */
 static bool is_numeric(const char *name) {
@@ -97,9 +100,10 @@ static int give_nothing(const char *name, struct mesh_answer *ret) {
     return 0;
 }
 
-/* An expansion counts when the view lists it, or when a single label was written (INTERFACE.md, "Names"): nobody who
- * asks for www.example.com waits for www.example.com.svc.cluster.local. */
-static enum mesh_names_verdict judge(const struct mesh_view *v, struct mesh_names_walk w, struct mesh_names_found *ret) {
+/* An expansion counts when the view lists it, or when a single label was written (INTERFACE.md, "Names"):
+ * nobody who asks for www.example.com waits for www.example.com.svc.cluster.local. */
+static enum mesh_names_verdict judge(const struct mesh_view *v, struct mesh_names_walk w,
+                                     struct mesh_names_found *ret) {
     struct seen seen = {0};
     bool as_written;
     while (mesh_names_walk_next(&w, &as_written)) {
@@ -152,7 +156,8 @@ void mesh_names_find(const char *name, unsigned how, struct mesh_names_found *re
     ret->again = false;
     if (!is_numeric(name) && !is_localhost(name) && (v = mesh_names_source->view())) {
         uint64_t now = mesh_now_coarse();
-        if (mesh_names_walk_init(&w, name, how & MESH_NAMES_SEARCH ? mesh_names_search_get(now) : &as_written_only))
+        if (mesh_names_walk_init(&w, name,
+                                 how & MESH_NAMES_SEARCH ? mesh_names_search_get(now) : &as_written_only))
             ret->verdict = judge(v, w, ret);
         if (how & MESH_NAMES_WAIT && is_pending(ret))
             wait_for(&w, ret);
@@ -162,10 +167,11 @@ void mesh_names_find(const char *name, unsigned how, struct mesh_names_found *re
     errno = saved;
 }
 
-/* ---- single labels ------------------------------------------------------------------------------------------ */
+/* ---- single labels
+ * ------------------------------------------------------------------------------------------ */
 
-/* libc's search list is a thread's own state: off for one question, so that the hosts file is asked (localhost, our own
- * name), but no denied expansion leaves for a DNS server. */
+/* libc's search list is a thread's own state: off for one question, so that the hosts file is asked
+ * (localhost, our own name), but no denied expansion leaves for a DNS server. */
 static bool ask_without_search(const char *name, bool (*ask)(void *arg, const char *name), void *arg) {
     const unsigned long search = RES_DEFNAMES | RES_DNSRCH;
     res_state state = &_res;
@@ -198,9 +204,11 @@ void mesh_names_apart(const char *name, bool (*ask)(void *arg, const char *name)
     }
 }
 
-/* ---- addresses ---------------------------------------------------------------------------------------------- */
+/* ---- addresses
+ * ---------------------------------------------------------------------------------------------- */
 
-enum mesh_names_verdict mesh_names_find_addr(int family, const void *addr, size_t len, char ret_name[MESH_NAME_MAX + 1]) {
+enum mesh_names_verdict mesh_names_find_addr(int family, const void *addr, size_t len,
+                                             char ret_name[MESH_NAME_MAX + 1]) {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     struct mesh_view *v = mesh_names_source->view();
     if (!v || !addr || len != (family == AF_INET ? 4 : family == AF_INET6 ? 16 : 0))

@@ -57,7 +57,8 @@ Test(names_find, numbers_attach_no_view) {
 }
 
 Test(names_find, numbers_are_never_asked_for) {
-    static const char *const numbers[] = {"241.0.0.5", "10.1", "0x7f000001", "::1", "fe80::1%lo", "2130706433"};
+    static const char *const numbers[] = {"241.0.0.5", "10.1",       "0x7f000001",
+                                          "::1",       "fe80::1%lo", "2130706433"};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         cr_assert_eq(find(numbers[i]), MESH_NAMES_LIBC);
     cr_assert_eq(double_asked, 0);
@@ -150,8 +151,10 @@ Test(names_find, each_look_up_is_one_line_of_trace) {
     cr_assert_gt(fread(text, 1, sizeof text - 1, file), 0);
     fclose(file);
     unlink(spec + 6);
-    cr_assert(strstr(text, "debug resolve name=reviews answer=mesh canon=reviews.shop.mesh address4=241.0.0.5 "
-                           "address6=fd6d:6573:6800::5\n"), "%s", text);
+    cr_assert(strstr(text,
+                     "debug resolve name=reviews answer=mesh canon=reviews.shop.mesh address4=241.0.0.5 "
+                     "address6=fd6d:6573:6800::5\n"),
+              "%s", text);
     cr_assert(strstr(text, "name=headless answer=mesh canon=headless.shop.mesh addresses=3\n"), "%s", text);
     cr_assert(strstr(text, "name=www.example.com answer=libc\n"), "%s", text);
 }
