@@ -10,7 +10,7 @@
  *
  * Under locality weights the locality is drawn first, and the rest happens among its members.
  */
-#include "lb/math.h"
+#include <math.h>
 #include "lb/ops.h"
 
 enum { EIGHT = 8, CHOICES_MAX = 64 };
@@ -49,7 +49,7 @@ static double damping(const struct lb_ask *a, const struct lb_member *m) {
     if (active == UINT32_MAX) return 0;
     float bias = a->policy.active_request_bias;
     if (bias == 1.0f) return 1.0 / (active + 1.0);
-    return bias > 0 ? mesh_lb_pow(active + 1.0, -(double)bias) : 1.0;
+    return bias > 0 ? pow(active + 1.0, -(double)bias) : 1.0;
 }
 
 /* Keeps one of n in proportion to its share. */

@@ -4,7 +4,7 @@
  *   w * max(min_weight_percent, time_factor^(1 / aggression)),  time_factor = age / window.
  * In a large cluster, whose weights are prepared, a drawn newcomer is kept with that probability instead.
  */
-#include "lb/math.h"
+#include <math.h>
 #include "lb/ops.h"
 #include "shim/base/clock.h"
 
@@ -13,7 +13,7 @@ double mesh_lb_slow_start(const struct mesh_endpoint *e, const struct mesh_polic
     if (age >= window) return 1;
     double least = (p->slow_start_least_percent ? p->slow_start_least_percent : 10) / 100.0;
     double factor = (double)age / (double)window;
-    if (p->slow_start_aggression > 0 && p->slow_start_aggression != 1.0f) factor = mesh_lb_pow(factor, 1.0 / p->slow_start_aggression);
+    if (p->slow_start_aggression > 0 && p->slow_start_aggression != 1.0f) factor = pow(factor, 1.0 / p->slow_start_aggression);
     return factor > least ? factor : least;
 }
 

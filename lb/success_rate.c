@@ -12,7 +12,7 @@
  * their endpoint in an interval may be lost to the rate (never to the totals), and an interval that is followed by
  * an idle one is judged late or not at all.
  */
-#include "lb/math.h"
+#include <math.h>
 #include "lb/ops.h"
 #include "shim/base/clock.h"
 
@@ -47,7 +47,7 @@ static struct rate rate_of(const struct mesh_cluster_view *c, uint32_t endpoint,
 
 double mesh_lb_success_threshold(uint32_t n, double sum, double squares, uint32_t factor) {
     double mean = sum / n, variance = squares / n - mean * mean;
-    return mean - mesh_lb_pow(variance, 0.5) * factor / 1000;
+    return mean - sqrt(variance > 0 ? variance : 0) * factor / 1000;
 }
 
 static bool enforced(uint32_t percent, uint32_t stat, uint64_t now) {
