@@ -81,6 +81,23 @@ int mesh_lb_table_build(const struct mesh_cluster_view *c, void *ret_table, size
  * on a later list moves few. MESH_E_NOMEM, then nothing changed. */
 int mesh_lb_subset(struct mesh_endpoint *endpoints, uint32_t n, uint32_t keep, uint64_t seed, uint32_t *ret_n) MESH_MUST_CHECK;
 
+/* Zone-aware routing (zone_aware_lb_config), for the publisher, before the table: where our own service runs decides
+ * the locality weights of the cluster's priority 0, and locality_weighted is set. Returns 1; 0 and nothing changed when
+ * Envoy would not route by zone either (fewer than two zones, too small, nobody of ours here); MESH_E_NOMEM. Exclusive
+ * with locality weights of the view's own. */
+struct mesh_lb_zones {
+    uint32_t own;               /* our locality as this cluster numbers its localities; UINT32_MAX: it has none there */
+    uint32_t n;
+    const uint32_t *callers;    /* n: healthy members of our own service by this cluster's numbers */
+    uint32_t total;             /* all of them, also where this cluster has no locality */
+    uint32_t mine;              /* those in our own locality */
+    uint32_t localities;        /* in how many they are */
+    uint32_t min_cluster_size;  /* default 6 */
+    bool force_direct;          /* force_locality_direct_routing */
+};
+int mesh_lb_zone_weights(struct mesh_endpoint *endpoints, uint32_t n, struct mesh_policy *policy,
+                         const struct mesh_lb_zones *zones) MESH_MUST_CHECK;
+
 /* XXH64, seed given: the hash of Envoy's hash policies. */
 uint64_t mesh_lb_xxh64(const void *p, size_t n, uint64_t seed);
 

@@ -117,22 +117,28 @@ struct section {
     const char *inner[3];
 };
 
-/* Reads those entries of a map that a table of sections names. Returns how many it knew, or an error. */
+/* One entry of a map, if a table of sections names it. Returns 1 when it does, 0 when not, or an error. */
+static int read_section(struct mesh_collect *c, const struct mesh_node *key, const struct mesh_node *value,
+                        const struct section *sections, size_t n) {
+    size_t k = 0;
+    while (k < n && !mesh_name_is(sections[k].name, key->text))
+        k++;
+    if (k == n)
+        return 0;
+    size_t mark = mesh_path_field(&c->r->path, sections[k].name);
+    int err = read_items(c, value, sections[k].d, sections[k].inner);
+    if (err)
+        return err;
+    mesh_path_up(&c->r->path, mark);
+    return 1;
+}
+
+/* The other entries of such a map are of no use here. */
 static int read_sections(struct mesh_collect *c, const struct mesh_node *map, const struct section *sections, size_t n) {
-    int known = 0;
-    for (uint32_t i = 0; map->kind == MESH_NODE_MAP && i < map->n; i++) {
-        for (size_t k = 0; k < n; k++) {
-            if (!mesh_name_is(sections[k].name, map->items[2 * i]->text))
-                continue;
-            size_t mark = mesh_path_field(&c->r->path, sections[k].name);
-            int err = read_items(c, map->items[2 * i + 1], sections[k].d, sections[k].inner);
-            if (err)
-                return err;
-            mesh_path_up(&c->r->path, mark);
-            known++;
-        }
-    }
-    return known;
+    int err = 0;
+    for (uint32_t i = 0; map->kind == MESH_NODE_MAP && i < map->n && err >= 0; i++)
+        err = read_section(c, map->items[2 * i], map->items[2 * i + 1], sections, n);
+    return err < 0 ? err : 0;
 }
 
 static int read_static(struct mesh_collect *c, const struct mesh_node *map) {
@@ -159,21 +165,21 @@ static int read_dump(struct mesh_collect *c, const struct mesh_node *list) {
     for (uint32_t i = 0; i < list->n; i++) {
         size_t mark = mesh_path_down(&c->r->path, "[%u]", i);
         int err = read_sections(c, list->items[i], sections, MESH_ARRAY_LEN(sections));
-        if (err < 0)
+        if (err)
             return err;
         mesh_path_up(&c->r->path, mark);
     }
     return 0;
 }
 
-static int read_lists(struct mesh_collect *c, const struct mesh_node *root) {
+static int read_list(struct mesh_collect *c, const struct mesh_node *key, const struct mesh_node *value) {
     static const struct section sections[] = {{"resources", NULL, {NULL}}, {"LDS", LISTENER, {NULL}},
                                               {"RDS", ROUTES, {NULL}},     {"CDS", CLUSTER, {NULL}},
                                               {"EDS", ENDPOINTS, {NULL}},  {"SDS", SECRET, {NULL}}};
-    return read_sections(c, root, sections, MESH_ARRAY_LEN(sections));
+    return read_section(c, key, value, sections, MESH_ARRAY_LEN(sections));
 }
 
-/* The forms that are more than a list. Returns 1: known. */
+/* The forms that are more than a list; returns as read_section does. */
 static int read_form(struct mesh_collect *c, const struct mesh_node *key, const struct mesh_node *value) {
     static const struct {
         const char *name;
@@ -191,13 +197,21 @@ static int read_form(struct mesh_collect *c, const struct mesh_node *key, const 
 }
 
 static int read_root(struct mesh_collect *c, const struct mesh_node *root) {
-    int known = root->kind == MESH_NODE_MAP ? read_lists(c, root) : 0;
-    for (uint32_t i = 0; known >= 0 && root->kind == MESH_NODE_MAP && i < root->n; i++) {
-        int err = read_form(c, root->items[2 * i], root->items[2 * i + 1]);
-        known = err < 0 ? err : known + err;
+    int known = 0;
+    for (uint32_t i = 0; root->kind == MESH_NODE_MAP && i < root->n; i++) {
+        const struct mesh_node *key = root->items[2 * i], *value = root->items[2 * i + 1];
+        int took = read_list(c, key, value);
+        if (!took)
+            took = read_form(c, key, value);
+        if (took < 0)
+            return took;
+        if (!took) {
+            size_t mark = mesh_path_field(&c->r->path, key->text);
+            mesh_reading_warn(c->r, key, "not known");
+            mesh_path_up(&c->r->path, mark);
+        }
+        known += took;
     }
-    if (known < 0)
-        return known;
     return known ? 0 : mesh_reading_fail(c->r, MESH_E_INVALID, root, "wants services, resources or static_resources");
 }
 

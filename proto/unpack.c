@@ -27,20 +27,24 @@ static uint64_t take_varint(struct mesh_rbuf *b) {
     return 0;
 }
 
+/* Bytes of the character that begins with c, 0: none does. */
+static size_t char_len(uint8_t c) {
+    return c && c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+}
+
 /* Well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF) without NUL. */
 static bool is_text(const uint8_t *p, size_t n) {
-    for (size_t i = 0; i < n;) {
+    for (size_t i = 0, len; i < n; i += len) {
         uint8_t c = p[i];
-        size_t more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : 9;
-        if (!c || more > n - i - 1)
+        len = char_len(c);
+        if (!len || len > n - i)
             return false;
-        for (size_t k = 1; k <= more; k++)
+        for (size_t k = 1; k < len; k++)
             if ((p[i + k] & 0xc0) != 0x80)
                 return false;
         if ((c == 0xe0 && p[i + 1] < 0xa0) || (c == 0xed && p[i + 1] > 0x9f) || (c == 0xf0 && p[i + 1] < 0x90) ||
             (c == 0xf4 && p[i + 1] > 0x8f))
             return false;
-        i += 1 + more;
     }
     return true;
 }
@@ -86,7 +90,7 @@ static int scan_field(struct scan *stack, int *depth) {
 
 /* protobuf-c recurses without a limit and cuts strings at NUL: both are looked at before, without recursion. */
 static int scan(const ProtobufCMessageDescriptor *d, const uint8_t *p, size_t n) {
-    struct scan stack[MESH_UNIT_DEPTH] = {{d, mesh_rbuf_of(p, n)}};
+    struct scan stack[MESH_UNIT_DEPTH] = {{d, mesh_rbuf_of(n ? p : (const uint8_t *)"", n)}};
     int depth = 1, err = 0;
     while (depth && !err) {
         if (!mesh_rbuf_left(&stack[depth - 1].b))

@@ -20,6 +20,7 @@
 #include "shim/hand.h"
 #include "shim/pend.h"
 #include "shim/real.h"
+#include "shim/stdio.h"
 #include "shim/watch.h"
 
 #ifndef TCP_ULP
@@ -399,6 +400,8 @@ int shim_shutdown(int fd, int how) {
 }
 
 int shim_close(int fd) {
+    if (mesh_engine_foreign())
+        return real.close(fd);
     int keep = errno;
     int r = mesh_close(fd);
     errno = keep;
@@ -443,7 +446,9 @@ static int doubled(int fd, int to) {
             (void)mesh_sys_close(to);
             return -EMFILE;
         }
-        break;
+        mesh_fd_set(to, MESH_FD_CONN, mesh_fd_slot(word));
+        mesh_stdio_took(to);
+        return to;
     case MESH_FD_LISTENER:
         mesh_accept_again(mesh_fd_slot(word));
         break;
@@ -472,6 +477,7 @@ static int dup_over(int fd, int to, int flags, bool two) {
         return two ? real.dup2(fd, to) : real.dup3(fd, to, flags);
     if (mesh_sys_fcntl(fd, F_GETFD, 0) < 0)
         return give(-EBADF);
+    mesh_stdio_leaves(to);
     /* The old meaning of `to` ends as close() would end it, but its number is never free meanwhile. */
     int old = -1;
     uint32_t word = mesh_fd_get(to);

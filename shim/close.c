@@ -13,6 +13,7 @@
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
+#include "shim/stdio.h"
 #include "shim/watch.h"
 
 _Atomic int mesh_fd_top;
@@ -133,6 +134,7 @@ void mesh_close_late(uint32_t slot) {
 }
 
 int mesh_close(int fd) {
+    mesh_stdio_leaves(fd);
     uint32_t word = (unsigned)fd < MESH_FD_MAX ? atomic_exchange(&mesh_fdtab[fd], 0) : 0;
     switch (mesh_fd_kind(word)) {
     case MESH_FD_CONN:

@@ -13,6 +13,7 @@
 #include "shim/base/trace.h"
 #include "shim/conn.h"
 #include "shim/door.h"
+#include "shim/heavy.h"
 #include "shim/proc.h"
 #include "shim/start.h"
 
@@ -24,9 +25,6 @@ static struct mesh_identity_source *source;
 static _Atomic int crypto_state;
 static _Atomic uint64_t identity_looked;
 static struct mesh_why identity_why;
-
-#pragma weak mesh_heavy_load
-int mesh_heavy_load(void);
 
 static _Atomic int owner_pid;       /* the process whose tables these are */
 static _Atomic int *fork_mark;      /* a page that a real fork wipes and vfork shares */
@@ -62,6 +60,7 @@ static void view_attach(void) {
     struct mesh_view *v = NULL;
     bool private_ = false;
     struct mesh_why why = {""};
+    mesh_heavy_load(); /* reading a view file needs the protos' tables */
     int err = mesh_view_open(&cfg, &v, &private_, &why);
     trace_view(err ? "unusable" : private_ ? "private" : "attached", &why);
     if (err)
@@ -111,7 +110,8 @@ struct mesh_view *mesh_engine_view_if_any(void) {
 /* ---- identity ---- */
 
 static void crypto_load(void) {
-    if ((mesh_heavy_load && mesh_heavy_load()) || mesh_tls_start())
+    mesh_heavy_load();
+    if (mesh_tls_start())
         return;
     const struct mesh_env *e = mesh_env();
     if (!e->cert || !e->key || !e->ca || e->bad_identity)

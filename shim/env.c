@@ -370,6 +370,20 @@ enum mesh_inbound_mode mesh_env_inbound_mode(const struct mesh_env *e, uint16_t 
     return other;
 }
 
+void mesh_env_view_config(const struct mesh_env *e, uid_t uid, struct mesh_view_config *ret) {
+    *ret = (struct mesh_view_config){
+        .file = e->view,
+        .run_dir = e->run_dir,
+        .domains = e->domains,
+        .tls = e->tls,
+        .hash_key = e->hash_key,
+        .exclude = e->exclude,
+        .capture = e->capture,
+        .virtual_ranges = e->virtual_ranges,
+        .uid = uid,
+    };
+}
+
 /* ---- this process ----------------------------------------------------------------------------------------- */
 static struct mesh_env own;
 

@@ -73,6 +73,8 @@ void mesh_env_done(struct mesh_env *e); /* for meshctl and tests: frees what par
 bool mesh_env_skips(const struct mesh_env *e, const char *program);
 /* Mode that MESH_INBOUND gives a local port; a wrong value of it: strict. */
 enum mesh_inbound_mode mesh_env_inbound_mode(const struct mesh_env *e, uint16_t port);
+/* The view that this environment asks for, as every opener of it must say it: the same sources are the same view. */
+void mesh_env_view_config(const struct mesh_env *e, uid_t uid, struct mesh_view_config *ret);
 /* For meshctl and the README: name, value form, default, sentence, protects. */
 struct mesh_env_row {
     const char *name, *value, *def, *text;

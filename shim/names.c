@@ -6,7 +6,8 @@
 #include "shim/names.h"
 #include "shim/real.h"
 
-/* ---- getaddrinfo ---------------------------------------------------------------------------------------------- */
+/* ---- getaddrinfo
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Datagrams are not the mesh's; nor are names that the program says are numbers. */
 static bool wants_libc(const char *name, const struct addrinfo *hints) {
@@ -59,8 +60,8 @@ static int answer_apart(const char *name, bool again, struct question q) {
     return again && is_unknown(q.rc) ? EAI_AGAIN : q.rc;
 }
 
-static int answer(const char *name, const char *service, const struct addrinfo *hints, const struct mesh_names_found *f,
-                  struct addrinfo **ret) {
+static int answer(const char *name, const char *service, const struct addrinfo *hints,
+                  const struct mesh_names_found *f, struct addrinfo **ret) {
     switch (f->verdict) {
     case MESH_NAMES_MESH:
         return answer_mesh(&f->answer, service, hints, ret);
@@ -78,7 +79,8 @@ static int answer(const char *name, const char *service, const struct addrinfo *
     return real.getaddrinfo(name, service, hints, ret);
 }
 
-int shim_getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **ret) {
+int shim_getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+                     struct addrinfo **ret) {
     struct mesh_names_found f;
     if (wants_libc(name, hints))
         return real.getaddrinfo(name, service, hints, ret);
@@ -86,12 +88,13 @@ int shim_getaddrinfo(const char *name, const char *service, const struct addrinf
     return answer(name, service, hints, &f, ret);
 }
 
-/* ---- getaddrinfo_a -------------------------------------------------------------------------------------------- */
+/* ---- getaddrinfo_a
+ * -------------------------------------------------------------------------------------------- */
 
 enum { LIST_ON_STACK = 64 };
 
-/* Answers a request of ours at once, through its own fields: gai_error, gai_suspend and gai_cancel find it done. Who
- * does not wait for the call is not made to wait here either. */
+/* Answers a request of ours at once, through its own fields: gai_error, gai_suspend and gai_cancel find it
+ * done. Who does not wait for the call is not made to wait here either. */
 static bool serve_request(struct gaicb *r, int mode) {
     struct mesh_names_found f;
     if (wants_libc(r->ar_name, r->ar_request))
@@ -104,8 +107,8 @@ static bool serve_request(struct gaicb *r, int mode) {
     return true;
 }
 
-/* libc gets the list with holes in place of what is done already, and with it the notification: it comes when the
- * others are done, or at once when there are none. */
+/* libc gets the list with holes in place of what is done already, and with it the notification: it comes when
+ * the others are done, or at once when there are none. */
 int shim_getaddrinfo_a(int mode, struct gaicb **list, int n, struct sigevent *sig) {
     struct gaicb *few[LIST_ON_STACK], **rest = few;
     if ((mode != GAI_WAIT && mode != GAI_NOWAIT) || n <= 0)
@@ -120,7 +123,8 @@ int shim_getaddrinfo_a(int mode, struct gaicb **list, int n, struct sigevent *si
     return rc;
 }
 
-/* ---- getnameinfo ---------------------------------------------------------------------------------------------- */
+/* ---- getnameinfo
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Our own domain, which NI_NOFQDN takes off a name. */
 static void cut_domain(char *name) {
@@ -136,9 +140,11 @@ static void cut_domain(char *name) {
 
 static enum mesh_names_verdict find_sockaddr(const struct sockaddr *sa, socklen_t len, char *ret_name) {
     if (sa->sa_family == AF_INET && len >= sizeof(struct sockaddr_in))
-        return mesh_names_find_addr(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, 4, ret_name);
+        return mesh_names_find_addr(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, 4,
+                                    ret_name);
     if (sa->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6))
-        return mesh_names_find_addr(AF_INET6, &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, 16, ret_name);
+        return mesh_names_find_addr(AF_INET6, &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, 16,
+                                    ret_name);
     return MESH_NAMES_LIBC;
 }
 
@@ -148,13 +154,15 @@ int shim_getnameinfo(const struct sockaddr *sa, socklen_t len, char *host, sockl
     char name[MESH_NAME_MAX + 1];
     const int known = NI_NUMERICHOST | NI_NUMERICSERV | NI_NOFQDN | NI_NAMEREQD | NI_DGRAM | NI_IDN;
     enum mesh_names_verdict verdict = MESH_NAMES_LIBC;
-    if (sa && len >= sizeof sa->sa_family && host && host_len > 0 && !(flags & NI_NUMERICHOST) && !(flags & ~known))
+    if (sa && len >= sizeof sa->sa_family && host && host_len > 0 && !(flags & NI_NUMERICHOST) &&
+        !(flags & ~known))
         verdict = find_sockaddr(sa, len, name);
     if (verdict == MESH_NAMES_LIBC)
         return real.getnameinfo(sa, len, host, host_len, service, service_len, flags);
     if (verdict != MESH_NAMES_MESH)
-        return flags & NI_NAMEREQD ? EAI_NONAME
-                                   : real.getnameinfo(sa, len, host, host_len, service, service_len, flags | NI_NUMERICHOST);
+        return flags & NI_NAMEREQD
+                   ? EAI_NONAME
+                   : real.getnameinfo(sa, len, host, host_len, service, service_len, flags | NI_NUMERICHOST);
     if (flags & NI_NOFQDN)
         cut_domain(name);
     size_t n = strlen(name) + 1;

@@ -92,8 +92,7 @@ enum mesh_names_how {
 
 /* Where names come from: the process's view and environment. Tests put another in its place. */
 struct mesh_names_source {
-    struct mesh_view *(*view)(void);
-    int (*refresh)(struct mesh_view *v, uint64_t now, struct mesh_why *why);
+    struct mesh_view *(*view)(void); /* refreshed; once there is one, there always is */
     int (*name)(const struct mesh_view *v, const char *name, struct mesh_answer *ret);
     int (*name_of)(const struct mesh_view *v, int family, const void *addr, char *ret_name, size_t cap);
     bool (*is_virtual)(const struct mesh_view *v, int family, const void *addr);

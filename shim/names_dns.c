@@ -6,15 +6,21 @@
 
 enum {
     LABEL_MAX = 63,
-    FLAG_QR = 0x8000, FLAG_OPCODE = 0x7800, FLAG_AA = 0x0400, FLAG_TC = 0x0200, FLAG_RD = 0x0100, FLAG_RA = 0x0080,
+    FLAG_QR = 0x8000,
+    FLAG_OPCODE = 0x7800,
+    FLAG_AA = 0x0400,
+    FLAG_TC = 0x0200,
+    FLAG_RD = 0x0100,
+    FLAG_RA = 0x0080,
     POINTER_TO_QUESTION = 0xc000 | MESH_DNS_HEADER
 };
 
-/* ---- names ---------------------------------------------------------------------------------------------------- */
+/* ---- names
+ * ---------------------------------------------------------------------------------------------------- */
 
 static bool is_name_byte(uint8_t c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
-           c == '*';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '*';
 }
 
 static bool all_name_bytes(const uint8_t *p, size_t n) {
@@ -26,7 +32,8 @@ static bool all_name_bytes(const uint8_t *p, size_t n) {
 
 /* A question's name is never compressed: nothing stands before it. */
 static int take_name(struct mesh_rbuf *msg, struct mesh_dns_question *q) {
-    struct mesh_wbuf text = mesh_wbuf_of(q->name, sizeof q->name - 1), wire = mesh_wbuf_of(q->wire, sizeof q->wire);
+    struct mesh_wbuf text = mesh_wbuf_of(q->name, sizeof q->name - 1),
+                     wire = mesh_wbuf_of(q->wire, sizeof q->wire);
     uint8_t n;
     bool plain = true;
     do {
@@ -63,7 +70,8 @@ static void put_name(struct mesh_wbuf *out, const char *name) {
     mesh_wbuf_u8(out, 0);
 }
 
-/* ---- questions ------------------------------------------------------------------------------------------------ */
+/* ---- questions
+ * ------------------------------------------------------------------------------------------------ */
 
 int mesh_dns_question_parse(const uint8_t *msg, size_t len, struct mesh_dns_question *ret) {
     struct mesh_rbuf b = mesh_rbuf_of(msg, len);
@@ -103,7 +111,8 @@ int mesh_dns_question_of(const char *name, uint16_t type, uint16_t class, struct
     return 0;
 }
 
-/* ---- reverse names -------------------------------------------------------------------------------------------- */
+/* ---- reverse names
+ * -------------------------------------------------------------------------------------------- */
 
 static bool ends_in(const char *name, size_t len, const char *suffix) {
     size_t n = strlen(suffix);
@@ -154,7 +163,8 @@ int mesh_dns_reverse_parse(const char *name, uint8_t ret_addr[16]) {
     return 0;
 }
 
-/* ---- answers -------------------------------------------------------------------------------------------------- */
+/* ---- answers
+ * -------------------------------------------------------------------------------------------------- */
 
 static bool begin_record(struct mesh_wbuf *b, uint16_t type) {
     mesh_wbuf_u16(b, POINTER_TO_QUESTION);
@@ -198,7 +208,8 @@ static bool wanted(uint16_t type, uint8_t family) {
     return type == MESH_DNS_ANY || type == (family == 4 ? MESH_DNS_A : MESH_DNS_AAAA);
 }
 
-static void put_header(struct mesh_wbuf *b, const struct mesh_dns_question *q, unsigned flags, unsigned answers) {
+static void put_header(struct mesh_wbuf *b, const struct mesh_dns_question *q, unsigned flags,
+                       unsigned answers) {
     mesh_wbuf_u16(b, q->id);
     mesh_wbuf_u16(b, (uint16_t)(FLAG_QR | FLAG_AA | FLAG_RA | (q->flags & FLAG_RD) | flags));
     mesh_wbuf_u16(b, 1);
@@ -218,7 +229,8 @@ int mesh_dns_answer_build(const struct mesh_dns_question *q, int rcode, const st
     if (b.broken)
         return MESH_E_LIMIT;
     for (unsigned i = 0; addrs && fits && i < addrs->n; i++)
-        if (wanted(q->type, addrs->a[i].family) && (fits = put_addr(&b, addrs->a[i].family, addrs->a[i].addr)))
+        if (wanted(q->type, addrs->a[i].family) &&
+            (fits = put_addr(&b, addrs->a[i].family, addrs->a[i].addr)))
             count++;
     uint8_t *before = b.p;
     if (ptr && (q->type == MESH_DNS_PTR || q->type == MESH_DNS_ANY))

@@ -15,17 +15,19 @@
 /* How often a look-up that waits for a name looks again. */
 enum { WAIT_STEP_MS = 10 };
 
-/* Only a control plane can know a name later. Without one, one more look is for a view that was just being written. */
+/* Only a control plane can know a name later. Without one, one more look is for a view that was just being
+ * written. */
 static uint64_t resolve_timeout(void) {
     const struct mesh_env *e = mesh_env();
     return e->bootstrap || e->bootstrap_config ? e->resolve_timeout_ns : WAIT_STEP_MS * MESH_MS;
 }
 
-static const struct mesh_names_source process = {mesh_engine_view,  mesh_view_refresh,    mesh_view_name,
-                                                 mesh_view_name_of, mesh_view_is_virtual, resolve_timeout};
+static const struct mesh_names_source process = {mesh_engine_view, mesh_view_name, mesh_view_name_of,
+                                                 mesh_view_is_virtual, resolve_timeout};
 const struct mesh_names_source *mesh_names_source = &process;
 
-/* ---- trace -------------------------------------------------------------------------------------------------- */
+/* ---- trace
+ * -------------------------------------------------------------------------------------------------- */
 
 static void line_addr(struct mesh_line *l, const char *key, int family, const void *addr) {
     char text[INET6_ADDRSTRLEN];
@@ -33,9 +35,9 @@ static void line_addr(struct mesh_line *l, const char *key, int family, const vo
 }
 
 static void trace_resolve(const char *name, const struct mesh_names_found *f) {
-    static const char *const words[] = {[MESH_NAMES_LIBC] = "libc",     [MESH_NAMES_MESH] = "mesh",
-                                        [MESH_NAMES_DENIED] = "denied", [MESH_NAMES_AGAIN] = "again",
-                                        [MESH_NAMES_FAIL] = "fail",     [MESH_NAMES_APART] = "apart"};
+    static const char *const words[] = {
+        [MESH_NAMES_LIBC] = "libc",   [MESH_NAMES_MESH] = "mesh", [MESH_NAMES_DENIED] = "denied",
+        [MESH_NAMES_AGAIN] = "again", [MESH_NAMES_FAIL] = "fail", [MESH_NAMES_APART] = "apart"};
     if (!mesh_trace_on(MESH_TRACE_DEBUG))
         return;
     const struct mesh_answer *a = &f->answer;
@@ -55,19 +57,8 @@ static void trace_resolve(const char *name, const struct mesh_names_found *f) {
     mesh_line_end(&l);
 }
 
-/* A view file that has become bad is said by the one look-up that found it. */
-static void refresh(struct mesh_view *v, uint64_t now) {
-    struct mesh_why why;
-    why.text[0] = '\0';
-    if (mesh_names_source->refresh(v, now, &why) >= 0 || !mesh_trace_on(MESH_TRACE_ERROR))
-        return;
-    struct mesh_line l;
-    mesh_line_begin(&l, MESH_TRACE_ERROR, "view");
-    mesh_line_str(&l, "error", why.text);
-    mesh_line_end(&l);
-}
-
-/* ---- verdicts ----------------------------------------------------------------------------------------------- */
+/* ---- verdicts
+ * ----------------------------------------------------------------------------------------------- */
 
 /* inet_aton takes "10.1" and "0x7f000001", and libc tries it before any name. */
 static bool is_numeric(const char *name) {
@@ -109,9 +100,10 @@ static int give_nothing(const char *name, struct mesh_answer *ret) {
     return 0;
 }
 
-/* An expansion counts when the view lists it, or when a single label was written (INTERFACE.md, "Names"): nobody who
- * asks for www.example.com waits for www.example.com.svc.cluster.local. */
-static enum mesh_names_verdict judge(const struct mesh_view *v, struct mesh_names_walk w, struct mesh_names_found *ret) {
+/* An expansion counts when the view lists it, or when a single label was written (INTERFACE.md, "Names"):
+ * nobody who asks for www.example.com waits for www.example.com.svc.cluster.local. */
+static enum mesh_names_verdict judge(const struct mesh_view *v, struct mesh_names_walk w,
+                                     struct mesh_names_found *ret) {
     struct seen seen = {0};
     bool as_written;
     while (mesh_names_walk_next(&w, &as_written)) {
@@ -136,13 +128,12 @@ static bool is_pending(const struct mesh_names_found *f) {
     return f->verdict == MESH_NAMES_AGAIN || (f->verdict == MESH_NAMES_APART && f->again);
 }
 
-static void wait_for(struct mesh_view *v, const struct mesh_names_walk *w, uint64_t start, struct mesh_names_found *f) {
-    uint64_t deadline = start + mesh_names_source->timeout(), now;
+static void wait_for(const struct mesh_names_walk *w, struct mesh_names_found *f) {
+    uint64_t deadline = mesh_now() + mesh_names_source->timeout(), now;
     while (is_pending(f) && (now = mesh_now()) < deadline) {
         uint64_t step = deadline - now < WAIT_STEP_MS * MESH_MS ? deadline - now : WAIT_STEP_MS * MESH_MS;
         nanosleep(&(struct timespec){.tv_nsec = (long)step}, NULL);
-        refresh(v, now);
-        f->verdict = judge(v, *w, f);
+        f->verdict = judge(mesh_names_source->view(), *w, f);
     }
 }
 
@@ -160,26 +151,27 @@ static const struct mesh_names_search as_written_only = {.ndots = 0};
 void mesh_names_find(const char *name, unsigned how, struct mesh_names_found *ret) {
     struct mesh_names_walk w;
     int saved = errno;
-    struct mesh_view *v = mesh_names_source->view();
+    struct mesh_view *v;
     ret->verdict = MESH_NAMES_LIBC;
     ret->again = false;
-    if (v && !is_numeric(name) && !is_localhost(name)) {
+    if (!is_numeric(name) && !is_localhost(name) && (v = mesh_names_source->view())) {
         uint64_t now = mesh_now_coarse();
-        refresh(v, now);
-        if (mesh_names_walk_init(&w, name, how & MESH_NAMES_SEARCH ? mesh_names_search_get(now) : &as_written_only))
+        if (mesh_names_walk_init(&w, name,
+                                 how & MESH_NAMES_SEARCH ? mesh_names_search_get(now) : &as_written_only))
             ret->verdict = judge(v, w, ret);
         if (how & MESH_NAMES_WAIT && is_pending(ret))
-            wait_for(v, &w, mesh_now(), ret);
+            wait_for(&w, ret);
         trace_resolve(name, ret);
         refuse(name, ret->verdict);
     }
     errno = saved;
 }
 
-/* ---- single labels ------------------------------------------------------------------------------------------ */
+/* ---- single labels
+ * ------------------------------------------------------------------------------------------ */
 
-/* libc's search list is a thread's own state: off for one question, so that the hosts file is asked (localhost, our own
- * name), but no denied expansion leaves for a DNS server. */
+/* libc's search list is a thread's own state: off for one question, so that the hosts file is asked
+ * (localhost, our own name), but no denied expansion leaves for a DNS server. */
 static bool ask_without_search(const char *name, bool (*ask)(void *arg, const char *name), void *arg) {
     const unsigned long search = RES_DEFNAMES | RES_DNSRCH;
     res_state state = &_res;
@@ -212,9 +204,11 @@ void mesh_names_apart(const char *name, bool (*ask)(void *arg, const char *name)
     }
 }
 
-/* ---- addresses ---------------------------------------------------------------------------------------------- */
+/* ---- addresses
+ * ---------------------------------------------------------------------------------------------- */
 
-enum mesh_names_verdict mesh_names_find_addr(int family, const void *addr, size_t len, char ret_name[MESH_NAME_MAX + 1]) {
+enum mesh_names_verdict mesh_names_find_addr(int family, const void *addr, size_t len,
+                                             char ret_name[MESH_NAME_MAX + 1]) {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     struct mesh_view *v = mesh_names_source->view();
     if (!v || !addr || len != (family == AF_INET ? 4 : family == AF_INET6 ? 16 : 0))
@@ -224,7 +218,6 @@ enum mesh_names_verdict mesh_names_find_addr(int family, const void *addr, size_
         addr = (const char *)addr + sizeof mapped;
     }
     int saved = errno, number = family == AF_INET ? 4 : 6;
-    refresh(v, mesh_now_coarse());
     enum mesh_names_verdict verdict = MESH_NAMES_LIBC;
     if (mesh_names_source->name_of(v, number, addr, ret_name, MESH_NAME_MAX + 1) == 0)
         verdict = MESH_NAMES_MESH;

@@ -6,7 +6,8 @@
 #include "shim/names.h"
 #include "shim/real.h"
 
-/* ---- the _r forms ----------------------------------------------------------------------------------------------- */
+/* ---- the _r forms
+ * ----------------------------------------------------------------------------------------------- */
 
 /* One look-up as the caller wants it answered; `h_err` may be the thread's own h_errno. */
 struct request {
@@ -105,8 +106,8 @@ int shim_gethostbyname_r(const char *name, struct hostent *he, char *buf, size_t
     return give_name(name, &f, (struct request){AF_INET, he, buf, len, result, h_err, 0});
 }
 
-int shim_gethostbyaddr_r(const void *addr, socklen_t addr_len, int family, struct hostent *he, char *buf, size_t len,
-                         struct hostent **result, int *h_err) {
+int shim_gethostbyaddr_r(const void *addr, socklen_t addr_len, int family, struct hostent *he, char *buf,
+                         size_t len, struct hostent **result, int *h_err) {
     char name[MESH_NAME_MAX + 1];
     enum mesh_names_verdict verdict = mesh_names_find_addr(family, addr, addr_len, name);
     if (verdict == MESH_NAMES_LIBC)
@@ -115,10 +116,11 @@ int shim_gethostbyaddr_r(const void *addr, socklen_t addr_len, int family, struc
                      (struct request){family, he, buf, len, result, h_err, 0});
 }
 
-/* ---- the forms without a buffer ----------------------------------------------------------------------------------- */
+/* ---- the forms without a buffer
+ * ----------------------------------------------------------------------------------- */
 
-/* What they hand out lives until the thread's next call, in a block that the thread's end frees. It holds the largest
- * answer of ours, and libc's for a single label of which some expansions are denied. */
+/* What they hand out lives until the thread's next call, in a block that the thread's end frees. It holds the
+ * largest answer of ours, and libc's for a single label of which some expansions are denied. */
 struct thread_buffer {
     struct hostent he;
     char text[8192];

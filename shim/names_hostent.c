@@ -4,14 +4,15 @@
 #include <string.h>
 #include "shim/names.h"
 
-/* Alias end, address pointers and their end, addresses, name: pointers first, so that only the start is aligned. */
+/* Alias end, address pointers and their end, addresses, name: pointers first, so that only the start is
+ * aligned. */
 struct layout {
     char *aliases[1];
     char *addrs[];
 };
 
-int mesh_names_hostent_build(const char *name, const struct mesh_names_addrs *addrs, struct hostent *ret, char *buf,
-                             size_t len) {
+int mesh_names_hostent_build(const char *name, const struct mesh_names_addrs *addrs, struct hostent *ret,
+                             char *buf, size_t len) {
     size_t pad = (size_t)(-(uintptr_t)buf % alignof(struct layout));
     size_t addr_len = addrs->a[0].family == 4 ? 4 : 16, name_len = strlen(name) + 1;
     size_t pointers = sizeof(struct layout) + (addrs->n + 1u) * sizeof(char *);

@@ -60,13 +60,16 @@ void mesh_names_addrs_pick(const struct mesh_answer *answer, int family, bool ma
         pick_mapped(answer, ret);
 }
 
-/* libc's own list for a numeric address: which socket types, protocols and port the hints and the service mean, in
- * which order, and which error when they mean nothing, is libc's to say, in whatever version this is. */
+/* libc's own list for a numeric address: which socket types, protocols and port the hints and the service
+ * mean, in which order, and which error when they mean nothing, is libc's to say, in whatever version this
+ * is. */
 static int ask_pattern(bool six, const char *service, const struct addrinfo *hints, struct addrinfo **ret) {
     struct addrinfo h = {.ai_flags = DEFAULT_FLAGS};
     if (hints)
-        h = (struct addrinfo){.ai_flags = hints->ai_flags, .ai_family = hints->ai_family,
-                              .ai_socktype = hints->ai_socktype, .ai_protocol = hints->ai_protocol};
+        h = (struct addrinfo){.ai_flags = hints->ai_flags,
+                              .ai_family = hints->ai_family,
+                              .ai_socktype = hints->ai_socktype,
+                              .ai_protocol = hints->ai_protocol};
     h.ai_flags &= ~(AI_ADDRCONFIG | AI_CANONNAME);
     h.ai_flags |= AI_NUMERICHOST;
     return real.getaddrinfo(six ? "::" : "0.0.0.0", service, &h, ret);
@@ -115,8 +118,8 @@ static struct addrinfo *adopt(struct addrinfo *list, const uint8_t *addr, int fl
     }
 }
 
-static bool append(struct addrinfo *list, struct addrinfo *tail, unsigned n, const struct mesh_names_addrs *addrs,
-                   int flags) {
+static bool append(struct addrinfo *list, struct addrinfo *tail, unsigned n,
+                   const struct mesh_names_addrs *addrs, int flags) {
     for (unsigned i = 1; i < addrs->n; i++) {
         const struct addrinfo *like = list;
         for (unsigned j = 0; j < n; j++, like = like->ai_next) {

@@ -28,7 +28,8 @@ struct content {
     const char *ptr;
 };
 
-/* res_query tells "no such name" and "no such record" apart by h_errno, and returns the length of a positive answer. */
+/* res_query tells "no such name" and "no such record" apart by h_errno, and returns the length of a positive
+ * answer. */
 static int reply(const struct call *c, const struct mesh_dns_question *q, const struct content *what) {
     unsigned count = 0;
     size_t cap = c->cap > 0 ? (size_t)c->cap : 0;
@@ -44,7 +45,8 @@ static int reply(const struct call *c, const struct mesh_dns_question *q, const 
     return count > 0 ? n : set_h_err(c, NO_DATA);
 }
 
-/* ---- what the mesh says ------------------------------------------------------------------------------------------ */
+/* ---- what the mesh says
+ * ------------------------------------------------------------------------------------------ */
 
 struct content_space { /* what a content points to */
     struct mesh_names_found found;
@@ -63,7 +65,8 @@ static enum mesh_names_verdict judge_reverse(int family, const uint8_t *addr, st
 }
 
 /* LIBC, or *ret is what to answer. APART is for the caller. */
-static enum mesh_names_verdict judge(const char *name, unsigned how, struct content_space *space, struct content *ret) {
+static enum mesh_names_verdict judge(const char *name, unsigned how, struct content_space *space,
+                                     struct content *ret) {
     uint8_t addr[16];
     int family = mesh_dns_reverse_parse(name, addr);
     if (family != 0)
@@ -80,7 +83,8 @@ static enum mesh_names_verdict judge(const char *name, unsigned how, struct cont
     return verdict;
 }
 
-/* ---- queries by name ------------------------------------------------------------------------------------------- */
+/* ---- queries by name
+ * ------------------------------------------------------------------------------------------- */
 
 static bool ask_libc(void *arg, const char *name) {
     struct call *c = arg;
@@ -117,7 +121,8 @@ static bool serve(struct call *c, const char *name, unsigned how) {
 
 /* NAME.DOMAIN as libc joins them; false: too long, or libc's to refuse. */
 static bool join(const char *name, const char *domain, char ret[MESH_NAME_MAX + 2]) {
-    size_t n = name ? strnlen(name, MESH_NAME_MAX + 1) : 0, d = domain ? strnlen(domain, MESH_NAME_MAX + 1) : 0;
+    size_t n = name ? strnlen(name, MESH_NAME_MAX + 1) : 0,
+           d = domain ? strnlen(domain, MESH_NAME_MAX + 1) : 0;
     if (n == 0 || n + d + 1 > MESH_NAME_MAX)
         return false;
     memcpy(ret, name, n);
@@ -140,7 +145,8 @@ int shim_res_search(const char *name, int class, int type, unsigned char *answer
     return serve(&c, name, MESH_NAMES_SEARCH) ? c.result : real.res_search(name, class, type, answer, cap);
 }
 
-int shim_res_querydomain(const char *name, const char *domain, int class, int type, unsigned char *answer, int cap) {
+int shim_res_querydomain(const char *name, const char *domain, int class, int type, unsigned char *answer,
+                         int cap) {
     struct call c = {NULL, class, type, answer, cap, -1};
     char whole[MESH_NAME_MAX + 2];
     if (join(name, domain, whole) && serve(&c, whole, 0))
@@ -155,7 +161,8 @@ int shim_res_nquery(res_state state, const char *name, int class, int type, unsi
 
 int shim_res_nsearch(res_state state, const char *name, int class, int type, unsigned char *answer, int cap) {
     struct call c = {state, class, type, answer, cap, -1};
-    return serve(&c, name, MESH_NAMES_SEARCH) ? c.result : real.res_nsearch(state, name, class, type, answer, cap);
+    return serve(&c, name, MESH_NAMES_SEARCH) ? c.result
+                                              : real.res_nsearch(state, name, class, type, answer, cap);
 }
 
 int shim_res_nquerydomain(res_state state, const char *name, const char *domain, int class, int type,
@@ -167,7 +174,8 @@ int shim_res_nquerydomain(res_state state, const char *name, const char *domain,
     return real.res_nquerydomain(state, name, domain, class, type, answer, cap);
 }
 
-/* ---- messages ---------------------------------------------------------------------------------------------------- */
+/* ---- messages
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* Whoever sends a message of his own reads the answer's code himself: its length, whatever it says. */
 static bool serve_message(const unsigned char *msg, int len, unsigned char *answer, int cap, int *ret_len) {

@@ -70,7 +70,8 @@ static void set_options(struct mesh_names_search *s, struct mesh_rbuf words) {
         if (len < sizeof key || memcmp(word, key, sizeof key - 1) != 0)
             continue;
         unsigned n = 0;
-        for (size_t i = sizeof key - 1; i < len && isdigit((unsigned char)word[i]) && n <= MESH_NAMES_NDOTS_MAX; i++)
+        for (size_t i = sizeof key - 1;
+             i < len && isdigit((unsigned char)word[i]) && n <= MESH_NAMES_NDOTS_MAX; i++)
             n = n * 10 + (unsigned)(word[i] - '0');
         s->ndots = (uint8_t)(n < MESH_NAMES_NDOTS_MAX ? n : MESH_NAMES_NDOTS_MAX);
     }
@@ -111,14 +112,15 @@ void mesh_names_search_parse(const char *text, size_t len, const char *localdoma
         set_options(ret, text_of(options));
 }
 
-/* ---- the one in force ------------------------------------------------------------------------------------- */
+/* ---- the one in force -------------------------------------------------------------------------------------
+ */
 
-/* Versions are never freed, so a reader needs no lock and may keep what it got. A content that comes back finds its
- * version again; after MESH_NAMES_CONF_VERSIONS different ones the last stays in force. */
+/* Versions are never freed, so a reader needs no lock and may keep what it got. A content that comes back
+ * finds its version again; after MESH_NAMES_CONF_VERSIONS different ones the last stays in force. */
 static struct {
     const char *_Atomic path;
-    _Atomic uint64_t next_look;                 /* mesh_now(); 0: never looked */
-    _Atomic uint64_t stamp;                     /* of the file that `current` came from */
+    _Atomic uint64_t next_look; /* mesh_now(); 0: never looked */
+    _Atomic uint64_t stamp;     /* of the file that `current` came from */
     struct mesh_names_search *_Atomic current;
     struct mesh_names_search *_Atomic versions[MESH_NAMES_CONF_VERSIONS];
 } conf = {.path = "/etc/resolv.conf"};
@@ -210,9 +212,11 @@ const struct mesh_names_search *mesh_names_search_get(uint64_t now) {
     return s ? s : &nothing;
 }
 
-/* ---- what a name stands for --------------------------------------------------------------------------------- */
+/* ---- what a name stands for
+ * --------------------------------------------------------------------------------- */
 
-bool mesh_names_walk_init(struct mesh_names_walk *w, const char *name, const struct mesh_names_search *search) {
+bool mesh_names_walk_init(struct mesh_names_walk *w, const char *name,
+                          const struct mesh_names_search *search) {
     size_t len = strnlen(name, MESH_NAME_MAX + 2), dots = 0;
     bool absolute = len > 0 && name[len - 1] == '.';
     len -= absolute;

@@ -17,6 +17,7 @@
 #include "shim/hand.h"
 #include "shim/pend.h"
 #include "shim/real.h"
+#include "shim/stdio.h"
 
 /* ---- fork ---- */
 
@@ -161,6 +162,82 @@ int shim_execveat(int dir, const char *path, char *const *argv, char *const *env
     EXEC(real.execveat(dir, path, argv, envp, flags));
 }
 
+/* ---- programs started by libc itself: the descriptors that would cross are closed in the new program ---- */
+
+struct curtain {
+    int n, fd[MOST_SHIELDED];
+};
+
+static void draw(struct curtain *c) {
+    c->n = 0;
+    if (!atomic_load(&mesh_armed) || mesh_engine_foreign())
+        return;
+    for (int fd = 0; fd <= (int)mesh_fd_highest() && c->n < MOST_SHIELDED; fd++)
+        if (crosses(fd) && mesh_sys_fcntl(fd, F_SETFD, FD_CLOEXEC) == 0)
+            c->fd[c->n++] = fd;
+}
+
+static void undraw(const struct curtain *c) {
+    for (int i = 0; i < c->n; i++)
+        (void)mesh_sys_fcntl(c->fd[i], F_SETFD, 0);
+}
+
+/* libc's own record of a file action, unchanged since posix_spawn exists: tag, then its arguments. */
+struct file_action {
+    int tag; /* 0 close, 1 dup2, ... */
+    int pad, fd, to;
+    char rest[16];
+};
+
+static bool hands_on(const posix_spawn_file_actions_t *actions) {
+    if (!actions || !atomic_load(&mesh_armed))
+        return false;
+    const struct file_action *a = (const struct file_action *)actions->__actions;
+    for (int i = 0; i < actions->__used; i++)
+        if (a[i].tag == 1 && mesh_fd_kind(mesh_fd_get(a[i].fd)) == MESH_FD_CONN &&
+            atomic_load(&mesh_conn_at(mesh_fd_slot(mesh_fd_get(a[i].fd)))->state) != MESH_CONN_RAW)
+            return true;
+    return false;
+}
+
+#define SPAWN(name, first)                                                                                   \
+    int shim_##name(first, const char *file, const posix_spawn_file_actions_t *actions,                      \
+                    const posix_spawnattr_t *attr, char *const *argv, char *const *envp) {                   \
+        if (hands_on(actions)) {                                                                             \
+            mesh_trace_refused("spawn", "program", file);                                                    \
+            return EACCES;                                                                                   \
+        }                                                                                                    \
+        struct curtain c;                                                                                    \
+        draw(&c);                                                                                            \
+        int r = real.name(ret, file, actions, attr, argv, envp);                                             \
+        undraw(&c);                                                                                          \
+        return r;                                                                                            \
+    }
+SPAWN(posix_spawn, pid_t *ret)
+SPAWN(posix_spawnp, pid_t *ret)
+SPAWN(pidfd_spawn, int *ret)
+SPAWN(pidfd_spawnp, int *ret)
+
+int shim_system(const char *command) {
+    struct curtain c;
+    draw(&c);
+    int r = real.system(command);
+    int keep = errno;
+    undraw(&c);
+    errno = keep;
+    return r;
+}
+
+FILE *shim_popen(const char *command, const char *mode) {
+    struct curtain c;
+    draw(&c);
+    FILE *f = real.popen(command, mode);
+    int keep = errno;
+    undraw(&c);
+    errno = keep;
+    return f;
+}
+
 /* ---- the end ---- */
 
 static void finish(void) {
@@ -188,5 +265,6 @@ void shim__Exit(int status) {
 }
 
 __attribute__((destructor)) static void at_exit(void) {
+    mesh_stdio_flush();
     finish();
 }

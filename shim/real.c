@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <link.h>
+
+#pragma weak _r_debug /* a strong reference would make ld.so a NEEDED of its own */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

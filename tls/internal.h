@@ -41,6 +41,16 @@ int mesh_tls_record_init12(struct mesh_record *ret_client, struct mesh_record *r
                            size_t hash_len, const uint8_t master[48], const uint8_t client_random[32],
                            const uint8_t server_random[32]) MESH_MUST_CHECK;
 
+/* ---- gcm.c: AES-GCM for short records; NULL where the machine has no AES instructions (or no memory) */
+struct mesh_tls_gcm;
+struct mesh_tls_gcm *mesh_tls_gcm_new(const uint8_t *key, size_t key_len);
+void mesh_tls_gcm_free(struct mesh_tls_gcm *g); /* zeroes the key */
+void mesh_tls_gcm_begin(struct mesh_tls_gcm *g, const uint8_t nonce[12], const uint8_t *aad, size_t aad_len);
+bool mesh_tls_gcm_encrypt(struct mesh_tls_gcm *g, const uint8_t *in, size_t n, uint8_t *out); /* any number of pieces */
+void mesh_tls_gcm_tag(struct mesh_tls_gcm *g, uint8_t ret_tag[16]);
+/* All of a record's text at once; false when the tag does not fit. */
+bool mesh_tls_gcm_decrypt(struct mesh_tls_gcm *g, const uint8_t *in, size_t n, const uint8_t tag[16], uint8_t *out);
+
 /* ---- cert.c: what a certificate says */
 int64_t mesh_tls_time_seconds(const ASN1_TIME *t); /* UTC; INT64_MIN when it cannot be read */
 struct mesh_tls_san {

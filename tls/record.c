@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One record, sealed or opened. A context is keyed once and then takes only a nonce a record.
+ * One record, sealed or opened. A context is keyed once and then takes only a nonce a record: nothing is allocated on
+ * the way of a record but the first of its kind.
  */
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include "shim/base/mem.h"
 #include "tls/internal.h"
 
 enum {
     TAG = 16, EXPLICIT = 8, TLS13 = 0x0304, TLS12 = 0x0303, CHANGE_CIPHER_SPEC = 20,
     SEALS = 1, OPENS = 2, /* mesh_aead.keyed: what the context is keyed for */
+    SHORT_MAX = 3072,     /* bytes up to which gcm.c is faster than EVP */
 };
 
 /* RFC 8446 5.5 lets AES-GCM protect 2^24.5 full records, which are 2^34.5 blocks, under one key; RFC 9325 4.4 asks the
@@ -28,31 +32,69 @@ size_t mesh_record_overhead(const struct mesh_record *r) {
     return MESH_REC_HEADER + TAG + (has_explicit_nonce(r) ? EXPLICIT : 0);
 }
 
+/* What mesh_aead.ctx points to. Each way is keyed when the first record of its kind comes. */
+struct context {
+    struct mesh_tls_gcm *short_gcm;
+    EVP_CIPHER_CTX *evp;
+    bool no_short;  /* not this cipher, or not this machine */
+    bool evp_keyed;
+};
+
+static void context_clear(struct context *c) {
+    mesh_tls_gcm_free(c->short_gcm);
+    c->short_gcm = NULL;
+    c->no_short = c->evp_keyed = false;
+}
+
 void mesh_aead_done(struct mesh_aead *a) {
-    EVP_CIPHER_CTX_free(a->ctx); /* zeroes the key schedule */
+    struct context *c = a->ctx;
+    if (c) {
+        context_clear(c);
+        EVP_CIPHER_CTX_free(c->evp); /* zeroes the key schedule */
+        free(c);
+    }
     memset(a, 0, sizeof *a);
 }
 
-static int aead_key(struct mesh_aead *a, const struct mesh_record *r, uint64_t tag, uint8_t use) {
-    if (mesh_tls_cipher_get(r->cipher) == NULL)
-        return MESH_E_INTERNAL;
-    a->keyed = 0;
-    if (!a->ctx && !(a->ctx = EVP_CIPHER_CTX_new()))
+static int evp_key(struct context *c, const struct mesh_record *r, uint8_t use) {
+    if (!c->evp && !(c->evp = EVP_CIPHER_CTX_new()))
         return MESH_E_NOMEM;
-    if (EVP_CipherInit_ex(a->ctx, mesh_tls_cipher_get(r->cipher), NULL, r->key, NULL, use == SEALS) != 1) {
-        ERR_clear_error();
-        return MESH_E_NOMEM;
-    }
+    c->evp_keyed = EVP_CipherInit_ex(c->evp, mesh_tls_cipher_get(r->cipher), NULL, r->key, NULL, use == SEALS) == 1;
+    if (c->evp_keyed)
+        return 0;
+    ERR_clear_error();
+    return MESH_E_NOMEM;
+}
+
+/* Forgets the old keys when the context is for another tag, key generation or direction. */
+static struct context *context_for(struct mesh_aead *a, const struct mesh_record *r, uint64_t tag, uint8_t use) {
+    if (mesh_likely(a->keyed == use && a->tag == tag && a->generation == r->generation))
+        return a->ctx;
+    if (!a->ctx && !(a->ctx = calloc(1, sizeof(struct context))))
+        return NULL;
+    context_clear(a->ctx);
     a->tag = tag;
     a->generation = r->generation;
     a->keyed = use;
-    return 0;
+    return a->ctx;
 }
 
-static inline int aead_ready(struct mesh_aead *a, const struct mesh_record *r, uint64_t tag, uint8_t use) {
-    if (a->keyed == use && a->tag == tag && a->generation == r->generation)
-        return 0;
-    return aead_key(a, r, tag, use);
+/* Makes one of the two ways ready for n bytes of text; `ret_gcm` is NULL when it is EVP's. */
+static int aead_ready(struct mesh_aead *a, const struct mesh_record *r, uint64_t tag, uint8_t use, size_t n,
+                      struct mesh_tls_gcm **ret_gcm) {
+    if (mesh_tls_cipher_get(r->cipher) == NULL)
+        return MESH_E_INTERNAL;
+    struct context *c = context_for(a, r, tag, use);
+    if (!c)
+        return MESH_E_NOMEM;
+    if (n <= SHORT_MAX && !c->no_short && !c->short_gcm) {
+        c->no_short = r->cipher == MESH_CHACHA20_POLY1305;
+        if (!c->no_short)
+            c->short_gcm = mesh_tls_gcm_new(r->key, mesh_tls_cipher_key_len(r->cipher));
+        c->no_short = !c->short_gcm;
+    }
+    *ret_gcm = n <= SHORT_MAX ? c->short_gcm : NULL;
+    return *ret_gcm || c->evp_keyed ? 0 : evp_key(c, r, use);
 }
 
 static void store64(uint8_t *p, uint64_t v) {
@@ -90,8 +132,14 @@ static size_t aad_make(const struct mesh_record *r, uint64_t seq, const uint8_t 
     return 13;
 }
 
-static bool cipher_iov(EVP_CIPHER_CTX *ctx, const struct iovec *iov, int cnt, size_t skip, size_t n, uint8_t *out) {
+/* One piece of plaintext, by either way. */
+static bool encrypt(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, const void *in, size_t n, uint8_t *out) {
     int len;
+    return gcm ? mesh_tls_gcm_encrypt(gcm, in, n, out) : EVP_EncryptUpdate(evp, out, &len, in, (int)n) == 1;
+}
+
+static bool encrypt_iov(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, const struct iovec *iov, int cnt, size_t skip, size_t n,
+                        uint8_t *out) {
     for (int i = 0; n && i < cnt; i++) {
         if (skip >= iov[i].iov_len) {
             skip -= iov[i].iov_len;
@@ -100,7 +148,7 @@ static bool cipher_iov(EVP_CIPHER_CTX *ctx, const struct iovec *iov, int cnt, si
         size_t take = iov[i].iov_len - skip;
         if (take > n)
             take = n;
-        if (EVP_CipherUpdate(ctx, out, &len, (const uint8_t *)iov[i].iov_base + skip, (int)take) != 1)
+        if (!encrypt(evp, gcm, (const uint8_t *)iov[i].iov_base + skip, take, out))
             return false;
         out += take;
         n -= take;
@@ -109,7 +157,25 @@ static bool cipher_iov(EVP_CIPHER_CTX *ctx, const struct iovec *iov, int cnt, si
     return n == 0;
 }
 
-static int seal_ready(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, uint8_t type, size_t n, size_t cap) {
+static bool seal_begin(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, const uint8_t nonce[12], const uint8_t *aad,
+                       size_t aad_len) {
+    int len;
+    if (gcm)
+        mesh_tls_gcm_begin(gcm, nonce, aad, aad_len);
+    return gcm || (EVP_EncryptInit_ex(evp, NULL, NULL, NULL, nonce) == 1 &&
+                   EVP_EncryptUpdate(evp, NULL, &len, aad, (int)aad_len) == 1);
+}
+
+static bool seal_end(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, uint8_t ret_tag[TAG]) {
+    int len;
+    if (gcm)
+        mesh_tls_gcm_tag(gcm, ret_tag);
+    return gcm || (EVP_EncryptFinal_ex(evp, ret_tag, &len) == 1 &&
+                   EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_GET_TAG, TAG, ret_tag) == 1);
+}
+
+static int seal_ready(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, uint8_t type, size_t n, size_t cap,
+                      struct mesh_tls_gcm **ret_gcm) {
     uint64_t blocks = n / 16 + 2; /* the text, rounded up, and the tag's mask */
     if (n > MESH_REC_PLAIN_MAX || cap < n + mesh_record_overhead(r))
         return MESH_E_LIMIT;
@@ -118,7 +184,7 @@ static int seal_ready(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, 
     /* The KeyUpdate and the alert that answer the limit still go out under the old key. */
     if (r->cipher != MESH_CHACHA20_POLY1305 && r->sealed + blocks > gcm_blocks_max && type == MESH_REC_DATA)
         return MESH_E_KEYLIMIT;
-    int err = aead_ready(a, r, tag, SEALS);
+    int err = aead_ready(a, r, tag, SEALS, n, ret_gcm);
     if (err)
         return err;
     /* Used up before the first byte exists: whatever happens now, no second record gets this number. */
@@ -130,9 +196,11 @@ static int seal_ready(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, 
 int mesh_record_sealv(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, uint8_t type, const struct iovec *iov,
                       int cnt, size_t skip, size_t n, void *out, size_t cap) {
     uint64_t seq = r->seq;
-    int len, err = seal_ready(r, a, tag, type, n, cap);
+    struct mesh_tls_gcm *gcm;
+    int err = seal_ready(r, a, tag, type, n, cap, &gcm);
     if (err)
         return err;
+    EVP_CIPHER_CTX *evp = ((struct context *)a->ctx)->evp;
     uint8_t *wire = out, *text = wire + MESH_REC_HEADER, nonce[12], aad[13];
     bool tls13 = r->version == TLS13;
     size_t total = n + mesh_record_overhead(r);
@@ -149,15 +217,11 @@ int mesh_record_sealv(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, 
         nonce_make(r, seq, NULL, nonce);
     }
     size_t aad_len = aad_make(r, seq, wire, n, aad);
-    bool ok = EVP_CipherInit_ex(a->ctx, NULL, NULL, NULL, nonce, -1) == 1 &&
-              EVP_CipherUpdate(a->ctx, NULL, &len, aad, (int)aad_len) == 1 &&
-              cipher_iov(a->ctx, iov, cnt, skip, n, text);
+    bool ok = seal_begin(evp, gcm, nonce, aad, aad_len) && encrypt_iov(evp, gcm, iov, cnt, skip, n, text);
     text += n;
     if (ok && tls13)
-        ok = EVP_CipherUpdate(a->ctx, text++, &len, &type, 1) == 1;
-    ok = ok && EVP_CipherFinal_ex(a->ctx, text, &len) == 1 &&
-         EVP_CIPHER_CTX_ctrl(a->ctx, EVP_CTRL_AEAD_GET_TAG, TAG, text) == 1;
-    if (ok)
+        ok = encrypt(evp, gcm, &type, 1, text++);
+    if (ok && seal_end(evp, gcm, text))
         return (int)total;
     a->keyed = 0;
     ERR_clear_error();
@@ -181,17 +245,28 @@ int mesh_record_body_len(const struct mesh_record *r, const uint8_t header[5]) {
     return (int)len;
 }
 
-/* Decrypts n bytes and checks the tag behind them. */
-static int aead_open(struct mesh_aead *a, const uint8_t nonce[12], const uint8_t *aad, size_t aad_len, const uint8_t *in,
-                     size_t n, uint8_t *out) {
-    uint8_t tag[TAG];
+static bool evp_open(EVP_CIPHER_CTX *evp, const uint8_t nonce[12], const uint8_t *aad, size_t aad_len, const uint8_t *in,
+                     size_t n, uint8_t tag[TAG], uint8_t *out) {
     int len;
+    return EVP_DecryptInit_ex(evp, NULL, NULL, NULL, nonce) == 1 &&
+           EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_SET_TAG, TAG, tag) == 1 &&
+           EVP_DecryptUpdate(evp, NULL, &len, aad, (int)aad_len) == 1 &&
+           (n == 0 || EVP_DecryptUpdate(evp, out, &len, in, (int)n) == 1) && EVP_DecryptFinal_ex(evp, tag, &len) == 1;
+}
+
+/* Decrypts n bytes and checks the tag behind them. */
+static int aead_open(struct mesh_aead *a, struct mesh_tls_gcm *gcm, const uint8_t nonce[12], const uint8_t *aad,
+                     size_t aad_len, const uint8_t *in, size_t n, uint8_t *out) {
+    uint8_t tag[TAG];
+    bool ok;
     memcpy(tag, in + n, TAG);
-    if (EVP_CipherInit_ex(a->ctx, NULL, NULL, NULL, nonce, -1) == 1 &&
-        EVP_CIPHER_CTX_ctrl(a->ctx, EVP_CTRL_AEAD_SET_TAG, TAG, tag) == 1 &&
-        EVP_CipherUpdate(a->ctx, NULL, &len, aad, (int)aad_len) == 1 &&
-        (n == 0 || EVP_CipherUpdate(a->ctx, out, &len, in, (int)n) == 1) &&
-        EVP_CipherFinal_ex(a->ctx, tag, &len) == 1)
+    if (gcm) {
+        mesh_tls_gcm_begin(gcm, nonce, aad, aad_len);
+        ok = mesh_tls_gcm_decrypt(gcm, in, n, tag, out);
+    } else {
+        ok = evp_open(((struct context *)a->ctx)->evp, nonce, aad, aad_len, in, n, tag, out);
+    }
+    if (ok)
         return 0;
     OPENSSL_cleanse(out, n); /* nobody sees text that was not authenticated */
     a->keyed = 0;
@@ -228,7 +303,8 @@ int mesh_record_open(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, c
         return MESH_E_LIMIT;
     if (r->seq == UINT64_MAX)
         return MESH_E_KEYLIMIT;
-    int err = aead_ready(a, r, tag, OPENS);
+    struct mesh_tls_gcm *gcm;
+    int err = aead_ready(a, r, tag, OPENS, (size_t)body, &gcm);
     if (err)
         return err;
     const uint8_t *sealed = wire + MESH_REC_HEADER, *explicit_nonce = NULL;
@@ -243,7 +319,7 @@ int mesh_record_open(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, c
     }
     nonce_make(r, r->seq, explicit_nonce, nonce);
     size_t aad_len = aad_make(r, r->seq, wire, n, aad);
-    err = aead_open(a, nonce, aad, aad_len, sealed, n, text);
+    err = aead_open(a, gcm, nonce, aad, aad_len, sealed, n, text);
     if (err)
         return err;
     __atomic_store_n(&r->seq, r->seq + 1, __ATOMIC_RELAXED);

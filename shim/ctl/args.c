@@ -149,10 +149,12 @@ int mesh_ctl_args_parse(int argc, char *const *argv, struct mesh_ctl_args *ret, 
     while (r.at < argc) {
         const char *arg = argv[r.at++];
         int err = 0;
+        if (!only_words && option_letter(arg) == 'h') {
+            ret->command = NULL;
+            return 0;
+        }
         if (!only_words && strcmp(arg, "--") == 0)
             only_words = true;
-        else if (!only_words && option_letter(arg) == 'h')
-            return (ret->command = NULL, 0);
         else if (!only_words && arg[0] == '-')
             err = take_option(&r, arg);
         else

@@ -50,10 +50,14 @@ static int read_whole(FILE *f, char **ret_text, size_t *ret_n) {
     }
     if (!text)
         return MESH_E_NOMEM;
+    if (ferror(f)) {
+        free(text);
+        return MESH_E_IO;
+    }
     text[n] = 0;
     *ret_text = text;
     *ret_n = n;
-    return ferror(f) ? (free(text), MESH_E_IO) : 0;
+    return 0;
 }
 
 /* The vector and the text it points into, in one block. */
@@ -126,7 +130,7 @@ int mesh_ctl_proc_program(int pid, char ret_name[MESH_CTL_PROGRAM_MAX]) {
     char *deleted = strstr(path, " (deleted)"), *slash = strrchr(path, '/');
     if (deleted)
         *deleted = 0;
-    snprintf(ret_name, MESH_CTL_PROGRAM_MAX, "%s", slash ? slash + 1 : path);
+    snprintf(ret_name, MESH_CTL_PROGRAM_MAX, "%.63s", slash ? slash + 1 : path);
     return 0;
 }
 
@@ -235,8 +239,10 @@ static int namespace_of(struct mesh_ctl_sockets *all, int pid, struct namespace 
     if (!link_of(pid, "ns/net", name, sizeof name))
         return error_of(errno);
     for (size_t i = 0; i < all->n; i++)
-        if (strcmp(all->spaces[i].name, name) == 0)
-            return (*ret_s = &all->spaces[i], 0);
+        if (strcmp(all->spaces[i].name, name) == 0) {
+            *ret_s = &all->spaces[i];
+            return 0;
+        }
     if (all->n == NAMESPACES_MAX)
         return MESH_E_LIMIT;
     struct namespace *s = &all->spaces[all->n++];

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Queries as res_send gets them: parse, answer into a buffer whose size the input chooses, parse reverse names. */
+/* Queries as res_send gets them: parse, answer into a buffer whose size the input chooses, parse reverse
+ * names. */
 #include <stdlib.h>
 #include <string.h>
 #include "shim/names.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct mesh_dns_question q, again;
-    struct mesh_names_addrs addrs = {.n = 3, .a = {{4, {241, 0, 0, 5}}, {6, {0xfd, [15] = 5}}, {4, {10, 0, 0, 7}}}};
+    struct mesh_names_addrs addrs = {.n = 3,
+                                     .a = {{4, {241, 0, 0, 5}}, {6, {0xfd, [15] = 5}}, {4, {10, 0, 0, 7}}}};
     uint8_t addr[16];
     unsigned count;
     if (size < 2)

@@ -2,9 +2,9 @@
 /*
  * wire: none
  *
- * names [NAME]...: looks every name up through each of libc's interfaces and prints what they said, one line each; then
- * the IPv4 addresses back again. Exit status 0 when all interfaces agree on them, which has to be so for each name that
- * exists, with the library or without. Without a name: localhost.
+ * names [NAME]...: looks every name up through each of libc's interfaces and prints what they said, one line
+ * each; then the IPv4 addresses back again. Exit status 0 when all interfaces agree on them, which has to be
+ * so for each name that exists, with the library or without. Without a name: localhost.
  *
  *     names reviews.shop.mesh
  *     getaddrinfo reviews.shop.mesh: 241.0.0.5 fd6d:6573:6800::5 canon=reviews.shop.mesh
@@ -66,7 +66,8 @@ static void by_getaddrinfo(const char *name, struct found *f) {
 
 static void by_getaddrinfo_a(const char *name, struct found *f) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct gaicb one = {.ar_name = name, .ar_request = &hints}, number = {.ar_name = "127.0.0.1", .ar_request = &hints};
+    struct gaicb one = {.ar_name = name, .ar_request = &hints},
+                 number = {.ar_name = "127.0.0.1", .ar_request = &hints};
     struct gaicb *list[] = {&one, &number};
     begin("getaddrinfo_a", name, f);
     int rc = getaddrinfo_a(GAI_WAIT, list, 2, NULL);
@@ -133,7 +134,8 @@ static void back(const char *v4) {
     char host[NI_MAXHOST], service[NI_MAXSERV];
     if (inet_pton(AF_INET, v4, &sa.sin_addr) != 1)
         return;
-    int rc = getnameinfo((struct sockaddr *)&sa, sizeof sa, host, sizeof host, service, sizeof service, NI_NAMEREQD);
+    int rc = getnameinfo((struct sockaddr *)&sa, sizeof sa, host, sizeof host, service, sizeof service,
+                         NI_NAMEREQD);
     printf("getnameinfo %s: %s\n", v4, rc ? gai_strerror(rc) : host);
     const struct hostent *h = gethostbyaddr(&sa.sin_addr, 4, AF_INET);
     printf("gethostbyaddr %s: %s\n", v4, h ? h->h_name : hstrerror(h_errno));

@@ -61,6 +61,8 @@ Test(resources, bootstrap_gives_its_static_resources) {
                        "  listeners: [{name: l}]\n  secrets: [{name: s, tls_certificate: {}}]\n";
     struct mesh_resources *r = read_text(text, strlen(text), false, &w);
     cr_assert_eq(r->n, 4);
+    cr_expect_eq(w.n, 1);
+    cr_expect_str_eq(w.last, "1:1 admin: not known");
     is(&r->items[0], "Cluster", "a", "static_resources.clusters[0]", 4, 5);
     is(&r->items[1], "Cluster", "b", "static_resources.clusters[1]", 5, 5);
     is(&r->items[2], "Listener", "l", "static_resources.listeners[0]", 6, 15);

@@ -137,7 +137,7 @@ Test(short, names_that_collide_are_refused) {
           "f:3:3: services.A.mesh.:80: there is a Cluster \"a.mesh:80\" in line 2 already");
     fails("services:\n  a:80: {endpoints: [], addresses: [10.0.0.1]}\n  b:80: {endpoints: [], addresses: [10.0.0.1]}\n",
           "f:3:37: services.b:80.addresses[0]: there is a Listener \"10.0.0.1_80\" in line 2 already");
-    fails("services:\n  a: {endpoints: []}\nCDS:\n- name: a\n", "f:2:3: services.a: there is a Cluster \"a\" in line 4 already");
+    fails("services:\n  a: {endpoints: []}\nCDS:\n- name: a\n", "f:4:3: CDS[0]: there is a Cluster \"a\" in line 2 already");
     fails("services:\n  a: {endpoints: []}\n  a: {endpoints: []}\n", "f:3:3: \"a\" was given in line 2 already");
 }
 

@@ -49,6 +49,7 @@ Test(unpack, text_that_is_cut_by_nul_or_no_utf_8_is_refused) {
     cr_expect_eq(LOCALITY("\x0a\x04\xf4\x90\x80\x80"), MESH_E_SYNTAX);
     cr_expect_eq(LOCALITY("\x0a\x04\xf8\x88\x80\x80"), MESH_E_SYNTAX);
     cr_expect_eq(LOCALITY("\x0a\x02\x80x"), MESH_E_SYNTAX);
+    cr_expect_eq(LOCALITY("\x0a\x0c\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80"), MESH_E_SYNTAX);
     cr_expect_eq(LOCALITY("\x2a\x03" "a\0b"), 0); /* of an unknown field nobody knows what it is */
 }
 

@@ -7,7 +7,8 @@ static uint8_t out[4096];
 static unsigned count;
 
 /* id 1234, RD, one question: Ab.mesh A IN */
-static const uint8_t query[] = {0x12, 0x34, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 'A', 'b', 4, 'm', 'e', 's', 'h', 0, 0, 1, 0, 1};
+static const uint8_t query[] = {0x12, 0x34, 0x01, 0,   0,   1,   0,   0, 0, 0, 0, 0, 2,
+                                'A',  'b',  4,    'm', 'e', 's', 'h', 0, 0, 1, 0, 1};
 
 static struct mesh_names_addrs both(void) {
     struct mesh_names_addrs a = {.n = 2, .a = {{4, {241, 0, 0, 5}}, {6, {0xfd, [15] = 5}}}};
@@ -84,8 +85,9 @@ Test(names_dns, names_that_dns_cannot_carry_are_unsupported) {
 }
 
 Test(names_dns, address_answer_is_these_bytes) {
-    static const uint8_t want[] = {0x12, 0x34, 0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0, 2, 'A', 'b', 4, 'm', 'e', 's', 'h', 0, 0, 1, 0, 1,
-                                   0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 241, 0, 0, 5};
+    static const uint8_t want[] = {0x12, 0x34, 0x85, 0x80, 0,   1,   0,  1, 0, 0,   0, 0,    2,  'A',
+                                   'b',  4,    'm',  'e',  's', 'h', 0,  0, 1, 0,   1, 0xc0, 12, 0,
+                                   1,    0,    1,    0,    0,   0,   30, 0, 4, 241, 0, 0,    5};
     struct mesh_names_addrs a = both();
     cr_assert_eq(mesh_dns_question_parse(query, sizeof query, &q), 0);
     int n = mesh_dns_answer_build(&q, 0, &a, NULL, out, sizeof out, &count);
@@ -150,9 +152,15 @@ Test(names_dns, reverse_names_are_addresses) {
     strcat(six, "D.6.d.f.ip6.arpa");
     cr_assert_eq(mesh_dns_reverse_parse(six, a), 6);
     cr_assert_arr_eq(a, ((uint8_t[16]){0xfd, 0x6d, [15] = 5}), 16);
-    static const char *const none[] = {"", "in-addr.arpa", "0.0.241.in-addr.arpa", "5.0.0.0.241.in-addr.arpa",
-                                       "256.0.0.241.in-addr.arpa", "5..0.241.in-addr.arpa", "0/25.0.0.241.in-addr.arpa",
-                                       "5.0.0.241.arpa", "x.0.ip6.arpa"};
+    static const char *const none[] = {"",
+                                       "in-addr.arpa",
+                                       "0.0.241.in-addr.arpa",
+                                       "5.0.0.0.241.in-addr.arpa",
+                                       "256.0.0.241.in-addr.arpa",
+                                       "5..0.241.in-addr.arpa",
+                                       "0/25.0.0.241.in-addr.arpa",
+                                       "5.0.0.241.arpa",
+                                       "x.0.ip6.arpa"};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++)
         cr_assert_eq(mesh_dns_reverse_parse(none[i], a), 0, "%s", none[i]);
 }

@@ -18,10 +18,9 @@
 #include "shim/bodies.h"
 #include "shim/names.h"
 
-static uint64_t double_known_at;        /* mesh_now() from which *.later exists; 0: never */
-static unsigned double_asked;           /* look-ups by name */
-static char double_last[MESH_NAME_MAX + 1]; /* the last name asked for */
-static int double_error;                /* answered to every look-up by name when not 0 */
+static uint64_t double_known_at;      /* mesh_now() from which *.later exists; 0: never */
+static _Atomic unsigned double_asked; /* look-ups by name */
+static int double_error;              /* answered to every look-up by name when not 0 */
 
 static inline bool double_ends(const char *name, const char *suffix) {
     size_t n = strlen(name), s = strlen(suffix);
@@ -44,7 +43,6 @@ static inline void double_own(struct mesh_answer *ret, const char *addr) {
 
 static inline int double_name(const struct mesh_view *v, const char *name, struct mesh_answer *ret) {
     double_asked++;
-    snprintf(double_last, sizeof double_last, "%s", name);
     if (double_error != 0)
         return double_error;
     if (strcasecmp(name, "reviews.shop.mesh") == 0)
@@ -69,11 +67,14 @@ static inline int double_name(const struct mesh_view *v, const char *name, struc
     return 0;
 }
 
-static inline int double_name_of(const struct mesh_view *v, int family, const void *addr, char *ret_name, size_t cap) {
+static inline int double_name_of(const struct mesh_view *v, int family, const void *addr, char *ret_name,
+                                 size_t cap) {
     static const struct {
         const char *addr, *name;
-    } rows[] = {{"241.0.0.5", "reviews.shop.mesh"}, {"fd6d:6573:6800::5", "reviews.shop.mesh"},
-                {"241.0.0.6", "four.shop.mesh"}, {"10.96.3.7", "four.shop.mesh"}};
+    } rows[] = {{"241.0.0.5", "reviews.shop.mesh"},
+                {"fd6d:6573:6800::5", "reviews.shop.mesh"},
+                {"241.0.0.6", "four.shop.mesh"},
+                {"10.96.3.7", "four.shop.mesh"}};
     char text[INET6_ADDRSTRLEN];
     inet_ntop(family == 4 ? AF_INET : AF_INET6, addr, text, sizeof text);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -89,10 +90,6 @@ static inline bool double_is_virtual(const struct mesh_view *v, int family, cons
     return family == 4 ? a[0] == 241 : memcmp(a, "\xfd\x6d\x65\x73\x68\x00", 6) == 0;
 }
 
-static inline int double_refresh(struct mesh_view *v, uint64_t now, struct mesh_why *why) {
-    return 0;
-}
-
 static inline struct mesh_view *double_view(void) {
     static char there;
     return (struct mesh_view *)(void *)&there;
@@ -106,14 +103,16 @@ static inline uint64_t double_timeout(void) {
     return 100 * MESH_MS;
 }
 
-static const struct mesh_names_source double_source = {double_view, double_refresh, double_name, double_name_of,
+static const struct mesh_names_source double_source = {double_view, double_name, double_name_of,
                                                        double_is_virtual, double_timeout};
 
-/* libc with a hosts file that says "10.0.0.99 box", asked as its resolver would: with the search list on, box is not
- * found. */
-static inline int double_box(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **ret) {
+/* libc with a hosts file that says "10.0.0.99 box", asked as its resolver would: with the search list on, box
+ * is not found. */
+static inline int double_box(const char *name, const char *service, const struct addrinfo *hints,
+                             struct addrinfo **ret) {
     if (strcmp(name, "box") == 0)
-        return _res.options & (RES_DEFNAMES | RES_DNSRCH) ? EAI_NONAME : getaddrinfo("10.0.0.99", service, hints, ret);
+        return _res.options & (RES_DEFNAMES | RES_DNSRCH) ? EAI_NONAME
+                                                          : getaddrinfo("10.0.0.99", service, hints, ret);
     return getaddrinfo(name, service, hints, ret);
 }
 

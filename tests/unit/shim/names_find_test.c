@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <resolv.h>
+#include "shim/base/trace.h"
 #include "tests/unit/shim/names_double.h"
 
 static struct mesh_names_found f;
@@ -42,8 +43,22 @@ Test(names_find, other_names_go_to_libc) {
     cr_assert_eq(find("reviews.shop.mesh"), MESH_NAMES_LIBC, "no view, no mesh");
 }
 
+static struct mesh_view *no_attach(void) {
+    cr_assert_fail("a view is attached for nothing");
+    return NULL;
+}
+
+Test(names_find, numbers_attach_no_view) {
+    struct mesh_names_source none = double_source;
+    none.view = no_attach;
+    mesh_names_source = &none;
+    cr_assert_eq(find("127.0.0.1"), MESH_NAMES_LIBC);
+    cr_assert_eq(find("localhost"), MESH_NAMES_LIBC);
+}
+
 Test(names_find, numbers_are_never_asked_for) {
-    static const char *const numbers[] = {"241.0.0.5", "10.1", "0x7f000001", "::1", "fe80::1%lo", "2130706433"};
+    static const char *const numbers[] = {"241.0.0.5", "10.1",       "0x7f000001",
+                                          "::1",       "fe80::1%lo", "2130706433"};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         cr_assert_eq(find(numbers[i]), MESH_NAMES_LIBC);
     cr_assert_eq(double_asked, 0);
@@ -102,6 +117,46 @@ Test(names_find, errno_is_kept) {
     find("nothing.shop.mesh");
     find("www.example.com");
     cr_assert_eq(errno, 77);
+}
+
+static char refused[256];
+
+static void keep(const char *line, size_t len) {
+    snprintf(refused, sizeof refused, "%.*s", (int)len, line);
+}
+
+Test(names_find, refusals_are_kept_with_their_reason) {
+    mesh_trace_sink = keep;
+    find("reviews");
+    find("www.example.com");
+    find("box");
+    cr_assert_str_eq(refused, "");
+    find("nothing.shop.mesh");
+    cr_assert(strstr(refused, "refused why=denied name=nothing.shop.mesh"), "%s", refused);
+    find("x.later");
+    cr_assert(strstr(refused, "why=no-answer name=x.later"), "%s", refused);
+    double_error = MESH_E_INTERNAL;
+    find("reviews");
+    cr_assert(strstr(refused, "why=view name=reviews"), "%s", refused);
+}
+
+Test(names_find, each_look_up_is_one_line_of_trace) {
+    char spec[64], text[1024] = "";
+    snprintf(spec, sizeof spec, "debug:%s.trace", double_conf);
+    cr_assert_eq(mesh_trace_set(spec), 0);
+    find("reviews");
+    find("headless");
+    find("www.example.com");
+    FILE *file = fopen(spec + 6, "r");
+    cr_assert_gt(fread(text, 1, sizeof text - 1, file), 0);
+    fclose(file);
+    unlink(spec + 6);
+    cr_assert(strstr(text,
+                     "debug resolve name=reviews answer=mesh canon=reviews.shop.mesh address4=241.0.0.5 "
+                     "address6=fd6d:6573:6800::5\n"),
+              "%s", text);
+    cr_assert(strstr(text, "name=headless answer=mesh canon=headless.shop.mesh addresses=3\n"), "%s", text);
+    cr_assert(strstr(text, "name=www.example.com answer=libc\n"), "%s", text);
 }
 
 static char asked[8][64];

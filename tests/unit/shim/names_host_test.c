@@ -23,7 +23,8 @@ static const char *show(const struct hostent *h) {
         return "none";
     snprintf(shown, sizeof shown, "%s %d/%d", h->h_name, h->h_addrtype, h->h_length);
     for (char **p = h->h_addr_list; *p; p++)
-        snprintf(shown + strlen(shown), sizeof shown - strlen(shown), " %s", inet_ntop(h->h_addrtype, *p, addr, sizeof addr));
+        snprintf(shown + strlen(shown), sizeof shown - strlen(shown), " %s",
+                 inet_ntop(h->h_addrtype, *p, addr, sizeof addr));
     return shown;
 }
 
@@ -94,7 +95,8 @@ Test(names_host, address_finds_its_name) {
 Test(names_host, forms_without_buffer_answer_the_same) {
     uint8_t four[4] = {241, 0, 0, 6};
     cr_assert_str_eq(show(shim_gethostbyname("reviews")), "reviews.shop.mesh 2/4 241.0.0.5");
-    cr_assert_str_eq(show(shim_gethostbyname2("reviews", AF_INET6)), "reviews.shop.mesh 10/16 fd6d:6573:6800::5");
+    cr_assert_str_eq(show(shim_gethostbyname2("reviews", AF_INET6)),
+                     "reviews.shop.mesh 10/16 fd6d:6573:6800::5");
     cr_assert_str_eq(show(shim_gethostbyaddr(four, 4, AF_INET)), "four.shop.mesh 2/4 241.0.0.6");
     h_errno = 0;
     cr_assert_null(shim_gethostbyname("nothing.shop.mesh"));

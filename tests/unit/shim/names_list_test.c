@@ -48,7 +48,8 @@ Test(names_list, families_are_chosen) {
 /* A sanitizer brings an allocator of its own. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
-/* The allocator of this program, libc's own calls included: the n-th allocation from now fails, and blocks are counted. */
+/* The allocator of this program, libc's own calls included: the n-th allocation from now fails, and blocks
+ * are counted. */
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void __libc_free(void *p);
@@ -87,7 +88,8 @@ static void start(long at) {
     counting = true;
 }
 
-/* libc 2.36 leaves its own nodes behind when it runs out of memory half way: those allocations are its own affair. */
+/* libc 2.36 leaves its own nodes behind when it runs out of memory half way: those allocations are its own
+ * affair. */
 static int libcs_allocations(const struct addrinfo *hints) {
     struct addrinfo *list;
     start(0);

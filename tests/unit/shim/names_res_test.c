@@ -15,7 +15,8 @@ static void start(void) {
 
 TestSuite(names_res, .init = start, .fini = double_stop);
 
-/* The answer as a program reads it with libc's dn_expand: code, question, then TTL and content of each record. */
+/* The answer as a program reads it with libc's dn_expand: code, question, then TTL and content of each
+ * record. */
 static const char *show(int len) {
     const uint8_t *p = answer + NS_HFIXEDSZ, *end = answer + len;
     char text[256];
@@ -45,8 +46,10 @@ static const char *show(int len) {
 
 Test(names_res, query_is_answered_by_type) {
     cr_assert_str_eq(show(ASK("reviews.shop.mesh", ns_t_a)), "rcode=0 reviews.shop.mesh 30:241.0.0.5");
-    cr_assert_str_eq(show(ASK("reviews.shop.mesh.", ns_t_aaaa)), "rcode=0 reviews.shop.mesh 30:fd6d:6573:6800::5");
-    cr_assert_str_eq(show(ASK("headless.shop.mesh", ns_t_a)), "rcode=0 headless.shop.mesh 30:10.0.0.7 30:10.0.0.8");
+    cr_assert_str_eq(show(ASK("reviews.shop.mesh.", ns_t_aaaa)),
+                     "rcode=0 reviews.shop.mesh 30:fd6d:6573:6800::5");
+    cr_assert_str_eq(show(ASK("headless.shop.mesh", ns_t_a)),
+                     "rcode=0 headless.shop.mesh 30:10.0.0.7 30:10.0.0.8");
 }
 
 Test(names_res, what_is_not_there_speaks_through_h_errno) {
@@ -122,13 +125,15 @@ Test(names_res, message_of_the_programs_own_is_answered_whatever_it_says) {
     struct __res_state state = {0};
     uint8_t msg[512];
     int n = res_mkquery(ns_o_query, "four.shop.mesh", ns_c_in, ns_t_a, NULL, 0, NULL, msg, sizeof msg);
-    cr_assert_str_eq(show(shim_res_nsend(&state, msg, n, answer, sizeof answer)), "rcode=0 four.shop.mesh 30:241.0.0.6");
+    cr_assert_str_eq(show(shim_res_nsend(&state, msg, n, answer, sizeof answer)),
+                     "rcode=0 four.shop.mesh 30:241.0.0.6");
 }
 
 /* No server listens: libc's own answer is a failure, not ours. */
 Test(names_res, other_questions_go_to_libc) {
     _res.nscount = 1;
-    _res.nsaddr_list[0] = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(1), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    _res.nsaddr_list[0] = (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons(1), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     _res.retry = 1;
     _res.retrans = 1;
     double_asked = 0;

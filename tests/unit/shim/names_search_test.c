@@ -42,7 +42,8 @@ Test(names_search, search_and_domain_last_one_wins) {
 }
 
 Test(names_search, comments_and_indented_lines_are_nothing) {
-    cr_assert_str_eq(parse("# search a.x\n;search b.x\n search c.x\nsearchx d.x\nsearch e.x", NULL, NULL, NULL), "e.x");
+    cr_assert_str_eq(
+        parse("# search a.x\n;search b.x\n search c.x\nsearchx d.x\nsearch e.x", NULL, NULL, NULL), "e.x");
 }
 
 Test(names_search, root_in_list_adds_nothing) {

@@ -14,7 +14,8 @@ TestSuite(names_getaddrinfo, .init = start, .fini = double_stop);
 TestSuite(names_getaddrinfo_a, .init = start, .fini = double_stop);
 TestSuite(names_getnameinfo, .init = start, .fini = double_stop);
 
-/* ---- lists ---------------------------------------------------------------------------------------------------- */
+/* ---- lists
+ * ---------------------------------------------------------------------------------------------------- */
 
 static char text_a[8192], text_b[8192];
 
@@ -23,10 +24,11 @@ static void print(char *to, size_t cap, int rc, const struct addrinfo *list, con
     size_t n = (size_t)snprintf(to, cap, "%d\n", rc);
     for (; list && rc == 0; list = list->ai_next) {
         char host[INET6_ADDRSTRLEN], port[8];
-        getnameinfo(list->ai_addr, list->ai_addrlen, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
-        n += (size_t)snprintf(to + n, cap - n, "flags=%x family=%d/%d type=%d proto=%d len=%u %s %s\n", list->ai_flags,
-                              list->ai_family, list->ai_addr->sa_family, list->ai_socktype, list->ai_protocol,
-                              list->ai_addrlen, as ? as : host, port);
+        getnameinfo(list->ai_addr, list->ai_addrlen, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV);
+        n += (size_t)snprintf(to + n, cap - n, "flags=%x family=%d/%d type=%d proto=%d len=%u %s %s\n",
+                              list->ai_flags, list->ai_family, list->ai_addr->sa_family, list->ai_socktype,
+                              list->ai_protocol, list->ai_addrlen, as ? as : host, port);
     }
 }
 
@@ -49,17 +51,20 @@ Test(names_getaddrinfo, both_families_ipv4_first) {
 
 Test(names_getaddrinfo, one_family_gives_that_family) {
     cr_assert_str_eq(lookup("reviews", NULL, 0, AF_INET, SOCK_STREAM), "0\n" STREAM4("0", "241.0.0.5", "0"));
-    cr_assert_str_eq(lookup("reviews", NULL, 0, AF_INET6, SOCK_STREAM), "0\n" STREAM6("0", "fd6d:6573:6800::5", "0"));
+    cr_assert_str_eq(lookup("reviews", NULL, 0, AF_INET6, SOCK_STREAM),
+                     "0\n" STREAM6("0", "fd6d:6573:6800::5", "0"));
 }
 
 Test(names_getaddrinfo, family_that_the_name_lacks_is_no_data) {
     cr_assert_str_eq(lookup("four", NULL, 0, AF_INET6, SOCK_STREAM), "-5\n");
     cr_assert_str_eq(lookup("six", NULL, 0, AF_INET, SOCK_STREAM), "-5\n");
-    cr_assert_str_eq(lookup("six", NULL, 0, AF_UNSPEC, SOCK_STREAM), "0\n" STREAM6("0", "fd6d:6573:6800::7", "0"));
+    cr_assert_str_eq(lookup("six", NULL, 0, AF_UNSPEC, SOCK_STREAM),
+                     "0\n" STREAM6("0", "fd6d:6573:6800::7", "0"));
 }
 
 Test(names_getaddrinfo, v4_mapped_when_there_is_no_ipv6_or_all) {
-    cr_assert_str_eq(lookup("four", NULL, AI_V4MAPPED, AF_INET6, SOCK_STREAM), "0\n" STREAM6("8", "::ffff:241.0.0.6", "0"));
+    cr_assert_str_eq(lookup("four", NULL, AI_V4MAPPED, AF_INET6, SOCK_STREAM),
+                     "0\n" STREAM6("8", "::ffff:241.0.0.6", "0"));
     cr_assert_str_eq(lookup("reviews", NULL, AI_V4MAPPED, AF_INET6, SOCK_STREAM),
                      "0\n" STREAM6("8", "fd6d:6573:6800::5", "0"));
     cr_assert_str_eq(lookup("reviews", NULL, AI_V4MAPPED | AI_ALL, AF_INET6, SOCK_STREAM),
@@ -69,7 +74,8 @@ Test(names_getaddrinfo, v4_mapped_when_there_is_no_ipv6_or_all) {
 
 Test(names_getaddrinfo, headless_gives_the_endpoints_own_addresses) {
     cr_assert_str_eq(lookup("headless", "80", 0, AF_UNSPEC, SOCK_STREAM),
-                     "0\n" STREAM4("0", "10.0.0.7", "80") STREAM6("0", "2001:db8::7", "80") STREAM4("0", "10.0.0.8", "80"));
+                     "0\n" STREAM4("0", "10.0.0.7", "80") STREAM6("0", "2001:db8::7", "80")
+                         STREAM4("0", "10.0.0.8", "80"));
     cr_assert_str_eq(lookup("headless", "80", AI_V4MAPPED | AI_ALL, AF_INET6, SOCK_STREAM),
                      "0\n" STREAM6("18", "2001:db8::7", "80") STREAM6("18", "::ffff:10.0.0.7", "80")
                          STREAM6("18", "::ffff:10.0.0.8", "80"));
@@ -100,13 +106,16 @@ Test(names_getaddrinfo, canonical_name_stands_on_the_first_node) {
 Test(names_getaddrinfo, addrconfig_takes_no_family_away) {
     lookup("reviews", NULL, AI_ADDRCONFIG, AF_UNSPEC, SOCK_STREAM);
     cr_assert_str_eq(text_a, "0\n" STREAM4("20", "241.0.0.5", "0") STREAM6("20", "fd6d:6573:6800::5", "0"));
-    cr_assert_str_eq(lookup("six", NULL, AI_ADDRCONFIG, AF_INET6, SOCK_STREAM), "0\n" STREAM6("20", "fd6d:6573:6800::7", "0"));
-    cr_assert_str_eq(lookup("four", NULL, AI_ADDRCONFIG, AF_INET, SOCK_STREAM), "0\n" STREAM4("20", "241.0.0.6", "0"));
+    cr_assert_str_eq(lookup("six", NULL, AI_ADDRCONFIG, AF_INET6, SOCK_STREAM),
+                     "0\n" STREAM6("20", "fd6d:6573:6800::7", "0"));
+    cr_assert_str_eq(lookup("four", NULL, AI_ADDRCONFIG, AF_INET, SOCK_STREAM),
+                     "0\n" STREAM4("20", "241.0.0.6", "0"));
 }
 
 static int flags_asked;
 
-static int spy(const char *node, const char *service_name, const struct addrinfo *hints, struct addrinfo **ret) {
+static int spy(const char *node, const char *service_name, const struct addrinfo *hints,
+               struct addrinfo **ret) {
     flags_asked = hints->ai_flags;
     return getaddrinfo(node, service_name, hints, ret);
 }
@@ -163,11 +172,13 @@ Test(names_getaddrinfo, errno_is_kept) {
     cr_assert_eq(errno, 77);
 }
 
-/* ---- against libc ----------------------------------------------------------------------------------------------- */
+/* ---- against libc
+ * ----------------------------------------------------------------------------------------------- */
 
 static const int types[] = {0, SOCK_STREAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_DCCP, 77};
 static const int protocols[] = {0, IPPROTO_TCP, IPPROTO_SCTP, IPPROTO_ICMP, 200};
-static const int flag_bits[] = {AI_PASSIVE, AI_V4MAPPED, AI_ALL, AI_NUMERICSERV, AI_IDN, AI_CANONIDN, 0x800000};
+static const int flag_bits[] = {AI_PASSIVE, AI_V4MAPPED, AI_ALL,  AI_NUMERICSERV,
+                                AI_IDN,     AI_CANONIDN, 0x800000};
 static const char *const services[] = {NULL, "", "80", "http", "no-such-service", "70000", "-1", "domain"};
 
 #define EACH(i, a) for (size_t i = 0; i < sizeof(a) / sizeof *(a); i++)
@@ -186,26 +197,27 @@ static void compare(const char *ours, const char *libcs, const char *service, co
     if (rc_b == 0)
         freeaddrinfo(b);
     cr_assert(canon, "canonical name for flags %x", hints->ai_flags);
-    cr_assert_str_eq(text_a, text_b, "%s against %s: flags %x family %d type %d proto %d service %s: %s not %s", ours,
-                     libcs, hints->ai_flags, hints->ai_family, hints->ai_socktype, hints->ai_protocol,
+    cr_assert_str_eq(text_a, text_b,
+                     "%s against %s: flags %x family %d type %d proto %d service %s: %s not %s", ours, libcs,
+                     hints->ai_flags, hints->ai_family, hints->ai_socktype, hints->ai_protocol,
                      service ? service : "NULL", text_a, text_b);
 }
 
 static void compare_all(const char *ours, const char *libcs, const int *fams, size_t nfams) {
     for (size_t f = 0; f < nfams; f++)
         EACH(t, types)
-            EACH(p, protocols)
-                EACH(s, services)
-                    for (int bits = 0; bits < 1 << 7; bits++) {
-                        struct addrinfo hints = {.ai_family = fams[f], .ai_socktype = types[t], .ai_protocol = protocols[p]};
-                        EACH(b, flag_bits)
-                            hints.ai_flags |= bits & 1 << b ? flag_bits[b] : 0;
-                        compare(ours, libcs, services[s], &hints);
-                    }
+    EACH(p, protocols)
+    EACH(s, services)
+    for (int bits = 0; bits < 1 << 7; bits++) {
+        struct addrinfo hints = {.ai_family = fams[f], .ai_socktype = types[t], .ai_protocol = protocols[p]};
+        EACH(b, flag_bits)
+        hints.ai_flags |= bits & 1 << b ? flag_bits[b] : 0;
+        compare(ours, libcs, services[s], &hints);
+    }
 }
 
-/* A name with one IPv4 address, against the address itself. AF_INET6 is apart: a number of the wrong family is
- * EAI_ADDRFAMILY, a name without the family EAI_NODATA. */
+/* A name with one IPv4 address, against the address itself. AF_INET6 is apart: a number of the wrong family
+ * is EAI_ADDRFAMILY, a name without the family EAI_NODATA. */
 Test(names_getaddrinfo, every_hint_means_what_it_means_for_a_number) {
     static const int here[] = {AF_UNSPEC, AF_INET, AF_UNIX, 99}, six[] = {AF_INET6};
     compare_all("four.shop.mesh", "241.0.0.6", here, 4);
@@ -225,27 +237,28 @@ Test(names_getaddrinfo, every_hint_means_what_it_means_for_a_name) {
 
 Test(names_getaddrinfo, two_addresses_are_two_lists_one_behind_the_other) {
     EACH(t, types)
-        EACH(s, services) {
-            struct addrinfo hints = {.ai_socktype = types[t]}, *list = NULL, *v4 = NULL, *v6 = NULL, *end;
-            int rc = shim_getaddrinfo("reviews", services[s], &hints, &list);
-            int rc4 = getaddrinfo("241.0.0.5", services[s], &hints, &v4);
-            int rc6 = getaddrinfo("fd6d:6573:6800::5", services[s], &hints, &v6);
-            cr_assert_eq(rc, rc4);
-            cr_assert_eq(rc, rc6);
-            if (rc != 0)
-                continue;
-            for (end = v4; end->ai_next; end = end->ai_next)
-                ;
-            end->ai_next = v6;
-            print(text_a, sizeof text_a, rc, list, NULL);
-            print(text_b, sizeof text_b, rc, v4, NULL);
-            freeaddrinfo(list);
-            freeaddrinfo(v4);
-            cr_assert_str_eq(text_a, text_b);
-        }
+    EACH(s, services) {
+        struct addrinfo hints = {.ai_socktype = types[t]}, *list = NULL, *v4 = NULL, *v6 = NULL, *end;
+        int rc = shim_getaddrinfo("reviews", services[s], &hints, &list);
+        int rc4 = getaddrinfo("241.0.0.5", services[s], &hints, &v4);
+        int rc6 = getaddrinfo("fd6d:6573:6800::5", services[s], &hints, &v6);
+        cr_assert_eq(rc, rc4);
+        cr_assert_eq(rc, rc6);
+        if (rc != 0)
+            continue;
+        for (end = v4; end->ai_next; end = end->ai_next)
+            ;
+        end->ai_next = v6;
+        print(text_a, sizeof text_a, rc, list, NULL);
+        print(text_b, sizeof text_b, rc, v4, NULL);
+        freeaddrinfo(list);
+        freeaddrinfo(v4);
+        cr_assert_str_eq(text_a, text_b);
+    }
 }
 
-/* ---- getaddrinfo_a ------------------------------------------------------------------------------------------------ */
+/* ---- getaddrinfo_a
+ * ------------------------------------------------------------------------------------------------ */
 
 Test(names_getaddrinfo_a, mixed_list_is_answered_by_both) {
     struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
@@ -274,7 +287,8 @@ static void notify(union sigval v) {
 }
 
 Test(names_getaddrinfo_a, notification_comes_when_all_is_ours_and_when_it_is_not) {
-    struct sigevent sig = {.sigev_notify = SIGEV_THREAD, .sigev_notify_function = notify, .sigev_value.sival_int = 1};
+    struct sigevent sig = {
+        .sigev_notify = SIGEV_THREAD, .sigev_notify_function = notify, .sigev_value.sival_int = 1};
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
     struct gaicb ours = {.ar_name = "four"}, theirs = {.ar_name = "127.0.0.1", .ar_request = &hints};
     struct gaicb *list[2] = {&ours, NULL};
@@ -316,7 +330,8 @@ Test(names_getaddrinfo_a, long_list_and_wrong_mode) {
     cr_assert_eq(shim_getaddrinfo_a(77, list, 1, NULL), EAI_SYSTEM);
 }
 
-/* ---- getnameinfo --------------------------------------------------------------------------------------------------- */
+/* ---- getnameinfo
+ * --------------------------------------------------------------------------------------------------- */
 
 static char host[64], service[32];
 
@@ -327,15 +342,16 @@ static int name_info(const char *addr, int flags, socklen_t host_len, socklen_t 
     inet_pton(is6 ? AF_INET6 : AF_INET, addr, is6 ? (void *)&six.sin6_addr : (void *)&four.sin_addr);
     strcpy(host, "-");
     strcpy(service, "-");
-    return shim_getnameinfo(is6 ? (void *)&six : (void *)&four, is6 ? sizeof six : sizeof four, host, host_len, service,
-                            service_len, flags);
+    return shim_getnameinfo(is6 ? (void *)&six : (void *)&four, is6 ? sizeof six : sizeof four, host,
+                            host_len, service, service_len, flags);
 }
 
 Test(names_getnameinfo, virtual_address_has_its_name_and_libcs_service) {
     cr_assert_eq(name_info("241.0.0.5", 0, sizeof host, sizeof service), 0);
     cr_assert_str_eq(host, "reviews.shop.mesh");
     cr_assert_str_eq(service, "http");
-    cr_assert_eq(name_info("fd6d:6573:6800::5", NI_NAMEREQD | NI_NUMERICSERV, sizeof host, sizeof service), 0);
+    cr_assert_eq(name_info("fd6d:6573:6800::5", NI_NAMEREQD | NI_NUMERICSERV, sizeof host, sizeof service),
+                 0);
     cr_assert_str_eq(host, "reviews.shop.mesh");
     cr_assert_str_eq(service, "80");
     cr_assert_eq(name_info("::ffff:241.0.0.6", NI_NAMEREQD, sizeof host, 0), 0);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What `meshctl check` found, in order: each with what to do about it. Bounded; a text that is too long is cut.
+ */
+#ifndef MESH_CTL_FINDINGS_H
+#define MESH_CTL_FINDINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "shim/ctl/out.h"
+
+enum mesh_ctl_severity { MESH_CTL_OK, MESH_CTL_WARNING, MESH_CTL_ERROR };
+
+enum { MESH_CTL_FINDINGS_MAX = 256 };
+
+struct mesh_ctl_finding {
+    enum mesh_ctl_severity severity;
+    const char *subject; /* "identity", "view", ...: a constant */
+    char text[360], todo[240];
+};
+
+struct mesh_ctl_findings {
+    size_t n, left_out;
+    struct mesh_ctl_finding items[MESH_CTL_FINDINGS_MAX];
+};
+
+/* `todo` may be empty. */
+void mesh_ctl_found(struct mesh_ctl_findings *f, enum mesh_ctl_severity severity, const char *subject, const char *todo,
+                    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+bool mesh_ctl_findings_clean(const struct mesh_ctl_findings *f); /* no error among them */
+/* Text on stdout, or as {"ok", "findings": [{"severity", "subject", "text", "todo"}]}. Returns the exit status. */
+int mesh_ctl_findings_print(const struct mesh_ctl_findings *f, enum mesh_ctl_format format);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/stdio.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shim/bodies.h"
+#include "shim/fd.h"
+#include "shim/real.h"
+
+enum { STREAMS = 256 };
+
+struct stream {
+    _Atomic(FILE *) file; /* NULL: free */
+    int fd;               /* -1: its descriptor is no longer ours to touch */
+};
+
+static struct stream streams[STREAMS];
+static FILE *replaced[3]; /* libc's standard streams, while ours stand in for them */
+
+static ssize_t cookie_read(void *cookie, char *buf, size_t n) {
+    struct stream *s = cookie;
+    return shim_read(s->fd, buf, n);
+}
+
+/* stdio takes a short count for an error, so the whole of it goes. */
+static ssize_t cookie_write(void *cookie, const char *buf, size_t n) {
+    struct stream *s = cookie;
+    size_t done = 0;
+    while (done < n) {
+        ssize_t r = shim_write(s->fd, buf + done, n - done);
+        if (r < 0)
+            break;
+        done += (size_t)r;
+    }
+    return (ssize_t)done;
+}
+
+static int cookie_seek(void *cookie, off64_t *pos, int whence) {
+    errno = ESPIPE;
+    return -1;
+}
+
+static int cookie_close(void *cookie) {
+    struct stream *s = cookie;
+    int fd = s->fd;
+    atomic_store(&s->file, NULL);
+    if (fd < 0)
+        return 0;
+    return mesh_fd_get(fd) ? shim_close(fd) : real.close(fd);
+}
+
+static FILE *stream_open(int fd, const char *mode) {
+    static const cookie_io_functions_t calls = {cookie_read, cookie_write, cookie_seek, cookie_close};
+    FILE *const taken = (FILE *)&streams;
+    for (int i = 0; i < STREAMS; i++) {
+        FILE *none = NULL;
+        if (!atomic_compare_exchange_strong(&streams[i].file, &none, taken))
+            continue;
+        streams[i].fd = fd;
+        FILE *f = fopencookie(&streams[i], mode, calls);
+        atomic_store(&streams[i].file, f);
+        if (f)
+            f->_fileno = fd; /* fileno() tells it */
+        return f;
+    }
+    errno = EMFILE;
+    return NULL;
+}
+
+FILE *shim_fdopen(int fd, const char *mode) {
+    if (mesh_fd_kind(mesh_fd_get(fd)) != MESH_FD_CONN)
+        return real.fdopen(fd, mode);
+    if (!mode || !strchr("rwa", mode[0])) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return stream_open(fd, mode);
+}
+
+int shim_vdprintf(int fd, const char *format, va_list ap) {
+    if (mesh_fd_kind(mesh_fd_get(fd)) != MESH_FD_CONN)
+        return real.vdprintf(fd, format, ap);
+    char *text;
+    int n = vasprintf(&text, format, ap);
+    if (n < 0)
+        return n;
+    struct stream s = {.fd = fd};
+    int sent = (int)cookie_write(&s, text, (size_t)n);
+    free(text);
+    return sent == n ? n : -1;
+}
+
+/* The program's variables: libc's own, or the copy in the executable that stands for them. Never ours, which only serve the
+ * libraries inside this one (shim/link/private.h). */
+static FILE **standard(int fd) {
+    static const char *const names[] = {"stdin", "stdout", "stderr"};
+    static FILE **found[3];
+    if (!found[fd])
+        found[fd] = dlsym(RTLD_DEFAULT, names[fd]);
+    return found[fd];
+}
+
+void mesh_stdio_took(int fd) {
+    if (fd < 0 || fd > 2 || replaced[fd] || !standard(fd))
+        return;
+    FILE *f = stream_open(fd, fd ? "w" : "r");
+    if (!f)
+        return;
+    if (fd == 2)
+        setvbuf(f, NULL, _IONBF, 0);
+    replaced[fd] = *standard(fd);
+    *standard(fd) = f;
+}
+
+void mesh_stdio_leaves(int fd) {
+    if (fd < 0 || fd > 2 || !replaced[fd])
+        return;
+    FILE *f = *standard(fd);
+    *standard(fd) = replaced[fd];
+    replaced[fd] = NULL;
+    if (fd)
+        fflush(f);
+    for (int i = 0; i < STREAMS; i++)
+        if (atomic_load(&streams[i].file) == f)
+            streams[i].fd = -1;
+    fclose(f);
+}
+
+void mesh_stdio_flush(void) {
+    for (int i = 0; i < STREAMS; i++) {
+        FILE *f = atomic_load(&streams[i].file);
+        if (f && f != (FILE *)&streams && __fwriting(f))
+            fflush(f);
+    }
+}

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+require "net/http"
+print Net::HTTP.get(URI(ARGV[0]))
