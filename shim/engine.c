@@ -62,6 +62,11 @@ static void view_attach(void) {
     struct mesh_why why = {""};
     mesh_heavy_load(); /* reading a view file needs the protos' tables */
     int err = mesh_view_open(&cfg, &v, &private_, &why);
+    if (err && cfg.run_dir) { /* refused, not merely unusable: the view is ours alone then */
+        trace_view("unshared", &why);
+        cfg.run_dir = NULL;
+        err = mesh_view_open(&cfg, &v, &private_, &why);
+    }
     trace_view(err ? "unusable" : private_ ? "private" : "attached", &why);
     if (err)
         return;
