@@ -37,6 +37,14 @@ static void *grow(void *list, size_t n, size_t size, bool *ret_full) {
     return more;
 }
 
+/* Names and IDs come from peers, by way of memory that others write: ended, and fit for a terminal. */
+static void clean(char *text, size_t cap) {
+    text[cap - 1] = 0;
+    for (; *text; text++)
+        if (*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 static void add_process(void *arg, int pid, uint64_t tree, uint64_t since, const char *identity) {
     struct status *s = arg;
     (void)tree;
@@ -47,6 +55,7 @@ static void add_process(void *arg, int pid, uint64_t tree, uint64_t since, const
     struct process *p = &s->processes[s->nprocesses++];
     *p = (struct process){.pid = pid, .since = since};
     snprintf(p->identity, sizeof p->identity, "%s", identity ? identity : "");
+    clean(p->identity, sizeof p->identity);
     if (mesh_ctl_proc_program(pid, p->program) < 0)
         p->program[0] = 0;
 }
@@ -57,7 +66,11 @@ static void add_connection(void *arg, const struct mesh_conn_info *info) {
     if (!more)
         return;
     s->conns = more;
-    s->conns[s->nconns++] = *info;
+    struct mesh_conn_info *c = &s->conns[s->nconns++];
+    *c = *info;
+    clean(c->name, sizeof c->name);
+    clean(c->endpoint, sizeof c->endpoint);
+    clean(c->peer, sizeof c->peer);
 }
 
 static const char *version_name(const struct mesh_conn_info *i) {
