@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <criterion/criterion.h>
 #include <criterion/redirect.h>
+#include <stdio.h>
 #include <string.h>
 #include "shim/ctl/findings.h"
 
@@ -17,6 +18,7 @@ Test(findings, one_error_is_a_no, .init = cr_redirect_stdout) {
     mesh_ctl_found(&f, MESH_CTL_WARNING, "view", "do this", "w %d", 1);
     mesh_ctl_found(&f, MESH_CTL_ERROR, "identity", "", "e");
     cr_assert_eq(mesh_ctl_findings_print(&f, MESH_CTL_TEXT), 1);
+    fflush(stdout);
     cr_assert_stdout_eq_str("warning  view: w 1\n         -> do this\nerror    identity: e\n");
 }
 
