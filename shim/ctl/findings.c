@@ -7,8 +7,8 @@
 
 static const char *const severities[] = {"ok", "warning", "error"};
 
-void mesh_ctl_found(struct mesh_ctl_findings *f, enum mesh_ctl_severity severity, const char *subject, const char *todo,
-                    const char *fmt, ...) {
+void mesh_ctl_found(struct mesh_ctl_findings *f, enum mesh_ctl_severity severity, const char *subject,
+                    const char *todo, const char *fmt, ...) {
     bool remark = severity != MESH_CTL_ERROR;
     if (f->n == MESH_CTL_FINDINGS_MAX || (remark && f->remarks == MESH_CTL_REMARKS_MAX)) {
         f->left_out++;

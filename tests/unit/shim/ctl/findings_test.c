@@ -25,9 +25,10 @@ Test(findings, one_error_is_a_no, .init = cr_redirect_stdout) {
 Test(findings, json_has_every_finding, .init = cr_redirect_stdout) {
     mesh_ctl_found(&f, MESH_CTL_ERROR, "identity", "renew it", "e");
     cr_assert_eq(mesh_ctl_findings_print(&f, MESH_CTL_JSON), 1);
-    cr_assert_stdout_eq_str("{\n  \"ok\": false,\n  \"findings\": [\n    {\n      \"severity\": \"error\",\n"
-                            "      \"subject\": \"identity\",\n      \"text\": \"e\",\n      \"todo\": \"renew it\"\n    }\n"
-                            "  ],\n  \"left_out\": 0\n}\n");
+    cr_assert_stdout_eq_str(
+        "{\n  \"ok\": false,\n  \"findings\": [\n    {\n      \"severity\": \"error\",\n"
+        "      \"subject\": \"identity\",\n      \"text\": \"e\",\n      \"todo\": \"renew it\"\n    }\n"
+        "  ],\n  \"left_out\": 0\n}\n");
 }
 
 Test(findings, flood_of_warnings_leaves_room_for_errors) {

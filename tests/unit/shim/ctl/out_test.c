@@ -47,17 +47,21 @@ static void picks(void) {
 Test(out, json_nests) {
     begin(false);
     picks();
-    expect("{\n  \"picks\": [\n    {\n      \"endpoint\": \"10.0.0.1:80\",\n      \"n\": 1,\n      \"tags\": [\n"
-           "        \"a\",\n        true\n      ]\n    },\n    {\n      \"endpoint\": \"10.0.0.2:80\",\n      \"n\": 2,\n"
-           "      \"tags\": [\n        \"a\",\n        true\n      ]\n    }\n  ],\n  \"more\": {\n    \"ms\": 1.2,\n"
-           "    \"none\": null\n  }\n}\n");
+    expect(
+        "{\n  \"picks\": [\n    {\n      \"endpoint\": \"10.0.0.1:80\",\n      \"n\": 1,\n      \"tags\": [\n"
+        "        \"a\",\n        true\n      ]\n    },\n    {\n      \"endpoint\": \"10.0.0.2:80\",\n      "
+        "\"n\": 2,\n"
+        "      \"tags\": [\n        \"a\",\n        true\n      ]\n    }\n  ],\n  \"more\": {\n    \"ms\": "
+        "1.2,\n"
+        "    \"none\": null\n  }\n}\n");
 }
 
 Test(out, yaml_nests) {
     begin(true);
     picks();
     expect("picks:\n  - endpoint: \"10.0.0.1:80\"\n    n: 1\n    tags:\n      - \"a\"\n      - true\n"
-           "  - endpoint: \"10.0.0.2:80\"\n    n: 2\n    tags:\n      - \"a\"\n      - true\nmore:\n  ms: 1.2\n  none: null\n");
+           "  - endpoint: \"10.0.0.2:80\"\n    n: 2\n    tags:\n      - \"a\"\n      - true\nmore:\n  ms: "
+           "1.2\n  none: null\n");
 }
 
 static void empties(void) {
