@@ -90,13 +90,14 @@ $(BUILD)/shim/entry.o: OBJ_CFLAGS = -O2 -fno-builtin -fno-sanitize=all
 # nothing but the loader's own table; mesh_heavy_load protects what it relocates. One text segment: two mappings less.
 LINK = -shared -nostartfiles -Wl,-soname,libmeshshim.so -Wl,--version-script=$(BUILD)/shim/exports.map -Wl,-Bsymbolic \
 	-Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-init=mesh_init -Wl,-u,mesh_heavy_load -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,-z,lazy \
-	-Wl,-z,nodelete -Wl,-z,noexecstack -Wl,--hash-style=gnu -Wl,--build-id -Wl,-T,shim/link/heavy.ld \
+	-Wl,-z,nodelete -Wl,-z,noexecstack -Wl,--hash-style=gnu -Wl,--build-id -Wl,-T,shim/link/layout.ld \
 	-Wl,--wrap=ossl_safe_getenv -Wl,--wrap=getenv -Wl,--wrap=atexit $(if $(SAN),,-Wl,-z,defs)
-$(LIB): $(LIB_OBJ) $(PRIVATE_OBJ) $(BUILD)/shim/exports.map shim/link/heavy.ld $(BUILD)/defer
+$(LIB): $(LIB_OBJ) $(PRIVATE_OBJ) $(BUILD)/shim/exports.map shim/link/layout.ld $(BUILD)/defer
 	$(call say,LD,$@)
 	$(Q)$(CC) $(SANFLAGS) $(LINK) -o $@.new $(filter %.o,$^) $(LIBS)
-	$(Q)$(BUILD)/defer $@.new >$(BUILD)/defer.log && mv $@.new $@
-$(BUILD)/defer: shim/link/defer.c shim/link/heavy_table.h | $(BUILD)/.setup
+	$(Q)$(if $(SAN),,$(BUILD)/defer $@.new >$(BUILD)/defer.log) # sanitizers read their tables at load
+	$(Q)mv $@.new $@
+$(BUILD)/defer: shim/link/defer.c shim/link/deferred.h | $(BUILD)/.setup
 	$(call say,CC,$<)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 $(WARN) -I. -o $@ $<
 

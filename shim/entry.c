@@ -16,7 +16,7 @@
 #define GATE_WAIT atomic_load_explicit(&mesh_armed, memory_order_relaxed)
 #define GATE_ANY atomic_load_explicit(&mesh_on, memory_order_relaxed)
 #define GATE_ON (atomic_load_explicit(&mesh_on, memory_order_relaxed) > 0)
-#define GATE_PROC true
+#define GATE_PROC GATE_ANY
 
 /* Before a body of the family: may it be entered after all? mesh_on is negative until start-up has read the
  * environment; other libraries' constructors run before ours and may connect already. */
@@ -24,7 +24,7 @@
 #define ENTER_WAIT true
 #define ENTER_ON true
 #define ENTER_ANY mesh_started_on()
-#define ENTER_PROC mesh_started()
+#define ENTER_PROC mesh_started_on()
 
 /* exec, fork and exit may never come back, or come back twice: they are entered without depth. */
 #define DEPTH_FD(n) (mesh_depth += (n))
@@ -83,7 +83,10 @@
     }
 #define NORETURN(family, name, params, args)                                                                 \
     EXPORT void name params {                                                                                \
-        shim_##name args;                                                                                    \
+        if (mesh_unlikely(GATE_##family) && ENTER_##family)                                                  \
+            shim_##name args;                                                                                \
+        real.name args;                                                                                      \
+        __builtin_unreachable();                                                                             \
     }
 #define ALIAS(family, ret, alias, name, params, args)                                                        \
     EXPORT ret alias params {                                                                                \
@@ -113,7 +116,7 @@
 EXPORT int dprintf(int fd, const char *format, ...) {
     va_list ap;
     va_start(ap, format);
-    int n = mesh_fd_get(fd) ? enter_vdprintf(fd, format, ap) : real.vdprintf(fd, format, ap);
+    int n = vdprintf(fd, format, ap);
     va_end(ap);
     return n;
 }
@@ -147,14 +150,14 @@ EXPORT int execl(const char *path, const char *first, ...) {
     va_list ap;
     EXEC_VECTOR(argv, first, ap);
     va_end(ap);
-    return enter_execv(path, argv);
+    return execv(path, argv);
 }
 
 EXPORT int execlp(const char *file, const char *first, ...) {
     va_list ap;
     EXEC_VECTOR(argv, first, ap);
     va_end(ap);
-    return enter_execvp(file, argv);
+    return execvp(file, argv);
 }
 
 EXPORT int execle(const char *path, const char *first, ...) {
@@ -162,7 +165,7 @@ EXPORT int execle(const char *path, const char *first, ...) {
     EXEC_VECTOR(argv, first, ap);
     char *const *envp = va_arg(ap, char *const *);
     va_end(ap);
-    return enter_execve(path, argv, envp);
+    return execve(path, argv, envp);
 }
 
 /* Libraries look for their plug-ins relative to the caller, which libc finds by the return address: this has

@@ -13,9 +13,6 @@
 void mesh_start(void);
 /* The same, then: is the process configured? */
 bool mesh_started_on(void);
-/* The same, always true: for entries whose body decides alone. */
-bool mesh_started(void);
-
 /* The library's DT_INIT, run by the loader. Programs that link the rooms (meshctl, tests) start nothing by themselves. */
 void mesh_init(void);
 

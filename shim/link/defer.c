@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * defer LIBRARY: takes the relative relocations of the heavy part (between mesh_heavy_start and
- * mesh_heavy_end, see shim/link/heavy.ld) out of .rela.dyn, so that the loader does not apply them, and
- * writes them in packed form into the room that they leave. Runs once after the link, in place. Says what it
- * did; any surprise is an error.
+ * defer LIBRARY: takes the relative relocations of two groups of data (shim/link/layout.ld) out of
+ * .rela.dyn, so that the loader does not apply them, and writes them in packed form into the room that they
+ * leave, after .rela.plt, which moves up so that the loader reads one place. Runs once after the link, in
+ * place. Says what it did; any surprise is an error.
  */
 #include <elf.h>
 #include <err.h>
@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "shim/link/heavy_table.h"
+#include "shim/link/deferred.h"
 
 static uint8_t *image;
 static size_t image_len;
@@ -81,36 +81,60 @@ static uint64_t offset_of(uint64_t address) {
     errx(1, "address %#llx is not in the file", (unsigned long long)address);
 }
 
+static void *xcalloc(size_t n, size_t size) {
+    void *p = calloc(n ? n : 1, size);
+    if (!p)
+        err(1, "calloc");
+    return p;
+}
+
 static int by_offset(const void *a, const void *b) {
     uint64_t x = ((const Elf64_Rela *)a)->r_offset, y = ((const Elf64_Rela *)b)->r_offset;
     return (x > y) - (x < y);
 }
 
-/* Splits the table: what stays moves to the front in its order, what is deferred is returned, sorted by
- * place. */
-static Elf64_Rela *split(Elf64_Shdr *rela, size_t *ret_n) {
-    const uint64_t start = symbol("mesh_heavy_start")->st_value, end = symbol("mesh_heavy_end")->st_value;
+struct group {
+    const char *start, *end; /* symbols */
+    uint64_t from, to;
+    Elf64_Rela *taken; /* sorted by place */
+    size_t n;
+};
+
+static struct group groups[MESH_DEFERRED_GROUPS] = {
+    [MESH_DEFERRED_ROOMS] = {.start = "mesh_rooms_start", .end = "mesh_rooms_end"},
+    [MESH_DEFERRED_HEAVY] = {.start = "mesh_heavy_start", .end = "mesh_heavy_end"},
+};
+
+/* The group that a relocation goes to; NULL: it stays. A pointer into libc stays with the loader, wherever it
+ * is. */
+static struct group *group_of(const Elf64_Rela *r, uint32_t relative) {
+    if (ELF64_R_TYPE(r->r_info) != relative || r->r_offset % 8 != 0 || (uint64_t)r->r_addend > UINT32_MAX)
+        return NULL;
+    for (size_t g = 0; g < MESH_DEFERRED_GROUPS; g++)
+        if (r->r_offset >= groups[g].from && r->r_offset < groups[g].to)
+            return &groups[g];
+    return NULL;
+}
+
+/* What stays moves to the front of the table, in its order; the rest is taken by the groups. */
+static size_t split(Elf64_Rela *r, size_t all) {
     const uint32_t relative = relative_type();
-    size_t all = rela->sh_size / sizeof(Elf64_Rela), stay = 0, n = 0;
-    Elf64_Rela *r = at(rela->sh_offset, rela->sh_size), *deferred = calloc(all ? all : 1, sizeof *r);
-    if (!deferred)
-        err(1, "calloc");
-    for (size_t i = 0; i < all; i++) {
-        if (r[i].r_offset < start || r[i].r_offset >= end) {
-            r[stay++] = r[i];
-            continue;
-        }
-        if (ELF64_R_TYPE(r[i].r_info) == relative && r[i].r_offset % 8 == 0 &&
-            (uint64_t)r[i].r_addend <= UINT32_MAX)
-            deferred[n++] = r[i];
-        else
-            r[stay++] = r[i]; /* a pointer into libc: for the loader, which resolves it as ever */
+    size_t stay = 0;
+    for (size_t g = 0; g < MESH_DEFERRED_GROUPS; g++) {
+        groups[g].from = symbol(groups[g].start)->st_value;
+        groups[g].to = symbol(groups[g].end)->st_value;
+        groups[g].taken = xcalloc(all, sizeof *r);
     }
-    rela->sh_size = stay * sizeof *r;
-    memset(r + stay, 0, (all - stay) * sizeof *r);
-    qsort(deferred, n, sizeof *r, by_offset);
-    *ret_n = n;
-    return deferred;
+    for (size_t i = 0; i < all; i++) {
+        struct group *to = group_of(&r[i], relative);
+        if (to)
+            to->taken[to->n++] = r[i];
+        else
+            r[stay++] = r[i];
+    }
+    for (size_t g = 0; g < MESH_DEFERRED_GROUPS; g++)
+        qsort(groups[g].taken, groups[g].n, sizeof *r, by_offset);
+    return stay;
 }
 
 /* As DT_RELR. Returns the words that it took. */
@@ -145,42 +169,66 @@ static void map_file(const char *path) {
         errx(1, "%s: not a 64-bit ELF file", path);
 }
 
+/* The part of .rela.dyn that is free to be filled: addresses and file offsets run alike in it. */
+static uint64_t free_at, free_end, to_offset;
+
+static uint64_t take(uint64_t len, uint64_t align) {
+    uint64_t at_address = (free_at + align - 1) & ~(align - 1);
+    if (at_address > free_end || len > free_end - at_address)
+        errx(1, "no room for the deferred relocations");
+    free_at = at_address + len;
+    return at_address;
+}
+
+static void move_plt_relocations(void) {
+    Elf64_Shdr *plt = section_named(".rela.plt");
+    uint64_t to = take(plt->sh_size, 8);
+    memmove(at(to - to_offset, plt->sh_size), at(plt->sh_offset, plt->sh_size), plt->sh_size);
+    plt->sh_addr = to;
+    plt->sh_offset = to - to_offset;
+    dynamic(DT_JMPREL)->d_un.d_ptr = to;
+}
+
+static void write_group(const struct group *g, struct mesh_deferred *ret) {
+    uint64_t *words = xcalloc(g->n, sizeof *words);
+    uint32_t nwords = pack(g->taken, g->n, words);
+    *ret = (struct mesh_deferred){.nwords = nwords, .naddends = (uint32_t)g->n};
+    ret->words = take(nwords * sizeof *words, 64);
+    ret->addends = take(g->n * sizeof(uint32_t), sizeof(uint32_t));
+    memcpy(at(ret->words - to_offset, nwords * sizeof *words), words, nwords * sizeof *words);
+    uint32_t *addends = at(ret->addends - to_offset, g->n * sizeof *addends);
+    for (size_t i = 0; i < g->n; i++)
+        addends[i] = (uint32_t)g->taken[i].r_addend;
+    free(words);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2)
         errx(2, "usage: defer LIBRARY");
     map_file(argv[1]);
-    struct mesh_heavy_table *table = at(offset_of(symbol("mesh_heavy_table")->st_value), sizeof *table);
-    if (table->nwords)
+    const size_t table_size = sizeof(struct mesh_deferred) * MESH_DEFERRED_GROUPS;
+    struct mesh_deferred *table = at(offset_of(symbol("mesh_deferred")->st_value), table_size);
+    if (table[MESH_DEFERRED_ROOMS].words || table[MESH_DEFERRED_HEAVY].words)
         errx(1, "%s: was here before", argv[1]);
 
     Elf64_Shdr *rela = section_named(".rela.dyn");
-    const uint64_t room = rela->sh_size, relocations = room / sizeof(Elf64_Rela);
-    size_t n;
-    Elf64_Rela *deferred = split(rela, &n);
-    uint64_t *words = calloc(n ? n : 1, sizeof *words);
-    if (!words)
-        err(1, "calloc");
-    uint32_t nwords = pack(deferred, n, words);
-    uint64_t free_at = (rela->sh_size + 63) & ~UINT64_C(63),
-             need = nwords * sizeof *words + n * sizeof(uint32_t);
-    if (n && (free_at > room || need > room - free_at))
-        errx(1, "%s: no room for %zu deferred relocations", argv[1], n);
+    Elf64_Rela *r = at(rela->sh_offset, rela->sh_size);
+    size_t all = rela->sh_size / sizeof *r, stay = split(r, all);
+    memset(r + stay, 0, (all - stay) * sizeof *r);
+    free_end = rela->sh_addr + rela->sh_size;
+    to_offset = rela->sh_addr - rela->sh_offset;
+    rela->sh_size = stay * sizeof *r;
+    free_at = rela->sh_addr + rela->sh_size;
 
-    if (n == 0)
-        free_at = 0;
-    memcpy(at(rela->sh_offset + free_at, need), words, nwords * sizeof *words);
-    uint32_t *addends = at(rela->sh_offset + free_at + nwords * sizeof *words, n * sizeof *addends);
-    for (size_t i = 0; i < n; i++)
-        addends[i] = (uint32_t)deferred[i].r_addend;
-    *table = (struct mesh_heavy_table){.words = rela->sh_addr + free_at,
-                                       .addends = rela->sh_addr + free_at + nwords * sizeof *words,
-                                       .nwords = nwords,
-                                       .naddends = (uint32_t)n};
+    if (all - stay > 1000) /* a small object has no room to win */
+        move_plt_relocations();
+    for (size_t g = 0; g < MESH_DEFERRED_GROUPS; g++) {
+        if (groups[g].n)
+            write_group(&groups[g], &table[g]);
+        printf("%zu of %zu relocations deferred: %s\n", groups[g].n, all, groups[g].start);
+        free(groups[g].taken);
+    }
     dynamic(DT_RELASZ)->d_un.d_val = rela->sh_size;
-    dynamic(DT_RELACOUNT)->d_un.d_val -= n;
-    printf("%zu of %llu relocations deferred, %llu bytes\n", n, (unsigned long long)relocations,
-           (unsigned long long)need);
-    free(words);
-    free(deferred);
+    dynamic(DT_RELACOUNT)->d_un.d_val -= all - stay;
     return 0;
 }
