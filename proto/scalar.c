@@ -52,7 +52,8 @@ static bool parse_whole(const char *s, bool *ret_negative, uint64_t *ret) {
     return *end == '\0' && errno == 0;
 }
 
-static int read_signed(struct mesh_reading *r, const struct mesh_node *node, int64_t min, int64_t max, int64_t *ret) {
+/* From -max - 1 to max. */
+static int read_signed(struct mesh_reading *r, const struct mesh_node *node, int64_t max, int64_t *ret) {
     bool negative;
     uint64_t v;
     if ((node->kind != MESH_NODE_NUMBER && node->kind != MESH_NODE_STRING) || !parse_whole(node->text, &negative, &v))
@@ -60,7 +61,7 @@ static int read_signed(struct mesh_reading *r, const struct mesh_node *node, int
     if (v > (negative ? (uint64_t)max + 1 : (uint64_t)max))
         return mesh_reading_fail(r, MESH_E_INVALID, node, "%.24s is out of range", node->text);
     *ret = negative ? (int64_t)(~v + 1) : (int64_t)v;
-    return *ret < min ? mesh_reading_fail(r, MESH_E_INVALID, node, "%.24s is out of range", node->text) : 0;
+    return 0;
 }
 
 static int read_unsigned(struct mesh_reading *r, const struct mesh_node *node, uint64_t max, uint64_t *ret) {
@@ -108,7 +109,7 @@ static int read_enum(struct mesh_reading *r, const struct mesh_node *node, const
         *ret = named->value;
         return 0;
     }
-    int err = read_signed(r, node, INT32_MIN, INT32_MAX, &v);
+    int err = read_signed(r, node, INT32_MAX, &v);
     if (!err)
         *ret = (int)v;
     return err;
@@ -176,7 +177,7 @@ static int read_bytes(struct mesh_reading *r, const struct mesh_node *node, Prot
 static int read_32(struct mesh_reading *r, const struct mesh_node *node, bool is_signed, uint32_t *ret) {
     int64_t s = 0;
     uint64_t u = 0;
-    int err = is_signed ? read_signed(r, node, INT32_MIN, INT32_MAX, &s) : read_unsigned(r, node, UINT32_MAX, &u);
+    int err = is_signed ? read_signed(r, node, INT32_MAX, &s) : read_unsigned(r, node, UINT32_MAX, &u);
     if (!err)
         *ret = is_signed ? (uint32_t)s : (uint32_t)u;
     return err;
@@ -201,7 +202,7 @@ int mesh_read_scalar(struct mesh_reading *r, const struct mesh_node *node, const
     case PROTOBUF_C_TYPE_UINT32:
         return read_32(r, node, false, slot);
     case PROTOBUF_C_TYPE_INT64:
-        return read_signed(r, node, INT64_MIN, INT64_MAX, slot);
+        return read_signed(r, node, INT64_MAX, slot);
     case PROTOBUF_C_TYPE_UINT64:
         return read_unsigned(r, node, UINT64_MAX, slot);
     default: /* the subset has no other */

@@ -8,7 +8,7 @@
 enum {
     WIRE_MAX = 64 << 20,  /* bytes of one message */
     HEAP_BASE = 1 << 20,  /* small messages may grow by any factor, ... */
-    HEAP_FACTOR = 128,    /* large ones by this: an empty message is 2 bytes on the wire and some 100 in memory */
+    HEAP_FACTOR = 64,     /* large ones by this: an empty message is 2 bytes on the wire and some 100 in memory */
     HEAP_MAX = 256 << 20, /* ... and none beyond this */
 };
 

@@ -57,6 +57,7 @@ Test(read, second_alternative_of_a_oneof_is_refused) {
 Test(read, alternative_that_holds_a_default_is_set) {
     Mesh__Route__RouteConfiguration *m =
         must_read(ROUTES, "virtual_hosts: [{routes: [{match: {prefix: ''}, non_forwarding_action: {}}]}]");
+    cr_assert(m->n_virtual_hosts == 1 && m->virtual_hosts[0]->n_routes == 1);
     Mesh__Route__Route *r = m->virtual_hosts[0]->routes[0];
     cr_expect_eq(r->match->path_specifier_case, MESH__ROUTE__ROUTE_MATCH__PATH_SPECIFIER_PREFIX);
     cr_expect_str_eq(r->match->prefix, "");
@@ -138,31 +139,45 @@ Test(read, maps_become_entries_in_order) {
     drop(m);
 }
 
-/* Struct, entry and value are three messages a level: 1 + 3 * 10 fit into 32, one level more does not. */
-static void nested(int levels, int err) {
-    char text[512] = "metadata: {filter_metadata: {f: ";
+/* Struct, entry and value are three messages a level, before which there are two or four. What is read can be unpacked. */
+static void nested(const char *type, const char *start, const char *end, int levels, int err) {
+    char text[512];
+    strcpy(text, start);
     for (int i = 0; i < levels; i++)
         strcat(text, "{k: ");
     strcat(text, "1");
     for (int i = 0; i < levels; i++)
         strcat(text, "}");
-    strcat(text, "}}");
+    strcat(text, end);
     ProtobufCMessage *m = NULL;
     struct mesh_why why = {""};
-    cr_expect_eq(try_read(CLUSTER, text, &m, &why, NULL), err, "%d: %s", levels, why.text);
+    cr_expect_eq(try_read(type, text, &m, &why, NULL), err, "%d: %s", levels, why.text);
     if (m) {
         uint8_t wire[1024];
         ProtobufCMessage *back;
         size_t n = protobuf_c_message_pack(m, wire);
-        cr_expect_eq(mesh_proto_unpack(m->descriptor, wire, n, &back), 0, "%d levels are read but not unpacked", levels);
+        cr_assert_eq(mesh_proto_unpack(m->descriptor, wire, n, &back), 0, "%d levels are read but not unpacked", levels);
         drop(back);
     }
     drop(m);
 }
 
 Test(read, depth_is_that_of_the_wire) {
-    nested(9, 0);
-    nested(10, MESH_E_LIMIT);
+    nested(CLUSTER, "metadata: {filter_metadata: {f: ", "}}", 9, 0);
+    nested(CLUSTER, "metadata: {filter_metadata: {f: ", "}}", 10, MESH_E_LIMIT); /* a value is the 33rd */
+    nested("google.protobuf.Value", "", "", 10, 0);
+    nested("google.protobuf.Value", "", "", 11, MESH_E_LIMIT); /* an entry is */
+}
+
+Test(read, type_of_a_message_is_none_of_its_fields) {
+    struct warnings w = {0};
+    struct mesh_why why = {""};
+    ProtobufCMessage *m;
+    cr_assert_eq(try_read("google.protobuf.Any", "{'@type': x/envoy.config.core.v3.Address, pipe: {}}", &m, &why, &w), 0);
+    drop(m);
+    cr_assert_eq(try_read(CLUSTER, "{'@type': x/" CLUSTER "}", &m, &why, &w), 0);
+    drop(m);
+    cr_expect_eq(w.n, 0, "%s", w.last);
 }
 
 /* Each step: one Any, and in it a policy of a policy. Five levels of text as well: 64 are allowed. */

@@ -107,13 +107,13 @@ Test(scalar, doubles_print_as_short_as_they_read_back) {
 }
 
 Test(scalar, booleans_take_the_words_that_yaml_1_1_had) {
-    static const char *const yes[] = {"true", "True", "yes", "ON", "\"true\""}, *const no[] = {"false", "off", "No", "\"false\""};
+    static const char *const yes[] = {"true", "True", "yes", "ON", "\"true\""}, *const no[] = {"false", "off", "No", "OFF", "\"false\""};
     for (size_t i = 0; i < 5; i++) {
         Mesh__Pb__BoolValue *m = must_read(BOO, yes[i]);
         cr_expect(m->value, "%s", yes[i]);
         drop(m);
     }
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
         Mesh__Pb__BoolValue *m = must_read(BOO, no[i]);
         cr_expect_not(m->value, "%s", no[i]);
         drop(m);

@@ -101,6 +101,10 @@ Test(unpack, memory_that_a_message_takes_is_bounded) {
         memcpy(wire + i, "\x12\x00", 2); /* an empty LbEndpoint */
     cr_expect_eq(unpack(&mesh__endpoint__locality_lb_endpoints__descriptor, wire, n), MESH_E_LIMIT);
     cr_expect_eq(unpack(&mesh__endpoint__locality_lb_endpoints__descriptor, wire, 65536), 0);
+    for (size_t i = 0; i < n; i += 2)
+        memcpy(wire + i, "\x42\x00", 2); /* an empty HealthCheck */
+    cr_expect_eq(unpack(&mesh__cluster__cluster__descriptor, wire, 1 << 20), MESH_E_LIMIT);
+    cr_expect_eq(unpack(&mesh__cluster__cluster__descriptor, wire, 4096), 0);
     free(wire);
     cr_expect_eq(unpack(&mesh__pb__struct__descriptor, NULL, (64 << 20) + 1), MESH_E_LIMIT);
 }
