@@ -28,7 +28,8 @@ static int read_bool(struct mesh_reading *r, const struct mesh_node *node, proto
     return wants(r, node, "true or false");
 }
 
-/* Digits to magnitude and sign; 0x and 0o as YAML has them, decimals and exponents when the value is whole. */
+/* Digits to magnitude and sign; 0x and 0o as YAML has them, decimals and exponents when the value is whole.
+ */
 static bool parse_whole(const char *s, bool *ret_negative, uint64_t *ret) {
     char *end;
     const char *digits = s + (*s == '-' || *s == '+');
@@ -56,7 +57,8 @@ static bool parse_whole(const char *s, bool *ret_negative, uint64_t *ret) {
 static int read_signed(struct mesh_reading *r, const struct mesh_node *node, int64_t max, int64_t *ret) {
     bool negative;
     uint64_t v;
-    if ((node->kind != MESH_NODE_NUMBER && node->kind != MESH_NODE_STRING) || !parse_whole(node->text, &negative, &v))
+    if ((node->kind != MESH_NODE_NUMBER && node->kind != MESH_NODE_STRING) ||
+        !parse_whole(node->text, &negative, &v))
         return wants(r, node, "a whole number");
     if (v > (negative ? (uint64_t)max + 1 : (uint64_t)max))
         return mesh_reading_fail(r, MESH_E_INVALID, node, "%.24s is out of range", node->text);
@@ -67,7 +69,8 @@ static int read_signed(struct mesh_reading *r, const struct mesh_node *node, int
 static int read_unsigned(struct mesh_reading *r, const struct mesh_node *node, uint64_t max, uint64_t *ret) {
     bool negative;
     uint64_t v;
-    if ((node->kind != MESH_NODE_NUMBER && node->kind != MESH_NODE_STRING) || !parse_whole(node->text, &negative, &v))
+    if ((node->kind != MESH_NODE_NUMBER && node->kind != MESH_NODE_STRING) ||
+        !parse_whole(node->text, &negative, &v))
         return wants(r, node, "a whole number");
     if (v > max || (negative && v))
         return mesh_reading_fail(r, MESH_E_INVALID, node, "%.24s is out of range", node->text);
@@ -100,12 +103,14 @@ static int read_float(struct mesh_reading *r, const struct mesh_node *node, floa
 }
 
 /* By name, or by number: proto3 enums are open. */
-static int read_enum(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCEnumDescriptor *e, int *ret) {
+static int read_enum(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCEnumDescriptor *e,
+                     int *ret) {
     int64_t v;
     if (node->kind == MESH_NODE_STRING) {
         const ProtobufCEnumValue *named = protobuf_c_enum_descriptor_get_value_by_name(e, node->text);
         if (!named)
-            return mesh_reading_fail(r, MESH_E_INVALID, node, "\"%.40s\" is no %s", node->text, e->short_name);
+            return mesh_reading_fail(r, MESH_E_INVALID, node, "\"%.40s\" is no %s", node->text,
+                                     e->short_name);
         *ret = named->value;
         return 0;
     }
@@ -117,7 +122,8 @@ static int read_enum(struct mesh_reading *r, const struct mesh_node *node, const
 
 static int read_string(struct mesh_reading *r, const struct mesh_node *node, char **ret) {
     if (node->kind == MESH_NODE_BOOL || node->kind == MESH_NODE_NUMBER)
-        return mesh_reading_fail(r, MESH_E_INVALID, node, "wants a text: write \"%.24s\" in quotes", node->text);
+        return mesh_reading_fail(r, MESH_E_INVALID, node, "wants a text: write \"%.24s\" in quotes",
+                                 node->text);
     if (node->kind != MESH_NODE_STRING)
         return wants(r, node, "a text");
     char *copy = mesh_heap_strndup(&r->heap, node->text, node->len);
@@ -183,7 +189,8 @@ static int read_32(struct mesh_reading *r, const struct mesh_node *node, bool is
     return err;
 }
 
-int mesh_read_scalar(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCFieldDescriptor *f, void *slot) {
+int mesh_read_scalar(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCFieldDescriptor *f,
+                     void *slot) {
     switch (f->type) {
     case PROTOBUF_C_TYPE_BOOL:
         return read_bool(r, node, slot);
