@@ -79,26 +79,22 @@ static bool one_of(const char *text, const char *const *words) {
     return false;
 }
 
-static size_t span_digits(const char *s, const char *digits) {
-    return strspn(s, digits);
-}
-
 /* YAML 1.2 core schema: integers (decimal, 0o, 0x), decimals with exponent, infinities, not-a-number. */
 static bool is_number(const char *s) {
     static const char *const words[] = {".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN", NULL};
     static const char decimal[] = "0123456789";
     if (s[0] == '0' && (s[1] == 'o' || s[1] == 'x') && s[2])
-        return s[2 + span_digits(s + 2, s[1] == 'o' ? "01234567" : "0123456789abcdefABCDEF")] == '\0';
+        return s[2 + strspn(s + 2, s[1] == 'o' ? "01234567" : "0123456789abcdefABCDEF")] == '\0';
     if (one_of(s, words))
         return true;
     if (*s == '-' || *s == '+')
         s++;
     if (one_of(s, words))
         return s[1] != 'n' && s[1] != 'N';
-    size_t whole = span_digits(s, decimal), part = 0;
+    size_t whole = strspn(s, decimal), part = 0;
     s += whole;
     if (*s == '.') {
-        part = span_digits(s + 1, decimal);
+        part = strspn(s + 1, decimal);
         s += 1 + part;
     }
     if (!whole && !part)
@@ -108,7 +104,7 @@ static bool is_number(const char *s) {
     s++;
     if (*s == '-' || *s == '+')
         s++;
-    size_t power = span_digits(s, decimal);
+    size_t power = strspn(s, decimal);
     return power && s[power] == '\0';
 }
 
