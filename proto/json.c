@@ -61,7 +61,8 @@ int mesh_json_join_surrogates(const char *text, size_t *io_len, char **ret) {
         at++;
     if (at == n || (text[at] != '{' && text[at] != '['))
         return 0;
-    while (at < n && (n - at < PAIR || text[at] != '\\' || text[at + 1] != 'u' || (text[at + 2] | 0x20) != 'd'))
+    while (at < n &&
+           (n - at < PAIR || text[at] != '\\' || text[at + 1] != 'u' || (text[at + 2] | 0x20) != 'd'))
         at++;
     if (at == n)
         return 0;
