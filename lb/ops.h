@@ -3,10 +3,12 @@
  * Inside lb/: how a pick is put together. A pick narrows the cluster to one *pool* (the members of one
  * priority in one state of health, lb/priority.c), then a policy draws from it through `struct lb_ops`.
  *
- * A cluster of at most LB_FEW endpoints is gathered afresh on the caller's stack (lb/few.c): its pool holds
- * only members that may be picked now, with the weights of now, so every policy is exact. A larger one has
- * its pools in the table that the publisher built (lb/table.h): a drawn member may turn out to be ejected or
- * tried, then the driver draws again, up to LB_DRAWS times, and after that scans (lb/pick.c).
+ * Pools lie ready in the table that the publisher built beside the endpoints (lb/table.h), so the usual pick
+ * looks at one or two of them and no more. What is live can disturb it: ejections, endpoints that this dial
+ * tried, slow start. Then a cluster of at most LB_FEW endpoints is gathered afresh on the caller's stack
+ * (lb/few.c): its pool holds only members that may be picked now, with the weights of now, so every policy is
+ * exact. In a larger one a drawn member may turn out to be ejected or tried; the driver draws again, up to
+ * LB_DRAWS times, and after that scans (lb/pick.c).
  *
  * All of it reads memory that may be torn: counts and indices are bounded where they are used, loops by
  * constants or by the view's n. Threads: any; nothing here allocates or locks.
@@ -17,7 +19,7 @@
 #include "lb/lb.h"
 
 enum {
-    LB_FEW = 32,         /* endpoints; gathering more on each pick would cost over 200 ns */
+    LB_FEW = 32,         /* endpoints that a disturbed pick gathers: some 200 ns */
     LB_PRIORITIES = 128, /* xDS allows 0..128; higher ones count as the last */
     LB_DRAWS = 16,       /* with half the pool ejected, one pick in 65,536 comes to the scan */
 };

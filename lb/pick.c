@@ -105,10 +105,18 @@ static int draw(struct lb_ask *a, const struct lb_pool *p, struct lb_member *ret
     return err;
 }
 
+/* Would the ready pools do injustice: are some out, tried, or not yet of full weight? */
+static bool disturbed(const struct lb_ask *a) {
+    return a->any_ejected || a->r->ntried || a->policy.slow_start_ms;
+}
+
 static int pick_from_pool(struct lb_ask *a, struct lb_member *ret, struct mesh_why *why) {
     struct lb_few room;
     struct lb_pool pool;
-    int err = a->c->n > LB_FEW ? mesh_lb_many_pool(a, &pool) : mesh_lb_few_pool(a, &room, &pool);
+    bool few = a->c->n <= LB_FEW;
+    int err = few && disturbed(a) ? MESH_E_NOENDPOINT : mesh_lb_many_pool(a, &pool);
+    if (err && few)
+        err = mesh_lb_few_pool(a, &room, &pool);
     if (!err)
         err = draw(a, &pool, ret);
     if (!err && why)

@@ -79,10 +79,8 @@ static bool plan(struct plan *p, const struct mesh_cluster_view *c) {
     p->t.version = LB_TABLE_VERSION;
     p->t.n = c->n;
     p->t.hash_policy = c->policy->policy;
-    if (c->n > LB_FEW) {
-        plan_views(p, c);
-        count_members(p, c, levels);
-    }
+    plan_views(p, c);
+    count_members(p, c, levels);
     uint64_t slots = (uint64_t)p->t.views * p->t.priorities;
     p->t.cums = p->weighted ? p->t.members : 0;
     p->t.localities = c->policy->locality_weighted ? p->t.members : 0;
@@ -98,7 +96,7 @@ static bool plan(struct plan *p, const struct mesh_cluster_view *c) {
 
 size_t mesh_lb_table_size(const struct mesh_cluster_view *c) {
     struct plan p;
-    if (!c->n || (c->n <= LB_FEW && !mesh_lb_hash_size(c)))
+    if (!c->n)
         return 0;
     return plan(&p, c) ? p.t.len : SIZE_MAX;
 }

@@ -12,8 +12,6 @@
  * running sums of weights, each set's from 0 on; a set of equal weights has none. `hash` is the ring or
  * Maglev table of each priority (lb/hashing.h). A version is one layout: readers of another do without the
  * table.
- *
- * Small clusters (LB_FEW) have only the hash part, and that only for a consistent-hashing policy.
  */
 #ifndef MESH_LB_TABLE_H
 #define MESH_LB_TABLE_H

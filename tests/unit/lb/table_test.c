@@ -12,11 +12,29 @@ static struct cluster *large(uint32_t n, uint8_t policy) {
     return c;
 }
 
-Test(table, small_cluster_needs_none) {
-    struct cluster *c = cluster_new(LB_FEW, MESH_LB_ROUND_ROBIN);
+Test(table, empty_cluster_needs_none) {
+    struct cluster *c = cluster_new(0, MESH_LB_ROUND_ROBIN);
     cr_expect_eq(mesh_lb_table_size(&c->view), 0);
     cr_expect_eq(cluster_publish(c), 0);
     cr_expect_null(c->view.table);
+    cluster_free(c);
+}
+
+Test(table, small_cluster_picks_alike_with_and_without_it) {
+    struct cluster *c = cluster_new(6, MESH_LB_ROUND_ROBIN);
+    for (uint32_t i = 0; i < 6; i++) {
+        c->endpoints[i].weight = 1 + i;
+        c->endpoints[i].priority = i > 3;
+    }
+    c->endpoints[1].health = MESH_HEALTH_UNHEALTHY;
+    uint32_t *gathered = cluster_count(c, 800); /* weights 1, 3, 4 */
+    cr_assert_eq(cluster_publish(c), 0);
+    uint32_t *ready = cluster_count(c, 800);
+    for (int i = 0; i < 6; i++)
+        cr_expect_eq(gathered[i], ready[i]);
+    cr_expect_eq(ready[3], 400);
+    free(gathered);
+    free(ready);
     cluster_free(c);
 }
 
