@@ -4,7 +4,7 @@
  *   caller%(L), healthy%(L)  of our own service's members, of the cluster's healthy endpoints
  *   healthy%(own) >= caller%(own), or forced: everything stays in our own zone
  *   otherwise local = healthy%(own) * 10000 / caller%(own) stays, and the rest goes to the others in
- * proportion to what they have over, max(0, healthy%(L) - caller%(L)); evenly to all zones when nobody has.
+ * proportion to what they have over, max(0, healthy%(L) - caller%(L)).
  * Locality weights are later multiplied with availability (lb/locality.c): what is written here is divided by
  * it.
  */
@@ -52,26 +52,20 @@ static void measure(struct zone *zones, uint32_t n, uint32_t healthy, const stru
 
 static void share_out(struct zone *zones, uint32_t n, const struct mesh_lb_zones *c) {
     struct zone *own = c->own < n && zones[c->own].healthy ? &zones[c->own] : NULL;
-    double local =
-        own && own->callers_part ? (double)((uint64_t)own->healthy_part * WHOLE / own->callers_part) : 0;
-    uint32_t left = 0, filled = 0;
+    uint32_t left = 0;
     if (own && (c->force_direct || own->healthy_part >= own->callers_part)) {
         own->share = WHOLE;
         return;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        filled += zones[i].healthy > 0;
+    double local = own ? (double)own->healthy_part * WHOLE / own->callers_part : 0;
+    for (uint32_t i = 0; i < n; i++)
         if (&zones[i] != own)
             left += over(&zones[i]);
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        if (&zones[i] != own && left)
+    for (uint32_t i = 0; left && i < n; i++)
+        if (&zones[i] != own)
             zones[i].share = (WHOLE - local) * over(&zones[i]) / left;
-        if (!left && zones[i].healthy)
-            zones[i].share = (WHOLE - local) / filled;
-    }
     if (own)
-        own->share += local;
+        own->share = local;
 }
 
 static uint32_t weight_of(const struct zone *z, uint32_t overprovisioning) {

@@ -214,3 +214,27 @@ Test(table,
     free(count);
     cluster_free(c);
 }
+
+Test(
+    table,
+    small_cluster_is_exact_when_disturbed) { /* ready pools would give an ejected one's turns out at random */
+    struct cluster *c = cluster_new(4, MESH_LB_ROUND_ROBIN);
+    cr_assert_eq(cluster_publish(c), 0);
+    cluster_eject(c, 2, c->request.now + MESH_SEC);
+    uint32_t *count = cluster_count(c, 300);
+    for (int i = 0; i < 4; i++)
+        cr_expect_eq(count[i], i == 2 ? 0 : 100, "%d: %u", i, count[i]);
+    free(count);
+    cluster_free(c);
+}
+
+Test(table, small_cluster_starts_slowly_too) { /* 0.5 against 1 and 1: 2,000 of 10,000 */
+    struct cluster *c = cluster_new(3, MESH_LB_ROUND_ROBIN);
+    c->policy.slow_start_ms = 10000;
+    c->endpoints[0].since = c->request.now - 5000 * MESH_MS;
+    cr_assert_eq(cluster_publish(c), 0);
+    uint32_t *count = cluster_count(c, 10000);
+    cr_expect(count[0] >= 1995 && count[0] <= 2005, "%u", count[0]);
+    free(count);
+    cluster_free(c);
+}
