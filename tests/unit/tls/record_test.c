@@ -361,6 +361,20 @@ Test(record, a_cached_context_follows_tag_generation_and_direction) {
     }
 }
 
+Test(record, two_connections_share_a_context_by_their_tags) {
+    struct mesh_record r[2] = {make(kinds[0]), make(kinds[2])}, rx[2] = {r[0], r[1]};
+    uint8_t type;
+    r[1].generation = rx[1].generation = r[0].generation;
+    for (int i = 0; i < 6; i++) {
+        int len = mesh_record_seal(&r[i % 2], &seal_aead, (uint64_t)i % 2, 23, plain, 20, wire, sizeof wire);
+        cr_assert_eq(mesh_record_open(&rx[i % 2], &open_aead, (uint64_t)i % 2, wire, (size_t)len, text, sizeof text, &type), 20);
+    }
+    struct mesh_aead fresh = {0}; /* and what was opened was sealed under its own key */
+    int len = mesh_record_seal(&r[1], &seal_aead, 1, 23, plain, 20, wire, sizeof wire);
+    cr_assert_eq(mesh_record_open(&rx[1], &fresh, 1, wire, (size_t)len, text, sizeof text, &type), 20);
+    mesh_aead_done(&fresh);
+}
+
 Test(record, an_unknown_cipher_is_an_error) {
     struct mesh_record r = make(kinds[0]);
     r.cipher = 0;

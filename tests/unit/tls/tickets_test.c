@@ -231,6 +231,27 @@ Test(tickets, a_chain_of_resumptions_ends_with_the_first_session) {
     mesh_handshake_free(hs);
 }
 
+/* The server resumes without seeing the intermediate that ends first: what it knows of it is in the ticket. */
+Test(tickets, a_resumed_sessions_ticket_keeps_the_end_of_the_whole_chain) {
+    struct pki_cert middle = pki_make(&root, "m", (struct pki_spec){.ca = true, .from = -60, .to = 600});
+    struct pki_cert leaf = pki_make(&middle, "x", (struct pki_spec){.san = "URI:" WEB});
+    struct mesh_identity *id = pki_identity(&leaf, &root);
+    struct mesh_handshake_config c = keyed_client(), s = server_config(reviews);
+    struct mesh_handshake *hs;
+    c.identity = id;
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(connect_once(&c, &s), i > 0);
+        cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
+        SSL_SESSION *session = SSL_get1_session(hs->ssl);
+        cr_assert_leq(SSL_SESSION_get_ticket_lifetime_hint(session), 600);
+        mesh_tls_tickets_put(hs->ticket_key, session, hs->chain_not_after);
+        mesh_handshake_free(hs);
+    }
+    mesh_identity_unref(id);
+    pki_free(&leaf);
+    pki_free(&middle);
+}
+
 Test(tickets, an_expired_leaf_ends_a_resumption) {
     struct mesh_handshake_config c = keyed_client(), s = server_config(reviews);
     cr_assert_eq(connect_once(&c, &s), 0);
