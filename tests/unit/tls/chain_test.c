@@ -19,7 +19,8 @@ static void setup(void) {
 
 TestSuite(chain, .init = setup);
 
-static int client_result(struct mesh_identity *client, struct mesh_identity *server, long wall, const char *sentence) {
+static int client_result(struct mesh_identity *client, struct mesh_identity *server, long wall,
+                         const char *sentence) {
     struct mesh_handshake_config c = client_config(client), s = server_config(server);
     c.wall += wall;
     c.any_peer_san = s.any_peer_san = true;
@@ -62,7 +63,8 @@ Test(chain, other_roots_do_not_know_it) {
 }
 
 Test(chain, a_certificate_remembered_as_a_clients_is_no_servers) {
-    struct pki_cert client_only = pki_make(&root, "x", (struct pki_spec){.san = "DNS:x", .eku = "clientAuth"});
+    struct pki_cert client_only =
+        pki_make(&root, "x", (struct pki_spec){.san = "DNS:x", .eku = "clientAuth"});
     struct mesh_identity *id = pki_identity(&client_only, &root);
     struct mesh_handshake_config c = client_config(id), s = server_config(reviews);
     c.any_peer_san = s.any_peer_san = true;
@@ -97,7 +99,8 @@ Test(chain, intermediates_in_the_bundle_are_anchors) {
 }
 
 Test(chain, name_constraints_hold) {
-    struct pki_cert middle = pki_make(&root, "m", (struct pki_spec){.ca = true, .name_constraints = "critical,permitted;URI:shop"});
+    struct pki_cert middle = pki_make(
+        &root, "m", (struct pki_spec){.ca = true, .name_constraints = "critical,permitted;URI:shop"});
     struct pki_cert good = pki_make(&middle, "x", (struct pki_spec){.san = "URI:" REVIEWS});
     struct pki_cert bad = pki_make(&middle, "x", (struct pki_spec){.san = "URI:spiffe://bank/vault"});
     struct mesh_identity *good_id = pki_identity(&good, &root), *bad_id = pki_identity(&bad, &root);
