@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A certificate authority for tests, made anew in each run. Times are relative to now, in seconds. Whatever fails
- * here aborts the test.
+ * A certificate authority for tests, made anew in each run. Times are relative to now, in seconds. Whatever
+ * fails here aborts the test.
  */
 #ifndef MESH_TESTS_TLS_PKI_H
 #define MESH_TESTS_TLS_PKI_H
@@ -75,11 +75,14 @@ static inline struct pki_cert pki_make(const struct pki_cert *issuer, const char
     PKI_CHECK(X509_time_adj_ex(X509_getm_notBefore(c.cert), 0, from, &now));
     PKI_CHECK(X509_time_adj_ex(X509_getm_notAfter(c.cert), 0, to, &now));
     X509_set_pubkey(c.cert, c.key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(c.cert), "CN", MBSTRING_ASC, (const unsigned char *)cn, -1, -1, 0);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(c.cert), "CN", MBSTRING_ASC, (const unsigned char *)cn,
+                               -1, -1, 0);
     X509_set_issuer_name(c.cert, X509_get_subject_name(signer));
     if (!spec.no_constraints)
         pki_extend(c.cert, signer, NID_basic_constraints, spec.ca ? "critical,CA:TRUE" : "critical,CA:FALSE");
-    const char *usage = spec.usage ? spec.usage : spec.ca ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature";
+    const char *usage = spec.usage ? spec.usage
+                        : spec.ca  ? "critical,keyCertSign,cRLSign"
+                                   : "critical,digitalSignature";
     if (*usage)
         pki_extend(c.cert, signer, NID_key_usage, usage);
     if (spec.eku)
@@ -137,7 +140,8 @@ static inline char *pki_key_pem(const struct pki_cert *c) {
 }
 
 /* An identity of a certificate, trusting `root`; built as of `wall`, seconds from now. */
-static inline struct mesh_identity *pki_identity_at(const struct pki_cert *c, const struct pki_cert *root, long wall) {
+static inline struct mesh_identity *pki_identity_at(const struct pki_cert *c, const struct pki_cert *root,
+                                                    long wall) {
     char *cert = pki_chain_pem(c), *key = pki_key_pem(c), *ca = pki_cert_pem(root);
     struct mesh_pem pem = {cert, key, ca, strlen(cert), strlen(key), strlen(ca)};
     struct mesh_identity *id = NULL;
