@@ -7,8 +7,8 @@
  *
  * Generated: `protoc-c -Iproto/mesh --c_out=build/proto proto/mesh/NAME.proto`, included as "proto/NAME.pb-c.h". Packages
  * are mesh.NAME: envoy.config.cluster.v3.Cluster is Mesh__Cluster__Cluster, its descriptor mesh__cluster__cluster__descriptor.
- * Only structs and descriptors are generated: build a message with the __INIT macro, unpack with mesh_proto_unpack, pack with
- * protobuf_c_message_pack, free with protobuf_c_message_free_unpacked(m, NULL).
+ * Pack and unpack helpers are not generated: unpack with mesh_proto_unpack, pack with protobuf_c_message_pack, free with
+ * protobuf_c_message_free_unpacked(m, NULL).
  *
  * Strings: every `string` field of a message from here (unpacked or read) is UTF-8 without NUL, so the pointer says it all
  * and no name or SAN can hide behind a NUL. A message that was unpacked by other means has no such promise.
@@ -44,12 +44,14 @@ const struct mesh_node *mesh_node_get(const struct mesh_node *map, const char *k
 /* ---- resources --------------------------------------------------------------------------------------------
  * Types we know, by what follows the last '/' of a type URL. */
 const ProtobufCMessageDescriptor *mesh_proto_type(const char *type_url); /* NULL: unknown */
+const char *mesh_proto_type_name(const ProtobufCMessageDescriptor *d);    /* the way back; NULL: none */
 
 /* How a reading goes: called for each field that is not known (warn, path "clusters[2].foo", go on). */
 struct mesh_read_opts {
     const char *file;
     void (*warn)(void *arg, const char *path, uint32_t line, uint32_t column, const char *what);
     void *arg;
+    bool keep_refused; /* mesh_resources_read: a guarded field refuses its resource, not the whole text */
 };
 /* Reads one message of type `d` from a node. A field of the subset whose neglect would change security or meaning
  * and that we do not implement (mark N in the field list) is refused: MESH_E_UNSUPPORTED, why =
@@ -63,22 +65,48 @@ int mesh_proto_read(const struct mesh_node *node, const ProtobufCMessageDescript
 int mesh_proto_check(const ProtobufCMessage *m, const char *path, struct mesh_why *why) MESH_MUST_CHECK;
 /* Unpacks an Any's bytes with the depth pre-scan (<= 32) and an allocation cap. MESH_E_SYNTAX, MESH_E_LIMIT. */
 int mesh_proto_unpack(const ProtobufCMessageDescriptor *d, const uint8_t *p, size_t n, ProtobufCMessage **ret) MESH_MUST_CHECK;
-/* Prints a message as proto3 JSON (snake_case) or YAML; Any is expanded when known. Heap text, free(). Private keys
- * (inline_string/inline_bytes under private_key) print as "[redacted]". */
+/* Prints a message as proto3 JSON (snake_case) or YAML; Any is expanded when known. `indent`: columns a level; 0: JSON on
+ * one line. Heap text, free(). Private keys, passwords and ticket keys (inline_string, inline_bytes) print as "[redacted]".
+ * A Mesh__Discovery__DiscoveryResponse of which only `resources` is set prints as a `resources:` file. */
 int mesh_proto_print(const ProtobufCMessage *m, bool yaml, int indent, char **ret_text) MESH_MUST_CHECK;
 
-/* A whole view file: short form expanded (INTERFACE.md, "The view from a file"), `resources:` list,
- * `static_resources:` of an Envoy bootstrap (listeners, clusters, secrets), or a mix of services and resources. */
+/* ---- view files -------------------------------------------------------------------------------------------
+ * The top of a file is a map of any of:
+ *   services:          the short form, below
+ *   resources:         a list of {"@type": ..., ...}; a discovery.v3.Resource around one is taken off
+ *   static_resources:  of an Envoy bootstrap: listeners, clusters, secrets
+ *   configs:           of an Envoy config dump: what is in force of listeners, clusters, secrets, and of route
+ *                      configurations and endpoints that came by themselves
+ *   LDS, RDS, CDS, EDS, SDS: lists as in resources:, as control planes dump them
+ * Resources are Listener, RouteConfiguration, Cluster, ClusterLoadAssignment, Secret; other types are warned of and
+ * passed over. Two of one type and name: MESH_E_INVALID at the second. A file that says none of these is
+ * MESH_E_INVALID, an empty list of them is an empty view.
+ *
+ * The short form. `NAME[:PORT]: {endpoints, peers, policy, addresses, tls}` is expanded to exactly
+ *   - one Cluster `NAME` or `NAME:PORT` (lower case, no trailing dot), type STATIC, or STRICT_DNS when an endpoint is a
+ *     host name; load_assignment of the same name with one locality of priority 0 and the endpoints in file order
+ *     (IP:PORT, [IP6]:PORT, HOST:PORT; without a port the service's own); lb_policy from `policy` (round_robin,
+ *     least_request, random, ring_hash, maglev; pick_first as load_balancing_policy);
+ *     transport_socket RawBuffer for `tls: off`; UpstreamTlsContext for `tls: mutual` or `peers`, whose validation_context
+ *     has one match_typed_subject_alt_names entry of type URI for each peer: `exact`, or `safe_regex` when the pattern has
+ *     a star ([^/]+ for a segment, .* at the end); neither: none, so MESH_TLS decides;
+ *   - for each of `addresses` one Listener `ADDRESS_PORT` (port 0: any) on that address, traffic_direction OUTBOUND, with
+ *     one filter chain of one tcp_proxy filter to the cluster.
+ * An unknown key in it is an error, since a misspelt `peers` would let anybody answer. Virtual addresses are no resource. */
 struct mesh_resource {
     const ProtobufCMessageDescriptor *type;
     ProtobufCMessage *msg;
+    const char *name;      /* inside msg; "" when it has none */
     char *path;            /* "services.reviews.shop.mesh:9080", "resources[3]" for messages */
     uint32_t line, column;
+    char *refused;         /* with keep_refused: why it must not be used (FILE:LINE:COLUMN: PATH: what); what depends on
+                              it must be refused. NULL: nothing is wrong with it */
 };
 struct mesh_resources {
     size_t n;
     struct mesh_resource *items;
 };
+/* why: FILE:LINE:COLUMN: PATH: what. The text may go when this returns. */
 int mesh_resources_read(const char *text, size_t len, const struct mesh_read_opts *opts, struct mesh_resources **ret,
                         struct mesh_why *why) MESH_MUST_CHECK;
 void mesh_resources_free(struct mesh_resources *r);

@@ -163,7 +163,7 @@ static int parse_all(const char *text, bool names, struct mesh_cidr_list *l, str
         memcpy(scratch, entry, sizeof scratch);
         const char *wrong = parse_entry(scratch, names, &l->items[i]);
         if (wrong)
-            return mesh_why(why, MESH_E_INVALID, "entry %u \"%s\": %s", i + 1, entry, wrong);
+            return mesh_why(why, MESH_E_INVALID, "entry %u \"%.80s\": %s", i + 1, entry, wrong);
         text = end + 1;
     }
     return 0;
