@@ -56,13 +56,27 @@ struct mesh_policy { /* how one cluster balances; from lb_policy, load_balancing
     uint32_t interval_ms;       /* 10 s */
     uint8_t max_ejection_percent; /* default 10; when the cluster says nothing 100, but never all */
     uint8_t always_eject_one;
-    uint16_t spare16;
+    uint16_t hash_balance;      /* consistent hashing with bounded load: hash_balance_factor, percent >= 100; 0: off */
     /* circuit breakers; UINT32_MAX: none */
     uint32_t max_connections, max_pending, max_retries;
     uint32_t drop_per_million;  /* drop_overload, all categories combined */
     uint32_t slow_start_ms;
-    uint32_t spare[6];
+    uint32_t max_ejection_jitter_ms; /* default 0 */
+    float slow_start_aggression;      /* 0: 1.0 */
+    uint8_t slow_start_least_percent; /* 0: 10 */
+    uint8_t murmur;             /* ring_hash: MURMUR_HASH_2 instead of XX_HASH */
+    uint8_t shuffle;            /* pick_first: shuffle_address_list */
+    uint8_t spare8;
+    /* outlier detection by share of successes; 0 enforcing: off */
+    uint16_t success_volume;    /* success_rate_request_volume, default 100 */
+    uint16_t success_stdev;     /* success_rate_stdev_factor, default 1900 */
+    uint16_t failure_volume;    /* failure_percentage_request_volume, default 50 */
+    uint8_t success_hosts, success_enforcing;   /* minimum hosts, default 5; percent */
+    uint8_t failure_hosts, failure_enforcing;   /* minimum hosts, default 5; percent */
+    uint8_t failure_threshold;  /* percent, default 85 */
+    uint8_t spare;
 };
+_Static_assert(sizeof(struct mesh_policy) == 88, "part of the mapped layout");
 
 struct mesh_stat { /* live counters of one (cluster, address, port): 64 bytes, one cache line, shared by all processes */
     _Atomic uint32_t inflight;       /* connections, dials included; settled against the ledger after a kill -9 */
@@ -72,7 +86,8 @@ struct mesh_stat { /* live counters of one (cluster, address, port): 64 bytes, o
     _Atomic uint64_t ejected_until;  /* mesh_now(); 0: not ejected */
     _Atomic uint64_t latency_at;
     _Atomic uint64_t connects, failures;
-    uint32_t spare[4];
+    _Atomic uint32_t row_before;     /* failures_in_row as the last success found it: lb/report.c */
+    uint32_t spare[3];
 };
 _Static_assert(sizeof(struct mesh_stat) == 64, "part of the mapped layout");
 
@@ -81,7 +96,10 @@ struct mesh_cluster_stat { /* live counters of one cluster */
     _Atomic uint32_t ejected;        /* endpoints ejected now (approximate between picks) */
     _Atomic uint32_t inflight, pending, retries;
     _Atomic uint32_t overflow;       /* breaker trips */
-    uint32_t spare[10];
+    _Atomic uint32_t marks;          /* changes of any ejected_until: a recount that saw it move starts over */
+    _Atomic uint32_t first;          /* pick_first: endpoint index + 1 in use, 0: none yet */
+    _Atomic uint64_t recount_at;     /* mesh_now() when `ejected` must be counted anew (an ejection ends) */
+    _Atomic uint16_t out_healthy[6], out_degraded[6]; /* ejected by priority, the first six */
 };
 _Static_assert(sizeof(struct mesh_cluster_stat) == 64, "part of the mapped layout");
 
