@@ -8,15 +8,6 @@
 #define RETIRED_KEPT (60 * MESH_SEC)
 enum { TIME_SHIFT = 24, TIME_MASK = 0x7fffffff };
 
-/* Both kinds of counters are one granule with four words of ours in `spare`, at different places. */
-static uint32_t *words_of(const struct mesh_view *v, uint32_t ref, uint32_t kind) {
-    return kind == KIND_STATS ? mesh_counter_at(v, ref)->spare : mesh_live_at(v, ref)->spare;
-}
-
-static uint64_t key_of(const uint32_t *w) {
-    return (uint64_t)w[STAT_KEY_HIGH] << 32 | w[STAT_KEY_LOW];
-}
-
 static uint32_t time_of(uint64_t now) {
     return (uint32_t)(now >> TIME_SHIFT) & TIME_MASK;
 }
@@ -27,7 +18,7 @@ static uint64_t age(uint64_t now, uint32_t then) {
 
 bool mesh_counter_valid(const struct mesh_view *v, uint32_t ref, uint32_t kind) {
     uint32_t first = ref / VIEW_SLAB_GRANULES * VIEW_SLAB_GRANULES;
-    if (first == ref || (size_t)first * VIEW_GRANULE < mesh_view_head(v)->head_size ||
+    if (ref - first < VIEW_SLAB_FIRST || (size_t)first * VIEW_GRANULE < mesh_view_head(v)->head_size ||
         !mesh_view_backed(v, ((size_t)first + VIEW_SLAB_GRANULES) * VIEW_GRANULE))
         return false;
     const volatile struct view_slab *slab = (const volatile struct view_slab *)(v->base + (size_t)first * VIEW_GRANULE);
@@ -96,21 +87,20 @@ static int unused_add(struct mesh_counters *c, uint32_t ref) {
 
 /* Nobody reaches it any more: its endpoint left long ago and no connection counts on it. */
 static bool is_over(const struct mesh_view *v, uint32_t ref, uint32_t kind, uint64_t now) {
-    const uint32_t *w = words_of(v, ref, kind);
-    if (!(w[STAT_TIME] & STAT_RETIRED) || age(now, w[STAT_TIME] & TIME_MASK) < RETIRED_KEPT)
+    uint32_t time = mesh_counter_owner(v, ref)->time;
+    if (!(time & COUNTER_RETIRED) || age(now, time & TIME_MASK) < RETIRED_KEPT)
         return false;
-    return kind == KIND_STATS ? atomic_load(&mesh_counter_at(v, ref)->inflight) == 0
-                              : atomic_load(&mesh_live_at(v, ref)->inflight) == 0;
+    return (kind == KIND_STATS ? atomic_load(&mesh_counter_at(v, ref)->inflight)
+                               : atomic_load(&mesh_live_at(v, ref)->inflight)) == 0;
 }
 
 static int read_slab(struct mesh_pub *pub, struct mesh_counters *c, uint32_t first) {
     int rc = 0;
-    for (uint32_t i = VIEW_SLAB_GRANULES - 1; i > 0 && rc == 0; i--) {
-        uint32_t ref = first + i;
-        const uint32_t *w = words_of(pub->v, ref, c->kind);
-        if (key_of(w) && is_over(pub->v, ref, c->kind, pub->now))
-            memset(mesh_counter_at(pub->v, ref), 0, sizeof(struct mesh_stat));
-        rc = key_of(w) ? index_add(c, key_of(w), ref, 0) : unused_add(c, ref);
+    for (uint32_t i = VIEW_SLAB_GRANULES - 1; i >= VIEW_SLAB_FIRST && rc == 0; i--) {
+        struct view_counter *owner = mesh_counter_owner(pub->v, first + i);
+        if (owner->key && is_over(pub->v, first + i, c->kind, pub->now))
+            owner->key = 0;
+        rc = owner->key ? index_add(c, owner->key, first + i, 0) : unused_add(c, first + i);
     }
     return rc;
 }
@@ -128,7 +118,7 @@ int mesh_counters_open(struct mesh_pub *pub, struct mesh_counters *c, uint32_t k
     int rc = resize(c, 1024);
     for (uint32_t i = 0; i < n && rc == 0; i++) {
         uint32_t first = atomic_load(&slabs[i]);
-        if (first && first % VIEW_SLAB_GRANULES == 0 && mesh_counter_valid(pub->v, first + 1, kind))
+        if (first && first % VIEW_SLAB_GRANULES == 0 && mesh_counter_valid(pub->v, first + VIEW_SLAB_FIRST, kind))
             rc = read_slab(pub, c, first);
     }
     return rc;
@@ -163,9 +153,13 @@ static int new_slab(struct mesh_pub *pub, struct mesh_counters *c) {
 int mesh_counters_get(struct mesh_pub *pub, struct mesh_counters *c, uint64_t key, uint32_t live, uint32_t *ret_ref) {
     key += !key;
     uint32_t at = place_of(c, key), ref;
+    struct view_counter *owner;
     if (c->keys[at]) {
         ref = c->refs[at];
         c->passes[at] = pub->pass;
+        owner = mesh_counter_owner(pub->v, ref);
+        if (owner->time & COUNTER_RETIRED)
+            owner->time = time_of(pub->now);
     } else {
         int rc = c->nunused ? 0 : new_slab(pub, c);
         if (rc == 0)
@@ -174,14 +168,10 @@ int mesh_counters_get(struct mesh_pub *pub, struct mesh_counters *c, uint64_t ke
             return rc;
         ref = c->unused[--c->nunused];
         memset(mesh_counter_at(pub->v, ref), 0, sizeof(struct mesh_stat));
-        words_of(pub->v, ref, c->kind)[STAT_TIME] = STAT_RETIRED;
+        owner = mesh_counter_owner(pub->v, ref);
+        *owner = (struct view_counter){key, 0, time_of(pub->now)};
     }
-    uint32_t *w = words_of(pub->v, ref, c->kind);
-    w[STAT_KEY_LOW] = (uint32_t)key;
-    w[STAT_KEY_HIGH] = (uint32_t)(key >> 32);
-    w[STAT_LIVE] = live;
-    if (w[STAT_TIME] & STAT_RETIRED)
-        w[STAT_TIME] = time_of(pub->now);
+    owner->live = live;
     *ret_ref = ref;
     return 0;
 }
@@ -191,25 +181,25 @@ uint32_t mesh_counter_pass(const struct mesh_counters *c, uint64_t key) {
     return c->keys[at] ? c->passes[at] : 0;
 }
 
-static void retire(struct mesh_pub *pub, uint32_t ref, uint32_t kind) {
-    uint32_t *w = words_of(pub->v, ref, kind);
-    if (!(w[STAT_TIME] & STAT_RETIRED))
-        w[STAT_TIME] = STAT_RETIRED | time_of(pub->now);
+static void retire(struct mesh_pub *pub, uint32_t ref) {
+    struct view_counter *owner = mesh_counter_owner(pub->v, ref);
+    if (!(owner->time & COUNTER_RETIRED))
+        owner->time = COUNTER_RETIRED | time_of(pub->now);
 }
 
 void mesh_counters_retire(struct mesh_pub *pub, uint32_t stat) {
     if (mesh_counter_valid(pub->v, stat, KIND_STATS) &&
-        mesh_counter_pass(&pub->stats, key_of(words_of(pub->v, stat, KIND_STATS))) != pub->pass)
-        retire(pub, stat, KIND_STATS);
+        mesh_counter_pass(&pub->stats, mesh_counter_owner(pub->v, stat)->key) != pub->pass)
+        retire(pub, stat);
 }
 
 void mesh_counters_retire_unseen(struct mesh_pub *pub, struct mesh_counters *c, uint32_t since_pass) {
     for (uint32_t i = 0; i <= c->mask; i++)
         if (c->keys[i] && c->passes[i] < since_pass)
-            retire(pub, c->refs[i], c->kind);
+            retire(pub, c->refs[i]);
 }
 
 uint64_t mesh_counter_since(const struct mesh_pub *pub, uint32_t stat) {
-    uint64_t ago = age(pub->now, words_of(pub->v, stat, KIND_STATS)[STAT_TIME] & TIME_MASK);
+    uint64_t ago = age(pub->now, mesh_counter_owner(pub->v, stat)->time & TIME_MASK);
     return ago < pub->now ? pub->now - ago : 0;
 }

@@ -28,7 +28,7 @@ enum {
     VIEW_PAGE_SLOTS = 512,
     VIEW_PAGES_MAX = 1 << 14,   /* 8M slots in one table */
     VIEW_EXTENTS = 512,
-    VIEW_SLABS = 8192,          /* x 255 counters: two million endpoints */
+    VIEW_SLABS = 8192,          /* x 204 counters: 1.6 million endpoints */
     VIEW_SLAB_GRANULES = 256,
     VIEW_CHUNKS = 256,          /* x 512 slots: 131072 connections */
     VIEW_CHUNK_SLOTS = 512,
@@ -125,17 +125,22 @@ struct view_head {
 
 enum view_extent { EXTENT_RECORDS = 1, EXTENT_LEDGER = 2 };
 
-/* A slab of counters: its first granule is this, 255 counters follow. Slabs stay slabs, so a late report finds a
+/* A slab of counters: what each belongs to, then the counters, a granule each. Slabs stay slabs, so a late report finds a
  * counter of some endpoint, never something else. It starts at a multiple of VIEW_SLAB_GRANULES. */
+struct view_counter {
+    uint64_t key;  /* hash of (cluster, address, port) or of the cluster's name; 0: free */
+    uint32_t live; /* of an endpoint: index of its cluster's counters */
+    uint32_t time; /* when it joined, in units of 2^24 ns; with COUNTER_RETIRED when it left */
+};
+#define COUNTER_RETIRED UINT32_C(0x80000000)
+enum { VIEW_SLAB_FIRST = 52, VIEW_SLAB_COUNTERS = VIEW_SLAB_GRANULES - VIEW_SLAB_FIRST };
 struct view_slab {
     uint32_t kind; /* KIND_STATS or KIND_LIVES */
     uint32_t len;
     uint32_t spare[14];
+    struct view_counter owners[VIEW_SLAB_COUNTERS];
 };
-
-/* mesh_stat.spare and mesh_cluster_stat.spare, as the resolver uses them */
-enum { STAT_KEY_LOW, STAT_KEY_HIGH, STAT_LIVE, STAT_TIME };
-#define STAT_RETIRED UINT32_C(0x80000000) /* in STAT_TIME: the rest is when it left the view, not when it joined */
+_Static_assert(sizeof(struct view_slab) == VIEW_SLAB_FIRST * VIEW_GRANULE, "the counters follow");
 
 enum ledger_phase { PHASE_NONE, PHASE_NAMED, PHASE_COUNTED, PHASE_LOWERING, PHASE_SUSPECT };
 struct view_slot {
@@ -207,7 +212,7 @@ struct view_entry {
     uint16_t level; /* enum view_level */
     uint32_t route; /* KIND_ROUTE */
 };
-enum view_level { LEVEL_LISTENER = 1, LEVEL_DOMAIN, LEVEL_SUFFIX, LEVEL_PREFIX, LEVEL_STAR, LEVEL_ADDRESS, LEVEL_CLUSTER };
+enum view_level { LEVEL_LISTENER = 1, LEVEL_DOMAIN, LEVEL_SUFFIX, LEVEL_PREFIX, LEVEL_ADDRESS, LEVEL_CLUSTER, LEVEL_STAR };
 struct view_name {
     struct view_rec rec;
     uint32_t flags;

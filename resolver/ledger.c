@@ -167,7 +167,7 @@ static int find_slot(struct mesh_view *v, uint64_t tree, uint32_t *ret_slot) {
 }
 
 void mesh_ledger_raise(const struct mesh_view *v, uint32_t stat) {
-    uint32_t live = mesh_counter_at(v, stat)->spare[STAT_LIVE];
+    uint32_t live = mesh_counter_owner(v, stat)->live;
     atomic_fetch_add(&mesh_counter_at(v, stat)->inflight, 1);
     if (mesh_counter_valid(v, live, KIND_LIVES))
         atomic_fetch_add(&mesh_live_at(v, live)->inflight, 1);
@@ -180,7 +180,7 @@ static void lower_one(_Atomic uint32_t *counter) { /* never below 0, whatever so
 }
 
 void mesh_ledger_lower(const struct mesh_view *v, uint32_t stat) {
-    uint32_t live = mesh_counter_at(v, stat)->spare[STAT_LIVE];
+    uint32_t live = mesh_counter_owner(v, stat)->live;
     lower_one(&mesh_counter_at(v, stat)->inflight);
     if (mesh_counter_valid(v, live, KIND_LIVES))
         lower_one(&mesh_live_at(v, live)->inflight);

@@ -190,7 +190,7 @@ uint64_t mesh_wpages_get(const struct mesh_wpages *w, uint32_t i) {
 }
 
 int mesh_wpages_set(struct mesh_wpages *w, uint32_t i, uint64_t slot) {
-    struct view_page *page;
+    struct view_page *page = NULL;
     int rc = i / VIEW_PAGE_SLOTS < w->p.npages ? 0 : add_pages(w, i / VIEW_PAGE_SLOTS + 1);
     if (rc == 0)
         rc = own_page(w, i / VIEW_PAGE_SLOTS, &page);

@@ -108,7 +108,7 @@ struct tally {
 static bool concerns(const struct tally *t, uint32_t stat) {
     if (stat == UINT32_MAX || !mesh_counter_valid(t->v, stat, KIND_STATS))
         return false;
-    return t->stat != UINT32_MAX ? stat == t->stat : mesh_counter_at(t->v, stat)->spare[STAT_LIVE] == t->live;
+    return t->stat != UINT32_MAX ? stat == t->stat : mesh_counter_owner(t->v, stat)->live == t->live;
 }
 
 static void tally_all(struct tally *t) {
@@ -140,7 +140,7 @@ static bool recount_stat(const struct mesh_view *v, uint32_t stat) {
     struct tally one = {v, stat, UINT32_MAX, 0, false}, all = {v, UINT32_MAX, 0, 0, false};
     if (stat == UINT32_MAX || !mesh_counter_valid(v, stat, KIND_STATS))
         return true;
-    all.live = mesh_counter_at(v, stat)->spare[STAT_LIVE];
+    all.live = mesh_counter_owner(v, stat)->live;
     if (!recount(&one, &mesh_counter_at(v, stat)->inflight))
         return false;
     return !mesh_counter_valid(v, all.live, KIND_LIVES) || recount(&all, &mesh_live_at(v, all.live)->inflight);

@@ -39,7 +39,7 @@ static void say_error(struct view_head *h, const char *text) {
 static int read_resources(const char *path, struct mesh_resources **ret, struct mesh_why *why) {
     char *text;
     size_t len;
-    struct mesh_read_opts opts = {.file = path};
+    struct mesh_read_opts opts = {.file = path, .keep_refused = true};
     int rc = mesh_file_read(path, SOURCE_MAX, &text, &len, why);
     if (rc < 0)
         return rc;

@@ -69,9 +69,10 @@ static inline const void *mesh_view_rec(const struct mesh_view *v, uint32_t ref,
 static inline const void *mesh_view_span(const void *rec, uint32_t len, const struct view_span *where, uint32_t align,
                                          uint32_t *ret_len) {
     uint32_t off = ((const volatile struct view_span *)where)->off, n = ((const volatile struct view_span *)where)->len;
-    if (off > len || n > len - off || (off & (align - 1)))
+    bool inside = off <= len && n <= len - off && !(off & (align - 1));
+    *ret_len = inside ? n : 0;
+    if (!inside)
         return NULL;
-    *ret_len = n;
     return (const uint8_t *)rec + off;
 }
 /* Copies a span's text, cut and NUL-terminated; false (and an empty text) when it is not inside. */
@@ -170,6 +171,11 @@ const struct view_cluster *mesh_cluster_at(const struct mesh_view *v, const stru
 bool mesh_counter_valid(const struct mesh_view *v, uint32_t ref, uint32_t kind);
 static inline struct mesh_stat *mesh_counter_at(const struct mesh_view *v, uint32_t ref) {
     return (struct mesh_stat *)(void *)(v->base + (size_t)ref * VIEW_GRANULE);
+}
+static inline struct view_counter *mesh_counter_owner(const struct mesh_view *v, uint32_t ref) {
+    uint32_t first = ref / VIEW_SLAB_GRANULES * VIEW_SLAB_GRANULES;
+    struct view_slab *slab = (struct view_slab *)(void *)(v->base + (size_t)first * VIEW_GRANULE);
+    return &slab->owners[ref - first - VIEW_SLAB_FIRST];
 }
 static inline struct mesh_cluster_stat *mesh_live_at(const struct mesh_view *v, uint32_t ref) {
     return (struct mesh_cluster_stat *)(void *)(v->base + (size_t)ref * VIEW_GRANULE);
