@@ -161,11 +161,12 @@ struct outbound { /* one listener */
     uint16_t name_port;
 };
 
-/* The listener's address becomes the service's own when the listener leads to clusters that are called by its name. */
+/* The address of an OUTBOUND listener is the service's own when the listener leads to clusters that are called by one
+ * name: looked up, the name answers it, and its other ports are the name's. Other listeners are that port alone. */
 static int own_address(struct outbound *o, const struct where *w, const char *service, struct build_name **ret) {
     bool loopback = w->family == 4 ? w->addr[0] == 127 : w->addr[15] == 1 && !(w->addr[0] | w->addr[1] | w->addr[2] | w->addr[3]);
     *ret = NULL;
-    if (!service || loopback)
+    if (!service || loopback || o->l->traffic_direction != MESH__CORE__TRAFFIC_DIRECTION__OUTBOUND)
         return 0;
     struct build_name *n = mesh_build_name(o->b, service, strlen(service));
     if (!n)

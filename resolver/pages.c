@@ -9,19 +9,35 @@ static uint64_t fold(uint64_t a, uint64_t b) {
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-static uint64_t load(const uint8_t *p, size_t n) {
-    uint64_t x = 0;
-    memcpy(&x, p, n);
+static uint64_t load8(const uint8_t *p) {
+    uint64_t x;
+    memcpy(&x, p, 8);
     return x;
+}
+
+static uint64_t load4(const uint8_t *p) {
+    uint32_t x;
+    memcpy(&x, p, 4);
+    return x;
+}
+
+/* The last bytes, n < 8 of them; `whole` is how many there were in all: reading some of those twice costs nothing. */
+static uint64_t tail(const uint8_t *p, size_t n, size_t whole) {
+    if (whole >= 8)
+        return load8(p + n - 8);
+    if (n >= 4)
+        return load4(p) << 32 | load4(p + n - 4);
+    return (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1];
 }
 
 uint64_t mesh_hash_bytes(const void *p, size_t n, uint64_t seed) {
     const uint8_t *b = p;
+    size_t whole = n;
     uint64_t h = seed ^ fold(n ^ UINT64_C(0xa0761d6478bd642f), UINT64_C(0xe7037ed1a0b428db));
     for (; n >= 8; b += 8, n -= 8)
-        h = fold(load(b, 8) ^ UINT64_C(0x8ebc6af09c88c6e3), h ^ UINT64_C(0x589965cc75374cc3));
+        h = fold(load8(b) ^ UINT64_C(0x8ebc6af09c88c6e3), h ^ UINT64_C(0x589965cc75374cc3));
     if (n)
-        h = fold(load(b, n) ^ UINT64_C(0x1d8e4e27c47d124f), h ^ UINT64_C(0xeb44accab455d165));
+        h = fold(tail(b, n, whole) ^ UINT64_C(0x1d8e4e27c47d124f), h ^ UINT64_C(0xeb44accab455d165));
     return fold(h ^ UINT64_C(0x2d358dccaa6c78a5), h ^ UINT64_C(0x8bb84b93962eacc9));
 }
 
