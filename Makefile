@@ -18,7 +18,7 @@ SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-r
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(CFLAGS) -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS) -I. -I$(BUILD) -I$(BUILD)/proto
 LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a
 # Test programs link the distribution's shared libraries: the same code, and a link takes a tenth of the time.
-TEST_LIBS = -lssl -lcrypto -lprotobuf-c -lyaml -lpthread -lm
+TEST_LIBS = $(LIBS) -lpthread
 
 PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
 CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind
@@ -33,9 +33,11 @@ PROTO_C = $(PROTO:%.proto=$(BUILD)/proto/%.pb-c.c)
 SRC_OBJ = $(SRC:%.c=$(BUILD)/%.o)
 PROTO_OBJ = $(PROTO_C:.c=.o)
 LIB_OBJ = $(SRC_OBJ) $(PROTO_OBJ)
-PRIVATE_OBJ = $(BUILD)/shim/link/private.o $(BUILD)/shim/link/math.o # the library alone has these
+PRIVATE_OBJ = $(BUILD)/shim/link/private.o # the library alone has these
 ROOM_OBJ = $(filter-out $(BUILD)/shim/entry.o,$(LIB_OBJ)) # what tests and meshctl link: everything but the exports
 CTL_OBJ = $(CTL_SRC:%.c=$(BUILD)/%.o)
+
+CTL_TEST_OBJ = $(filter-out $(BUILD)/shim/ctl/main.o,$(CTL_OBJ))
 
 LIB = $(BUILD)/libmeshshim.so
 CTL = $(if $(CTL_SRC),$(BUILD)/meshctl)
@@ -82,7 +84,7 @@ $(BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_C)
 	$(Q)$(CC) $(ALL_CFLAGS) -w -MMD -MP -c $< -o $@
 # The entries define what gcc knows by heart (execl, _exit): as ordinary functions, never as themselves. They are
 # on every call's path: optimised and uninstrumented in every build.
-$(BUILD)/shim/link/private.o: OBJ_CFLAGS = -fno-builtin -fno-math-errno
+$(BUILD)/shim/link/private.o: OBJ_CFLAGS = -fno-builtin
 $(BUILD)/shim/entry.o: OBJ_CFLAGS = -O2 -fno-builtin -fno-sanitize=all
 
 # ---- the library ----
@@ -103,7 +105,7 @@ $(BUILD)/defer: shim/link/defer.c shim/link/deferred.h | $(BUILD)/.setup
 
 $(BUILD)/meshctl: $(CTL_OBJ) $(ROOM_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SANFLAGS) -Wl,--gc-sections -o $@ $^ $(LIBS) -lpthread -lm
+	$(Q)$(CC) $(SANFLAGS) -Wl,--gc-sections -o $@ $^ $(LIBS) -lpthread
 
 # ---- tests ----
 check: all
@@ -111,7 +113,8 @@ check: all
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | $(BUILD)/.setup-check
 	$(call say,TEST,$<)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(ROOM_OBJ) -lcriterion $(TEST_LIBS)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) -lcriterion $(TEST_LIBS)
+$(filter $(BUILD)/tests/unit/shim/ctl/%,$(UNIT)): $(CTL_TEST_OBJ)
 UNIT_RUN = $(if $(T),$(filter $(BUILD)/tests/unit/$(T)_test,$(UNIT)),$(UNIT))
 check-unit: $(UNIT_RUN)
 	$(Q)sh tests/unit/run.sh $(UNIT_RUN)
@@ -154,7 +157,7 @@ install: all
 	$(Q)set -e; put() { mkdir -p "$$(dirname "$$3")"; install -m "$$1" "$$2" "$$3.new"; mv -f "$$3.new" "$$3"; }; \
 	put 755 $(LIB) $(DESTDIR)$(PREFIX)/lib/libmeshshim.so; \
 	$(if $(CTL),put 755 $(CTL) $(DESTDIR)$(PREFIX)/bin/meshctl;) \
-	for m in $(wildcard man/*.[1-8]); do put 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
+	for m in $(wildcard shim/*.[1-8] shim/ctl/*.[1-8]); do put 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
 
 clean:
 	rm -rf build

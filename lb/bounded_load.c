@@ -2,12 +2,12 @@
  *
  * Consistent hashing with bounded load, as Envoy's BoundedLoadHashingLoadBalancer: a host may hold
  *   max(1, ceil(((active_total + 1) * factor + 99) / 100 * weight))
- * connections; when the hashed one holds more, others are tried in an order that std::mt19937 shuffles, seeded with
- * the hash, and the first that is not over its bound is taken, else the least overloaded. One difference: after
- * PROBES hosts that were all over, the search ends.
+ * connections; when the hashed one holds more, others are tried in an order that std::mt19937 shuffles,
+ * seeded with the hash, and the first that is not over its bound is taken, else the least overloaded. One
+ * difference: after PROBES hosts that were all over, the search ends.
  */
-#include <math.h>
 #include "lb/hashing.h"
+#include "lb/power.h"
 
 enum { PROBES = 64, WORDS = 624, SHIFT = 397 };
 
@@ -17,7 +17,8 @@ struct mt { /* MT19937, 32 bit */
 
 static void mt_seed(struct mt *m, uint32_t seed) {
     m->state[0] = seed;
-    for (uint32_t i = 1; i < WORDS; i++) m->state[i] = 1812433253u * (m->state[i - 1] ^ m->state[i - 1] >> 30) + i;
+    for (uint32_t i = 1; i < WORDS; i++)
+        m->state[i] = 1812433253u * (m->state[i - 1] ^ m->state[i - 1] >> 30) + i;
     m->next = 0;
 }
 
@@ -38,7 +39,8 @@ static uint32_t mt_below(struct mt *m, uint32_t k) {
     uint64_t bucket = (UINT64_C(1) << 32) / k;
     for (int i = 0; i < 32; i++) {
         uint64_t x = mt_next(m) / bucket;
-        if (x < k) return (uint32_t)x;
+        if (x < k)
+            return (uint32_t)x;
     }
     return 0;
 }
@@ -50,11 +52,13 @@ struct shuffle { /* the array 0..n-1 under its first PROBES Fisher-Yates swaps, 
 
 static uint32_t value_at(const struct shuffle *s, uint32_t at) {
     for (uint32_t i = s->done; i--;)
-        if (s->at[i] == at) return s->value[i];
+        if (s->at[i] == at)
+            return s->value[i];
     return at;
 }
 
-/* The next element of the order. Position `done` is never looked at again, so one side of the swap is enough. */
+/* The next element of the order. Position `done` is never looked at again, so one side of the swap is enough.
+ */
 static uint32_t shuffle_next(struct shuffle *s) {
     uint32_t from = s->done + mt_below(&s->mt, s->n - s->done);
     uint32_t taken = value_at(s, from), left = value_at(s, s->done);
@@ -66,7 +70,7 @@ static uint32_t shuffle_next(struct shuffle *s) {
 static double overload(const struct lb_ask *a, const struct lb_host *h) {
     uint64_t all = atomic_load_explicit(&a->c->live->inflight, memory_order_relaxed);
     uint64_t slots = ((all + 1) * a->policy.hash_balance + 99) / 100;
-    double mine = ceil((double)slots * h->weight);
+    double mine = mesh_lb_ceil((double)slots * h->weight);
     return lb_inflight(a, h->stat) / (mine > 1 ? mine : 1);
 }
 
@@ -74,15 +78,18 @@ static uint32_t probe(const struct lb_ask *a, const struct lb_wheel_open *w, uin
     struct shuffle s = {.n = w->nhosts};
     uint32_t best = first;
     double least = overload(a, &w->hosts[first]);
-    if (least <= 1) return first;
+    if (least <= 1)
+        return first;
     mt_seed(&s.mt, (uint32_t)hash);
     while (s.done < s.n && s.done < PROBES) {
         uint32_t at = shuffle_next(&s);
         double load = at == first || at >= w->nhosts ? least : overload(a, &w->hosts[at]);
-        if (load >= least) continue;
+        if (load >= least)
+            continue;
         best = at;
         least = load;
-        if (load <= 1) break;
+        if (load <= 1)
+            break;
     }
     return best;
 }
@@ -90,8 +97,10 @@ static uint32_t probe(const struct lb_ask *a, const struct lb_wheel_open *w, uin
 int mesh_lb_wheel_host(const struct lb_ask *a, const struct lb_wheel_open *w, uint64_t hash, uint32_t slot,
                        struct lb_member *ret) {
     uint32_t at = w->slots[slot];
-    if (at >= w->nhosts) return MESH_E_NOENDPOINT;
-    if (a->policy.hash_balance) at = probe(a, w, hash, at);
+    if (at >= w->nhosts)
+        return MESH_E_NOENDPOINT;
+    if (a->policy.hash_balance)
+        at = probe(a, w, hash, at);
     *ret = (struct lb_member){w->hosts[at].endpoint, w->hosts[at].stat};
     return 0;
 }

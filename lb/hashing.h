@@ -4,17 +4,18 @@
  *
  *     struct lb_hash | struct lb_wheel[priorities] | for each priority: hosts[], positions[] (ring), slots[]
  *
- * A wheel is built over the hosts that Envoy would take: a priority's healthy ones, all of them in panic, and its
- * degraded ones when it has no healthy ones. Hosts are of all families: whoever cannot reach one goes on to the next,
- * so a key leads IPv4 and IPv6 sockets to the same place where that is possible. Ejected hosts stay on the wheel and
- * are stepped over: other keys do not move.
+ * A wheel is built over the hosts that Envoy would take: a priority's healthy ones, all of them in panic, and
+ * its degraded ones when it has no healthy ones. Hosts are of all families: whoever cannot reach one goes on
+ * to the next, so a key leads IPv4 and IPv6 sockets to the same place where that is possible. Ejected hosts
+ * stay on the wheel and are stepped over: other keys do not move.
  */
 #ifndef MESH_LB_HASHING_H
 #define MESH_LB_HASHING_H
 
 #include "lb/table.h"
 
-/* Ring entries of one priority at most; Envoy's own bound is 8M, for which weights must differ a thousandfold. */
+/* Ring entries of one priority at most; Envoy's own bound is 8M, for which weights must differ a
+ * thousandfold. */
 enum { LB_RING_MAX = 1 << 20, LB_MAGLEV_MAX = 5000011 };
 
 struct lb_hash {
@@ -58,10 +59,11 @@ struct lb_key {
     uint32_t len, host;
 };
 uint32_t mesh_lb_ring_slots(const struct mesh_policy *p, const struct lb_host *hosts, uint32_t n);
-int mesh_lb_ring_fill(const struct mesh_policy *p, const struct lb_host *hosts, const struct lb_key *keys, uint32_t n,
-                      uint64_t *positions, uint32_t *slots, uint32_t nslots) MESH_MUST_CHECK;
+int mesh_lb_ring_fill(const struct mesh_policy *p, const struct lb_host *hosts, const struct lb_key *keys,
+                      uint32_t n, uint64_t *positions, uint32_t *slots, uint32_t nslots) MESH_MUST_CHECK;
 uint32_t mesh_lb_maglev_slots(const struct mesh_policy *p);
-int mesh_lb_maglev_fill(const struct lb_host *hosts, struct lb_key *keys, uint32_t n, uint32_t *slots, uint32_t nslots) MESH_MUST_CHECK;
+int mesh_lb_maglev_fill(const struct lb_host *hosts, struct lb_key *keys, uint32_t n, uint32_t *slots,
+                        uint32_t nslots) MESH_MUST_CHECK;
 
 /* murmurHash2 (64 bit, libstdc++'s std::hash), seed 0xc70f6907. */
 uint64_t mesh_lb_murmur2(const void *p, size_t n);

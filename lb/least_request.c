@@ -2,16 +2,17 @@
  *
  * Least request: connections in flight, counted over all processes of the view.
  *
- * Members of equal weight: `choice_count` draws with replacement, the one with the fewest in flight wins, the first
- * drawn on a tie (Envoy's N_CHOICES, P2C at 2); FULL_SCAN looks at all and breaks ties at random.
+ * Members of equal weight: `choice_count` draws with replacement, the one with the fewest in flight wins, the
+ * first drawn on a tie (Envoy's N_CHOICES, P2C at 2); FULL_SCAN looks at all and breaks ties at random.
  *
  * Unequal weights: Envoy's dynamic weight w / (active + 1)^bias, each member chosen in proportion to it. In a
- * large pool that is done by resampling: EIGHT draws by w, one of them kept in proportion to 1 / (active + 1)^bias.
+ * large pool that is done by resampling: EIGHT draws by w, one of them kept in proportion to 1 / (active +
+ * 1)^bias.
  *
  * Under locality weights the locality is drawn first, and the rest happens among its members.
  */
-#include <math.h>
 #include "lb/ops.h"
+#include "lb/power.h"
 
 enum { EIGHT = 8, CHOICES_MAX = 64 };
 
@@ -21,11 +22,13 @@ static uint32_t load_of(const struct lb_ask *a, const struct lb_member *m) {
 
 static uint32_t fewest_of_draws(struct lb_ask *a, const struct lb_pool *p) {
     uint32_t choices = a->policy.choice_count < 2 ? 2 : a->policy.choice_count;
-    if (choices > CHOICES_MAX) choices = CHOICES_MAX;
+    if (choices > CHOICES_MAX)
+        choices = CHOICES_MAX;
     uint32_t best = lb_pool_draw(a, p), least = load_of(a, &p->members[best]);
     for (uint32_t i = 1; i < choices; i++) {
         uint32_t at = lb_pool_draw(a, p), load = load_of(a, &p->members[at]);
-        if (load >= least) continue;
+        if (load >= least)
+            continue;
         best = at;
         least = load;
     }
@@ -36,29 +39,35 @@ static uint32_t fewest_of_all(struct lb_ask *a, const struct lb_pool *p) {
     uint32_t best = 0, least = UINT32_MAX, ties = 0;
     for (uint32_t i = 0; i < p->n; i++) {
         uint32_t load = load_of(a, &p->members[i]);
-        if (load > least) continue;
+        if (load > least)
+            continue;
         ties = load < least ? 1 : ties + 1;
         least = load;
-        if (ties == 1 || lb_scale(lb_random(a), ties) == 0) best = i;
+        if (ties == 1 || lb_scale(lb_random(a), ties) == 0)
+            best = i;
     }
     return best;
 }
 
 static double damping(const struct lb_ask *a, const struct lb_member *m) {
     uint32_t active = load_of(a, m);
-    if (active == UINT32_MAX) return 0;
+    if (active == UINT32_MAX)
+        return 0;
     float bias = a->policy.active_request_bias;
-    if (bias == 1.0f) return 1.0 / (active + 1.0);
-    return bias > 0 ? pow(active + 1.0, -(double)bias) : 1.0;
+    if (bias == 1.0f)
+        return 1.0 / (active + 1.0);
+    return bias > 0 ? mesh_lb_pow(active + 1.0, -(double)bias) : 1.0;
 }
 
 /* Keeps one of n in proportion to its share. */
 static uint32_t keep_one(struct lb_ask *a, const double *share, uint32_t n) {
     double sum = 0;
-    for (uint32_t i = 0; i < n; i++) sum += share[i];
+    for (uint32_t i = 0; i < n; i++)
+        sum += share[i];
     double point = (double)(lb_random(a) >> 11) * 0x1p-53 * sum;
     for (uint32_t i = 0; i + 1 < n; i++) {
-        if (point < share[i]) return i;
+        if (point < share[i])
+            return i;
         point -= share[i];
     }
     return n - 1;

@@ -2,8 +2,8 @@
  *
  * Locality weights, as Envoy's locality_weighted_lb_config and wrr_locality:
  *   eff(L) = weight(L) * min(1, overprovisioning * available(L) / hosts(L))
- * and a member of L gets w / sum(w of L) * eff(L) / sum(eff) of the traffic. A locality without weight gets none;
- * when no locality has any, weights are plain.
+ * and a member of L gets w / sum(w of L) * eff(L) / sum(eff) of the traffic. A locality without weight gets
+ * none; when no locality has any, weights are plain.
  */
 #include "lb/ops.h"
 
@@ -15,8 +15,8 @@ static double effective(const struct lb_locality *l, uint32_t overprovisioning) 
 }
 
 /* Takes over one locality's members to position `out`; returns the position after them. */
-static uint32_t take(struct lb_locality *l, double share, uint64_t before, uint32_t out, struct lb_member *members,
-                     uint64_t *cum) {
+static uint32_t take(struct lb_locality *l, double share, uint64_t before, uint32_t out,
+                     struct lb_member *members, uint64_t *cum) {
     uint64_t sum = cum[l->first + l->n - 1] - before, running = out ? cum[out - 1] : 0, first_weight = 0;
     uint32_t from = l->first;
     l->first = out;
@@ -24,7 +24,8 @@ static uint32_t take(struct lb_locality *l, double share, uint64_t before, uint3
     for (uint32_t i = 0; i < l->n; i++, out++) {
         uint64_t weight = cum[from + i] - before;
         before = cum[from + i];
-        if (!i) first_weight = weight;
+        if (!i)
+            first_weight = weight;
         l->equal = l->equal && weight == first_weight;
         running += (uint64_t)(share * (double)weight / (double)sum * WHOLE) + 1;
         members[out] = members[from + i];
@@ -38,8 +39,10 @@ uint32_t mesh_lb_localities_apply(struct lb_locality *l, uint32_t *io_n, uint32_
     double sum = 0;
     uint32_t out = 0, kept = 0;
     uint64_t before = 0;
-    for (uint32_t i = 0; i < *io_n; i++) sum += effective(&l[i], overprovisioning);
-    if (sum <= 0) return 0;
+    for (uint32_t i = 0; i < *io_n; i++)
+        sum += effective(&l[i], overprovisioning);
+    if (sum <= 0)
+        return 0;
     for (uint32_t i = 0; i < *io_n; i++) {
         double share = effective(&l[i], overprovisioning) / sum;
         uint64_t after = cum[l[i].first + l[i].n - 1];
@@ -64,7 +67,8 @@ struct lb_pool mesh_lb_locality_draw(struct lb_ask *a, const struct lb_pool *p) 
             low = mid + 1;
     }
     const struct lb_locality l = p->localities[low];
-    if (l.first >= p->n || !l.n || l.n > p->n - l.first) return *p; /* torn */
+    if (l.first >= p->n || !l.n || l.n > p->n - l.first)
+        return *p; /* torn */
     struct lb_pool one = *p;
     one.members += l.first;
     one.n = l.n;

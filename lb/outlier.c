@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Ejection. There is no timer and no lock: an endpoint is out while ejected_until lies ahead, and whoever ejects
- * marks first, then counts, and takes the mark back when the count says that it was too many. Two that eject at once
- * see each other's marks, so at worst both take theirs back; one killed in between leaves a mark that runs out.
+ * Ejection. There is no timer and no lock: an endpoint is out while ejected_until lies ahead, and whoever
+ * ejects marks first, then counts, and takes the mark back when the count says that it was too many. Two that
+ * eject at once see each other's marks, so at worst both take theirs back; one killed in between leaves a
+ * mark that runs out.
  *
- * Length = min(base * multiplier, max(base, max)) + jitter. The multiplier grows by one with each ejection and falls
- * by one with each interval in which the endpoint was not out (Envoy's detector does the same at its timer).
+ * Length = min(base * multiplier, max(base, max)) + jitter. The multiplier grows by one with each ejection
+ * and falls by one with each interval in which the endpoint was not out (Envoy's detector does the same at
+ * its timer).
  *
- * Share: a further ejection is allowed while (ejected + 1) / n <= max_ejection_percent, and the first one always with
- * always_eject_one. Beyond Envoy: the last healthy (or degraded) endpoint is never ejected.
+ * Share: a further ejection is allowed while (ejected + 1) / n <= max_ejection_percent, and the first one
+ * always with always_eject_one. Beyond Envoy: the last healthy (or degraded) endpoint is never ejected.
  */
 #include "lb/ops.h"
 #include "shim/base/clock.h"
@@ -33,14 +35,17 @@ uint64_t mesh_lb_ejection_time(const struct mesh_policy *p, uint32_t multiplier)
     return (ms < most ? ms : most) * MESH_MS;
 }
 
-static void count_one(struct tally *t, const struct mesh_endpoint *e, enum lb_class class, uint64_t until, uint64_t now) {
+static void count_one(struct tally *t, const struct mesh_endpoint *e, enum lb_class class, uint64_t until,
+                      uint64_t now) {
     if (until <= now) {
         t->left++;
         return;
     }
     t->ejected++;
-    if (until < t->first_end) t->first_end = until;
-    if (e->priority >= LIVE_PRIORITIES) return;
+    if (until < t->first_end)
+        t->first_end = until;
+    if (e->priority >= LIVE_PRIORITIES)
+        return;
     if (class == LB_HEALTHY)
         t->healthy[e->priority]++;
     else
@@ -53,8 +58,10 @@ static struct tally count_all(const struct mesh_cluster_view *c, uint32_t stat, 
         const struct mesh_endpoint *e = &c->endpoints[i];
         struct mesh_stat *s = lb_stat(c, e->stat);
         enum lb_class class = mesh_lb_class_of(e, 3);
-        if (!s || class > LB_DEGRADED) continue;
-        if (e->stat == stat) t.known = true;
+        if (!s || class > LB_DEGRADED)
+            continue;
+        if (e->stat == stat)
+            t.known = true;
         count_one(&t, e, class, atomic_load(&s->ejected_until), now);
     }
     return t;
@@ -78,14 +85,16 @@ void mesh_lb_recount(const struct mesh_cluster_view *c, uint64_t now) {
         uint32_t marks = atomic_load(&c->live->marks);
         struct tally t = count_all(c, UINT32_MAX, now);
         store(c->live, &t);
-        if (atomic_load(&c->live->marks) == marks) return;
+        if (atomic_load(&c->live->marks) == marks)
+            return;
     }
     atomic_store(&c->live->ejected, 1); /* others are at it: let the next pick look again */
     atomic_store(&c->live->recount_at, now);
 }
 
 /* How often it was ejected, less one for each interval since. */
-static uint32_t still_remembered(const struct mesh_stat *s, const struct mesh_policy *p, uint64_t until, uint64_t now) {
+static uint32_t still_remembered(const struct mesh_stat *s, const struct mesh_policy *p, uint64_t until,
+                                 uint64_t now) {
     uint32_t times = atomic_load(&s->ejections);
     uint64_t interval = p->interval_ms ? p->interval_ms * MESH_MS : MESH_MS;
     uint64_t healthy = (now - until) / interval;
@@ -93,28 +102,35 @@ static uint32_t still_remembered(const struct mesh_stat *s, const struct mesh_po
 }
 
 static uint64_t jitter(const struct mesh_policy *p, uint32_t stat, uint64_t now) {
-    if (!p->max_ejection_jitter_ms) return 0;
+    if (!p->max_ejection_jitter_ms)
+        return 0;
     struct lb_ask a = {.rng = now ^ ((uint64_t)stat << 32)};
     return lb_scale(lb_random(&a), p->max_ejection_jitter_ms * MESH_MS);
 }
 
 static bool allowed(const struct tally *t, const struct mesh_policy *p, uint32_t n) {
-    if (!t->known || !t->left) return false;
-    if (t->ejected == 1 && p->always_eject_one) return true;
+    if (!t->known || !t->left)
+        return false;
+    if (t->ejected == 1 && p->always_eject_one)
+        return true;
     return (uint64_t)t->ejected * 100 <= (uint64_t)p->max_ejection_percent * n;
 }
 
-void mesh_lb_eject(const struct mesh_cluster_view *c, const struct mesh_policy *p, uint32_t stat, uint64_t now) {
+void mesh_lb_eject(const struct mesh_cluster_view *c, const struct mesh_policy *p, uint32_t stat,
+                   uint64_t now) {
     struct mesh_stat *s = lb_stat(c, stat);
-    if (!s) return;
+    if (!s)
+        return;
     uint64_t before = atomic_load(&s->ejected_until);
     if (before > now) {
-        if (!atomic_load(&c->live->ejected)) mesh_lb_recount(c, now); /* picked all the same: the count was lost */
+        if (!atomic_load(&c->live->ejected))
+            mesh_lb_recount(c, now); /* picked all the same: the count was lost */
         return;
     }
     uint32_t times = still_remembered(s, p, before, now) + 1;
     uint64_t until = now + mesh_lb_ejection_time(p, times) + jitter(p, stat, now);
-    if (!atomic_compare_exchange_strong(&s->ejected_until, &before, until)) return;
+    if (!atomic_compare_exchange_strong(&s->ejected_until, &before, until))
+        return;
     atomic_fetch_add(&c->live->marks, 1);
     struct tally t = count_all(c, stat, now);
     if (allowed(&t, p, c->n)) {

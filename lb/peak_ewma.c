@@ -10,10 +10,12 @@ static const double DEFAULT_MS = 10, PENALTY_MS = 1e6;
 
 static double cost(const struct lb_ask *a, const struct lb_member *m) {
     struct mesh_stat *s = lb_stat(a->c, m->stat);
-    if (!s || !lb_usable(a, m)) return 2 * PENALTY_MS + UINT32_MAX;
+    if (!s || !lb_usable(a, m))
+        return 2 * PENALTY_MS + UINT32_MAX;
     double active = lb_inflight(a, m->stat);
     double ms = atomic_load_explicit(&s->latency_us, memory_order_relaxed) / 1000.0;
-    if (ms > 0) return ms * (active + 1);
+    if (ms > 0)
+        return ms * (active + 1);
     return active > 0 ? PENALTY_MS + active : DEFAULT_MS;
 }
 

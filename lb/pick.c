@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The pick: limits first, then a pool, then the policy's draws, and a scan of everything when those find nobody.
+ * The pick: limits first, then a pool, then the policy's draws, and a scan of everything when those find
+ * nobody.
  */
 #include "lb/table.h"
 #include "shim/base/mem.h"
 
 enum lb_class mesh_lb_class_of(const struct mesh_endpoint *e, uint8_t families) {
-    if (!(families & (e->family == 6 ? 2 : 1))) return LB_ABSENT;
+    if (!(families & (e->family == 6 ? 2 : 1)))
+        return LB_ABSENT;
     switch (e->health) {
     case MESH_HEALTH_UNKNOWN:
-    case MESH_HEALTH_HEALTHY: return LB_HEALTHY;
-    case MESH_HEALTH_DEGRADED: return LB_DEGRADED;
-    default: return LB_UNHEALTHY;
+    case MESH_HEALTH_HEALTHY:
+        return LB_HEALTHY;
+    case MESH_HEALTH_DEGRADED:
+        return LB_DEGRADED;
+    default:
+        return LB_UNHEALTHY;
     }
 }
 
@@ -19,29 +24,36 @@ enum lb_class mesh_lb_class_of(const struct mesh_endpoint *e, uint8_t families) 
 static const char *refusal(struct lb_ask *a) {
     struct mesh_cluster_stat *live = a->c->live;
     const struct mesh_policy *p = &a->policy;
-    if (atomic_load_explicit(&live->inflight, memory_order_relaxed) >= p->max_connections) return "max_connections";
-    if (atomic_load_explicit(&live->pending, memory_order_relaxed) >= p->max_pending) return "max_pending_requests";
+    if (atomic_load_explicit(&live->inflight, memory_order_relaxed) >= p->max_connections)
+        return "max_connections";
+    if (atomic_load_explicit(&live->pending, memory_order_relaxed) >= p->max_pending)
+        return "max_pending_requests";
     if (a->r->attempt) {
-        if (atomic_load_explicit(&live->retries, memory_order_relaxed) >= p->max_retries) return "max_retries";
+        if (atomic_load_explicit(&live->retries, memory_order_relaxed) >= p->max_retries)
+            return "max_retries";
         return NULL;
     }
-    if (p->drop_per_million && lb_scale(a->r->random, 1000000) < p->drop_per_million) return "drop_overload";
+    if (p->drop_per_million && lb_scale(a->r->random, 1000000) < p->drop_per_million)
+        return "drop_overload";
     return NULL;
 }
 
 struct remains { /* what a scan of the whole cluster found */
-    bool any;           /* endpoints in reach */
+    bool any;    /* endpoints in reach */
     uint32_t rank, ties;
     uint32_t endpoint;
 };
 
-/* Best first: healthy by priority, degraded by priority, then the same of ejected ones, then of those tried already.
- * UINT32_MAX: never. */
+/* Best first: healthy by priority, degraded by priority, then the same of ejected ones, then of those tried
+ * already. UINT32_MAX: never. */
 static uint32_t rank_of(const struct lb_ask *a, const struct mesh_endpoint *e, enum lb_class class) {
-    if (class > LB_DEGRADED || !lb_stat(a->c, e->stat)) return UINT32_MAX;
+    if (class > LB_DEGRADED || !lb_stat(a->c, e->stat))
+        return UINT32_MAX;
     bool tried = lb_tried(a, e->stat);
-    if (tried && a->r->attempt) return UINT32_MAX;
-    return (uint32_t)tried << 10 | (uint32_t)lb_out(a, e->stat) << 9 | (uint32_t)(class == LB_DEGRADED) << 8 | e->priority;
+    if (tried && a->r->attempt)
+        return UINT32_MAX;
+    return (uint32_t)tried << 10 | (uint32_t)lb_out(a, e->stat) << 9 | (uint32_t)(class == LB_DEGRADED) << 8 |
+           e->priority;
 }
 
 static struct remains scan(struct lb_ask *a) {
@@ -49,13 +61,16 @@ static struct remains scan(struct lb_ask *a) {
     for (uint32_t i = 0; i < a->c->n; i++) {
         const struct mesh_endpoint *e = &a->c->endpoints[i];
         enum lb_class class = mesh_lb_class_of(e, a->r->families);
-        if (class == LB_ABSENT) continue;
+        if (class == LB_ABSENT)
+            continue;
         best.any = true;
         uint32_t rank = rank_of(a, e, class);
-        if (rank > best.rank || rank == UINT32_MAX) continue;
+        if (rank > best.rank || rank == UINT32_MAX)
+            continue;
         best.ties = rank < best.rank ? 1 : best.ties + 1;
         best.rank = rank;
-        if (best.ties == 1 || lb_scale(lb_random(a), best.ties) == 0) best.endpoint = i;
+        if (best.ties == 1 || lb_scale(lb_random(a), best.ties) == 0)
+            best.endpoint = i;
     }
     return best;
 }
@@ -67,7 +82,8 @@ static bool in_reach(const struct lb_ask *a, const struct lb_member *m) {
 
 /* In a large cluster, whose weights know nothing of slow start: is a newcomer passed over this time? */
 static bool too_young(struct lb_ask *a, const struct lb_member *m) {
-    if (!a->policy.slow_start_ms || a->c->n <= LB_FEW || a->wheel) return false;
+    if (!a->policy.slow_start_ms || a->c->n <= LB_FEW || a->wheel)
+        return false;
     double part = mesh_lb_slow_start(&a->c->endpoints[m->endpoint], &a->policy, a->r->now);
     return part < 1 && (double)(lb_random(a) >> 11) * 0x1p-53 >= part;
 }
@@ -77,33 +93,48 @@ static int draw(struct lb_ask *a, const struct lb_pool *p, struct lb_member *ret
     int err = MESH_E_NOENDPOINT;
     for (unsigned i = 0; i < LB_DRAWS; i++) {
         struct lb_member m;
-        if (ops->pick(a, p, i, &m) < 0) return err;
-        if (!lb_usable(a, &m) || !in_reach(a, &m)) continue;
+        if (ops->pick(a, p, i, &m) < 0)
+            return err;
+        if (!lb_usable(a, &m) || !in_reach(a, &m))
+            continue;
         *ret = m; /* one that is too young is better than none */
         err = 0;
-        if (!too_young(a, &m)) break;
+        if (!too_young(a, &m))
+            break;
     }
     return err;
+}
+
+/* Would the ready pools do injustice: are some out, tried, or not yet of full weight? */
+static bool disturbed(const struct lb_ask *a) {
+    return a->any_ejected || a->r->ntried || a->policy.slow_start_ms;
 }
 
 static int pick_from_pool(struct lb_ask *a, struct lb_member *ret, struct mesh_why *why) {
     struct lb_few room;
     struct lb_pool pool;
-    int err = a->c->n > LB_FEW ? mesh_lb_many_pool(a, &pool) : mesh_lb_few_pool(a, &room, &pool);
-    if (!err) err = draw(a, &pool, ret);
+    bool few = a->c->n <= LB_FEW;
+    int err = few && disturbed(a) ? MESH_E_NOENDPOINT : mesh_lb_many_pool(a, &pool);
+    if (err && few)
+        err = mesh_lb_few_pool(a, &room, &pool);
+    if (!err)
+        err = draw(a, &pool, ret);
     if (!err && why)
-        mesh_why(why, 0, "%s over %u of %u endpoints, priority %u", mesh_lb_policy_name(a->policy.policy), pool.n,
-                 a->c->n, pool.priority);
+        mesh_why(why, 0, "%s over %u of %u endpoints, priority %u", mesh_lb_policy_name(a->policy.policy),
+                 pool.n, a->c->n, pool.priority);
     return err;
 }
 
 static int pick_from_remains(struct lb_ask *a, uint32_t *ret_index, struct mesh_why *why) {
     struct remains best = scan(a);
-    if (!best.any && a->c->n) return mesh_why(why, MESH_E_FAMILY, "none of %u endpoints is of a reachable family", a->c->n);
-    if (best.rank == UINT32_MAX) return mesh_why(why, MESH_E_NOENDPOINT, "none of %u endpoints may be used", a->c->n);
+    if (!best.any && a->c->n)
+        return mesh_why(why, MESH_E_FAMILY, "none of %u endpoints is of a reachable family", a->c->n);
+    if (best.rank == UINT32_MAX)
+        return mesh_why(why, MESH_E_NOENDPOINT, "none of %u endpoints may be used", a->c->n);
     *ret_index = best.endpoint;
-    return mesh_why(why, 0, "the rest: priority %u%s%s%s", best.rank & 255, best.rank & 256 ? ", degraded" : "",
-                    best.rank & 512 ? ", ejected" : "", best.rank & 1024 ? ", tried before" : "");
+    return mesh_why(why, 0, "the rest: priority %u%s%s%s", best.rank & 255,
+                    best.rank & 256 ? ", degraded" : "", best.rank & 512 ? ", ejected" : "",
+                    best.rank & 1024 ? ", tried before" : "");
 }
 
 int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request *r, uint32_t *ret_index,
@@ -112,7 +143,8 @@ int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request
     struct lb_ask a = {.c = c, .r = r, .policy = *c->policy, .rng = r->random};
     a.wheel = a.policy.policy == MESH_LB_RING_HASH || a.policy.policy == MESH_LB_MAGLEV;
     a.hashed = a.wheel && r->has_hash;
-    if (a.hashed) a.rng = r->hash; /* what is left to chance stays the same for a key */
+    if (a.hashed)
+        a.rng = r->hash; /* what is left to chance stays the same for a key */
     struct lb_member m;
     const char *limit = refusal(&a);
     if (limit) {
@@ -122,7 +154,8 @@ int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request
     a.any_ejected = atomic_load_explicit(&c->live->ejected, memory_order_relaxed) != 0;
     if (a.any_ejected && r->now >= atomic_load_explicit(&c->live->recount_at, memory_order_relaxed))
         mesh_lb_recount(c, r->now);
-    if (pick_from_pool(&a, &m, why) < 0) return pick_from_remains(&a, ret_index, why);
+    if (pick_from_pool(&a, &m, why) < 0)
+        return pick_from_remains(&a, ret_index, why);
     *ret_index = m.endpoint;
     return 0;
 }

@@ -7,12 +7,9 @@
 #include "shim/base/mem.h"
 
 static const struct lb_ops *const policies[] = {
-    [MESH_LB_ROUND_ROBIN] = &mesh_lb_round_robin,
-    [MESH_LB_LEAST_REQUEST] = &mesh_lb_least_request,
-    [MESH_LB_RING_HASH] = &mesh_lb_ring_hash,
-    [MESH_LB_RANDOM] = &mesh_lb_random,
-    [MESH_LB_MAGLEV] = &mesh_lb_maglev,
-    [MESH_LB_PICK_FIRST] = &mesh_lb_pick_first,
+    [MESH_LB_ROUND_ROBIN] = &mesh_lb_round_robin, [MESH_LB_LEAST_REQUEST] = &mesh_lb_least_request,
+    [MESH_LB_RING_HASH] = &mesh_lb_ring_hash,     [MESH_LB_RANDOM] = &mesh_lb_random,
+    [MESH_LB_MAGLEV] = &mesh_lb_maglev,           [MESH_LB_PICK_FIRST] = &mesh_lb_pick_first,
     [MESH_LB_PEAK_EWMA] = &mesh_lb_peak_ewma,
 };
 
@@ -23,7 +20,8 @@ const struct lb_ops *mesh_lb_ops_of(uint8_t policy) {
 
 int mesh_lb_policy_parse(const char *name, uint8_t *ret_policy) {
     for (uint8_t i = 0; name && i < MESH_ARRAY_LEN(policies); i++) {
-        if (!policies[i] || strcmp(policies[i]->name, name) != 0) continue;
+        if (!policies[i] || strcmp(policies[i]->name, name) != 0)
+            continue;
         *ret_policy = i;
         return 0;
     }

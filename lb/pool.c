@@ -5,7 +5,8 @@
 #include "lb/ops.h"
 
 uint32_t mesh_lb_pool_at(const struct lb_pool *p, uint64_t point) {
-    if (!p->cum) return point < p->n ? (uint32_t)point : p->n - 1;
+    if (!p->cum)
+        return point < p->n ? (uint32_t)point : p->n - 1;
     uint32_t low = 0, high = p->n - 1;
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
@@ -27,8 +28,10 @@ static uint64_t gcd(uint64_t a, uint64_t b) {
 }
 
 uint64_t mesh_lb_stride(uint64_t total) {
-    if (total < 3) return 1;
+    if (total < 3)
+        return 1;
     uint64_t stride = (uint64_t)(((unsigned __int128)total * UINT64_C(0x9e3779b97f4a7c15)) >> 64);
-    while (gcd(stride, total) != 1) stride++; /* total - 1 is coprime: this ends */
+    while (gcd(stride, total) != 1)
+        stride++; /* total - 1 is coprime: this ends */
     return stride;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What became of a dial. Every field is one atomic of its own: two processes that report at once both count, and
- * the average latency is that of one of the two orders.
+ * What became of a dial. Every field is one atomic of its own: two processes that report at once both count,
+ * and the average latency is that of one of the two orders.
  *
- * What counts as a failure in the row is what Envoy's tcp_proxy reports to its detector (connect failure, timeout),
- * and a failed authentication. In TLS 1.3 a server's refusal of our certificate comes after the connection counted
- * as a success: such a late failure goes on from the row that the success had ended. A connection reset later is
- * counted, and does not eject: servers reset idle connections in good health.
+ * What counts as a failure in the row is what Envoy's tcp_proxy reports to its detector (connect failure,
+ * timeout), and a failed authentication. In TLS 1.3 a server's refusal of our certificate comes after the
+ * connection counted as a success: such a late failure goes on from the row that the success had ended. A
+ * connection reset later is counted, and does not eject: servers reset idle connections in good health.
  */
 #include "lb/ops.h"
 
@@ -33,15 +33,17 @@ static bool fill_row(struct mesh_stat *s, uint32_t already, uint32_t limit) {
     uint32_t row = atomic_load(&s->failures_in_row), after;
     do {
         after = (row > already ? row : already) + 1;
-        if (after >= limit) after = 0;
+        if (after >= limit)
+            after = 0;
     } while (!atomic_compare_exchange_weak(&s->failures_in_row, &row, after));
     return after == 0;
 }
 
-void mesh_lb_report(const struct mesh_cluster_view *c, uint32_t stat, enum mesh_lb_outcome outcome, uint64_t now,
-                    uint64_t took_ns) {
+void mesh_lb_report(const struct mesh_cluster_view *c, uint32_t stat, enum mesh_lb_outcome outcome,
+                    uint64_t now, uint64_t took_ns) {
     struct mesh_stat *s = lb_stat(c, stat);
-    if (!s) return;
+    if (!s)
+        return;
     struct mesh_policy p = *c->policy;
     if (outcome == MESH_LB_CONNECTED) {
         count_success(s, now, took_ns);
@@ -49,9 +51,11 @@ void mesh_lb_report(const struct mesh_cluster_view *c, uint32_t stat, enum mesh_
         return;
     }
     atomic_fetch_add(&s->failures, 1);
-    if (outcome == MESH_LB_RESET_LATER) return;
+    if (outcome == MESH_LB_RESET_LATER)
+        return;
     mesh_lb_window_count(c, &p, stat, false, now);
     uint32_t already = outcome == MESH_LB_UNAUTHENTIC ? atomic_exchange(&s->row_before, 0) : 0;
-    if (!p.consecutive || !fill_row(s, already, p.consecutive)) return;
+    if (!p.consecutive || !fill_row(s, already, p.consecutive))
+        return;
     mesh_lb_eject(c, &p, stat, now);
 }

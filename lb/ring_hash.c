@@ -7,18 +7,19 @@
  * A redraw takes the next entry on the ring. Without a hash the point is random.
  */
 #include "lb/hashing.h"
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "lb/power.h"
 
 enum { KEY_MAX = 1024 }; /* longer keys are cut: a metadata text from the control plane */
 
 static double scale_of(const struct mesh_policy *p, const struct lb_host *hosts, uint32_t n) {
     double least = 1, most = p->ring_max < LB_RING_MAX ? p->ring_max : LB_RING_MAX;
     for (uint32_t i = 0; i < n; i++)
-        if (hosts[i].weight < least) least = hosts[i].weight;
-    double scale = ceil(least * p->ring_min) / least;
+        if (hosts[i].weight < least)
+            least = hosts[i].weight;
+    double scale = mesh_lb_ceil(least * p->ring_min) / least;
     return scale < most ? scale : most;
 }
 
@@ -30,7 +31,8 @@ static uint32_t each_entry(double scale, const struct lb_host *hosts, uint32_t n
     for (uint32_t i = 0; i < n; i++) {
         target += scale * hosts[i].weight;
         for (uint32_t number = 0; entries < target && entries < 2 * LB_RING_MAX; entries++)
-            if (fn) fn(arg, entries, i, number++);
+            if (fn)
+                fn(arg, entries, i, number++);
     }
     return entries;
 }
@@ -55,7 +57,8 @@ static void add(void *arg, uint32_t at, uint32_t host, uint32_t number) {
     struct filling *f = arg;
     char text[KEY_MAX + 16];
     size_t len = f->keys[host].len < KEY_MAX ? f->keys[host].len : KEY_MAX;
-    if (at >= f->cap) return;
+    if (at >= f->cap)
+        return;
     memcpy(text, f->keys[host].text, len);
     len += (size_t)snprintf(text + len, 16, "_%u", number);
     uint64_t position = f->murmur ? mesh_lb_murmur2(text, len) : mesh_lb_xxh64(text, len, 0);
@@ -64,15 +67,17 @@ static void add(void *arg, uint32_t at, uint32_t host, uint32_t number) {
 
 static int by_position(const void *x, const void *y) {
     const struct entry *a = x, *b = y;
-    if (a->position != b->position) return a->position < b->position ? -1 : 1;
+    if (a->position != b->position)
+        return a->position < b->position ? -1 : 1;
     return a->order < b->order ? -1 : 1;
 }
 
-int mesh_lb_ring_fill(const struct mesh_policy *p, const struct lb_host *hosts, const struct lb_key *keys, uint32_t n,
-                      uint64_t *positions, uint32_t *slots, uint32_t nslots) {
+int mesh_lb_ring_fill(const struct mesh_policy *p, const struct lb_host *hosts, const struct lb_key *keys,
+                      uint32_t n, uint64_t *positions, uint32_t *slots, uint32_t nslots) {
     struct filling f = {.keys = keys, .cap = nslots, .murmur = p->murmur};
     f.entries = malloc(nslots * sizeof *f.entries);
-    if (!f.entries) return MESH_E_NOMEM;
+    if (!f.entries)
+        return MESH_E_NOMEM;
     each_entry(scale_of(p, hosts, n), hosts, n, &f, add);
     qsort(f.entries, nslots, sizeof *f.entries, by_position);
     for (uint32_t i = 0; i < nslots; i++) {
@@ -98,7 +103,8 @@ static uint32_t entry_of(const struct lb_wheel_open *w, uint64_t hash) {
 
 static int ring_hash(struct lb_ask *a, const struct lb_pool *p, unsigned draw, struct lb_member *ret) {
     struct lb_wheel_open w;
-    if (!mesh_lb_wheel_open(a, p->priority, &w)) return MESH_E_NOENDPOINT;
+    if (!mesh_lb_wheel_open(a, p->priority, &w))
+        return MESH_E_NOENDPOINT;
     uint64_t hash = a->hashed ? a->r->hash : lb_random(a);
     return mesh_lb_wheel_host(a, &w, hash, (uint32_t)((entry_of(&w, hash) + (uint64_t)draw) % w.nslots), ret);
 }

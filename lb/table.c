@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Building the table (lb/table.h): the publisher's work, on its heap. Endpoints are sorted once by priority and
- * locality; each set is then a filter over one priority's slice.
+ * Building the table (lb/table.h): the publisher's work, on its heap. Endpoints are sorted once by priority
+ * and locality; each set is then a filter over one priority's slice.
  */
 #include "lb/table.h"
 #include <stdlib.h>
@@ -25,13 +25,15 @@ static void plan_views(struct plan *p, const struct mesh_cluster_view *c) {
         uint32_t priority = lb_priority(e);
         four = four || e->family != 6;
         six = six || e->family == 6;
-        if (priority >= p->t.priorities) p->t.priorities = priority + 1;
+        if (priority >= p->t.priorities)
+            p->t.priorities = priority + 1;
         p->weighted = p->weighted || e->weight != c->endpoints[0].weight;
     }
     p->weighted = p->weighted || c->policy->locality_weighted;
     memset(p->t.view_of, LB_VIEW_NONE, sizeof p->t.view_of);
     if (four && six) {
-        for (uint8_t f = 1; f <= 3; f++) p->families[f - 1] = f, p->t.view_of[f] = (uint8_t)(f - 1);
+        for (uint8_t f = 1; f <= 3; f++)
+            p->families[f - 1] = f, p->t.view_of[f] = (uint8_t)(f - 1);
         p->t.views = 3;
     } else if (c->n) {
         p->families[0] = 3;
@@ -40,21 +42,24 @@ static void plan_views(struct plan *p, const struct mesh_cluster_view *c) {
     }
 }
 
-/* At most three sets list an endpoint in each view: its own and that of all, which is shared when all are healthy. */
+/* At most three sets list an endpoint in each view: its own and that of all, which is shared when all are
+ * healthy. */
 static void count_members(struct plan *p, const struct mesh_cluster_view *c, struct lb_level *levels) {
     for (uint32_t v = 0; v < p->t.views; v++) {
         memset(levels, 0, p->t.priorities * sizeof *levels);
         for (uint32_t i = 0; i < c->n; i++) {
             enum lb_class class = mesh_lb_class_of(&c->endpoints[i], p->families[v]);
             struct lb_level *l = &levels[lb_priority(&c->endpoints[i])];
-            if (class == LB_ABSENT) continue;
+            if (class == LB_ABSENT)
+                continue;
             l->hosts++;
             l->healthy += class == LB_HEALTHY;
             l->degraded += class == LB_DEGRADED;
         }
         for (uint32_t i = 0; i < p->t.priorities; i++) {
             p->t.members += levels[i].healthy + levels[i].degraded;
-            if (levels[i].healthy != levels[i].hosts || c->policy->locality_weighted) p->t.members += levels[i].hosts;
+            if (levels[i].healthy != levels[i].hosts || c->policy->locality_weighted)
+                p->t.members += levels[i].hosts;
         }
     }
 }
@@ -74,10 +79,8 @@ static bool plan(struct plan *p, const struct mesh_cluster_view *c) {
     p->t.version = LB_TABLE_VERSION;
     p->t.n = c->n;
     p->t.hash_policy = c->policy->policy;
-    if (c->n > LB_FEW) {
-        plan_views(p, c);
-        count_members(p, c, levels);
-    }
+    plan_views(p, c);
+    count_members(p, c, levels);
     uint64_t slots = (uint64_t)p->t.views * p->t.priorities;
     p->t.cums = p->weighted ? p->t.members : 0;
     p->t.localities = c->policy->locality_weighted ? p->t.members : 0;
@@ -93,11 +96,13 @@ static bool plan(struct plan *p, const struct mesh_cluster_view *c) {
 
 size_t mesh_lb_table_size(const struct mesh_cluster_view *c) {
     struct plan p;
-    if (!c->n || (c->n <= LB_FEW && !mesh_lb_hash_size(c))) return 0;
+    if (!c->n)
+        return 0;
     return plan(&p, c) ? p.t.len : SIZE_MAX;
 }
 
-/* ---- the build ---------------------------------------------------------------------------------------------------- */
+/* ---- the build
+ * ---------------------------------------------------------------------------------------------------- */
 struct site {
     const struct mesh_cluster_view *c;
     struct plan plan;
@@ -109,7 +114,6 @@ struct site {
     struct lb_member *members;
     uint32_t nmembers, nlocalities;
 };
-
 
 static int by_key(const void *x, const void *y) {
     uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
@@ -127,13 +131,15 @@ static uint32_t *sorted(const struct mesh_cluster_view *c) {
     for (uint32_t i = 0; i < c->n; i++)
         key[i] = (uint64_t)lb_priority(&c->endpoints[i]) << 48 | (uint64_t)c->endpoints[i].locality << 32 | i;
     qsort(key, c->n, sizeof *key, by_key);
-    for (uint32_t i = 0; i < c->n; i++) order[i] = (uint32_t)key[i];
+    for (uint32_t i = 0; i < c->n; i++)
+        order[i] = (uint32_t)key[i];
     free(key);
     return order;
 }
 
 /* Fills members and running sums from a slice of the order; localities too, when they weigh. */
-static void fill_set(struct site *b, struct lb_set_at *s, uint32_t from, uint32_t to, uint8_t families, enum lb_set set) {
+static void fill_set(struct site *b, struct lb_set_at *s, uint32_t from, uint32_t to, uint8_t families,
+                     enum lb_set set) {
     bool by_locality = b->c->policy->locality_weighted && set != LB_SET_ALL;
     struct lb_locality *l = b->localities + b->nlocalities, *now = NULL;
     uint32_t hosts = 0, count = 0, n = 0;
@@ -142,25 +148,34 @@ static void fill_set(struct site *b, struct lb_set_at *s, uint32_t from, uint32_
     for (uint32_t i = from; i < to; i++) {
         const struct mesh_endpoint *e = &b->c->endpoints[b->order[i]];
         enum lb_class class = mesh_lb_class_of(e, families);
-        if (i == from || e->locality != b->c->endpoints[b->order[i - 1]].locality) hosts = 0, now = NULL;
-        if (class == LB_ABSENT) continue;
+        if (i == from || e->locality != b->c->endpoints[b->order[i - 1]].locality)
+            hosts = 0, now = NULL;
+        if (class == LB_ABSENT)
+            continue;
         hosts++;
-        if (now) now->hosts = hosts;
-        if (!lb_in_set(class, set)) continue;
+        if (now)
+            now->hosts = hosts;
+        if (!lb_in_set(class, set))
+            continue;
         if (by_locality && !now) {
             now = &l[count++];
-            *now = (struct lb_locality){.first = n, .hosts = hosts, .weight = e->locality_weight, .id = e->locality};
+            *now = (struct lb_locality){
+                .first = n, .hosts = hosts, .weight = e->locality_weight, .id = e->locality};
         }
-        if (now) now->n++;
+        if (now)
+            now->n++;
         b->members[b->nmembers + n] = (struct lb_member){b->order[i], e->stat};
         sum += e->weight ? e->weight : 1;
-        if (b->plan.weighted) b->cum[b->nmembers + n] = sum;
+        if (b->plan.weighted)
+            b->cum[b->nmembers + n] = sum;
         n++;
-        if (b->plan.weighted) equal = equal && sum == n * b->cum[b->nmembers];
+        if (b->plan.weighted)
+            equal = equal && sum == n * b->cum[b->nmembers];
     }
     *s = (struct lb_set_at){.first = b->nmembers, .n = n, .cum = b->plan.weighted ? b->nmembers : UINT32_MAX};
-    uint32_t left = by_locality ? mesh_lb_localities_apply(l, &count, b->c->policy->overprovisioning, b->members + s->first,
-                                                           b->cum + s->first) : 0;
+    uint32_t left = by_locality ? mesh_lb_localities_apply(l, &count, b->c->policy->overprovisioning,
+                                                           b->members + s->first, b->cum + s->first)
+                                : 0;
     if (left) {
         s->n = left;
         s->locality = b->nlocalities;
@@ -169,11 +184,13 @@ static void fill_set(struct site *b, struct lb_set_at *s, uint32_t from, uint32_
     } else if (equal) {
         s->cum = UINT32_MAX;
     }
-    if (s->cum != UINT32_MAX && s->n) s->stride = mesh_lb_stride(b->cum[s->first + s->n - 1]);
+    if (s->cum != UINT32_MAX && s->n)
+        s->stride = mesh_lb_stride(b->cum[s->first + s->n - 1]);
     b->nmembers += n;
 }
 
-static void fill_level(struct lb_level *l, const struct site *b, uint32_t from, uint32_t to, uint8_t families) {
+static void fill_level(struct lb_level *l, const struct site *b, uint32_t from, uint32_t to,
+                       uint8_t families) {
     memset(l, 0, sizeof *l);
     for (uint32_t i = from; i < to; i++) {
         enum lb_class class = mesh_lb_class_of(&b->c->endpoints[b->order[i]], families);
@@ -202,7 +219,8 @@ static void fill(struct site *b) {
         uint32_t from = 0;
         for (uint32_t p = 0; p < b->plan.t.priorities; p++) {
             uint32_t to = from;
-            while (to < b->c->n && lb_priority(&b->c->endpoints[b->order[to]]) == p) to++;
+            while (to < b->c->n && lb_priority(&b->c->endpoints[b->order[to]]) == p)
+                to++;
             fill_priority(b, v, p, from, to);
             from = to;
         }
@@ -213,14 +231,17 @@ int mesh_lb_table_build(const struct mesh_cluster_view *c, void *ret_table, size
     struct site b = {.c = c};
     char *at = ret_table;
     size_t size = mesh_lb_table_size(c);
-    if (size > cap) return MESH_E_LIMIT;
+    if (size > cap)
+        return MESH_E_LIMIT;
     if (!size) {
         *ret_len = 0;
         return 0;
     }
-    if (!plan(&b.plan, c)) return MESH_E_LIMIT;
+    if (!plan(&b.plan, c))
+        return MESH_E_LIMIT;
     uint32_t *order = sorted(c);
-    if (!order) return MESH_E_NOMEM;
+    if (!order)
+        return MESH_E_NOMEM;
     b.order = order;
     b.levels = (struct lb_level *)(at + b.plan.t.levels_at);
     b.sets = (struct lb_set_at *)(at + b.plan.t.sets_at);
@@ -232,6 +253,7 @@ int mesh_lb_table_build(const struct mesh_cluster_view *c, void *ret_table, size
     free(order);
     memcpy(at, &b.plan.t, sizeof b.plan.t);
     int err = mesh_lb_hash_build(c, at + b.plan.t.hash_at, size - b.plan.t.hash_at);
-    if (!err) *ret_len = (uint32_t)size;
+    if (!err)
+        *ret_len = (uint32_t)size;
     return err;
 }

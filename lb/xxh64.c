@@ -5,8 +5,9 @@
 #include <string.h>
 #include "lb/lb.h"
 
-static const uint64_t P1 = UINT64_C(0x9e3779b185ebca87), P2 = UINT64_C(0xc2b2ae3d27d4eb4f), P3 = UINT64_C(0x165667b19e3779f9),
-                      P4 = UINT64_C(0x85ebca77c2b2ae63), P5 = UINT64_C(0x27d4eb2f165667c5);
+static const uint64_t P1 = UINT64_C(0x9e3779b185ebca87), P2 = UINT64_C(0xc2b2ae3d27d4eb4f),
+                      P3 = UINT64_C(0x165667b19e3779f9), P4 = UINT64_C(0x85ebca77c2b2ae63),
+                      P5 = UINT64_C(0x27d4eb2f165667c5);
 
 static uint64_t rotl(uint64_t x, int r) {
     return x << r | x >> (64 - r);
@@ -33,17 +34,22 @@ static uint64_t stripes(const uint8_t **io_p, const uint8_t *end, uint64_t seed)
     uint64_t v[4] = {seed + P1 + P2, seed + P2, seed, seed - P1};
     const uint8_t *p = *io_p;
     for (; end - p >= 32; p += 32)
-        for (int i = 0; i < 4; i++) v[i] = lane(v[i], read64(p + 8 * i));
+        for (int i = 0; i < 4; i++)
+            v[i] = lane(v[i], read64(p + 8 * i));
     *io_p = p;
     uint64_t h = rotl(v[0], 1) + rotl(v[1], 7) + rotl(v[2], 12) + rotl(v[3], 18);
-    for (int i = 0; i < 4; i++) h = merge(h, v[i]);
+    for (int i = 0; i < 4; i++)
+        h = merge(h, v[i]);
     return h;
 }
 
 static uint64_t rest(uint64_t h, const uint8_t *p, const uint8_t *end) {
-    for (; end - p >= 8; p += 8) h = rotl(h ^ lane(0, read64(p)), 27) * P1 + P4;
-    for (; end - p >= 4; p += 4) h = rotl(h ^ read32(p) * P1, 23) * P2 + P3;
-    for (; p < end; p++) h = rotl(h ^ *p * P5, 11) * P1;
+    for (; end - p >= 8; p += 8)
+        h = rotl(h ^ lane(0, read64(p)), 27) * P1 + P4;
+    for (; end - p >= 4; p += 4)
+        h = rotl(h ^ read32(p) * P1, 23) * P2 + P3;
+    for (; p < end; p++)
+        h = rotl(h ^ *p * P5, 11) * P1;
     return h;
 }
 

@@ -3,9 +3,10 @@
  * Zone-aware routing, turned into locality weights. Envoy's rule, in parts of 10,000, for priority 0:
  *   caller%(L), healthy%(L)  of our own service's members, of the cluster's healthy endpoints
  *   healthy%(own) >= caller%(own), or forced: everything stays in our own zone
- *   otherwise local = healthy%(own) * 10000 / caller%(own) stays, and the rest goes to the others in proportion to
- *   what they have over, max(0, healthy%(L) - caller%(L)); evenly to all zones when nobody has.
- * Locality weights are later multiplied with availability (lb/locality.c): what is written here is divided by it.
+ *   otherwise local = healthy%(own) * 10000 / caller%(own) stays, and the rest goes to the others in
+ * proportion to what they have over, max(0, healthy%(L) - caller%(L)).
+ * Locality weights are later multiplied with availability (lb/locality.c): what is written here is divided by
+ * it.
  */
 #include <stdlib.h>
 #include "lb/ops.h"
@@ -26,10 +27,12 @@ static uint32_t over(const struct zone *z) {
 static uint32_t count(const struct mesh_endpoint *e, uint32_t n, struct zone *zones, uint32_t *ret_zones) {
     uint32_t healthy = 0, seen = 0;
     for (uint32_t i = 0; i < n; i++) {
-        if (e[i].priority) continue;
+        if (e[i].priority)
+            continue;
         struct zone *z = &zones[e[i].locality];
         seen += !z->hosts++;
-        if (mesh_lb_class_of(&e[i], 3) != LB_HEALTHY) continue;
+        if (mesh_lb_class_of(&e[i], 3) != LB_HEALTHY)
+            continue;
         z->healthy++;
         healthy++;
     }
@@ -39,49 +42,55 @@ static uint32_t count(const struct mesh_endpoint *e, uint32_t n, struct zone *zo
 
 static void measure(struct zone *zones, uint32_t n, uint32_t healthy, const struct mesh_lb_zones *c) {
     for (uint32_t i = 0; i < n; i++) {
-        if (!zones[i].healthy) continue;
+        if (!zones[i].healthy)
+            continue;
         zones[i].healthy_part = (uint32_t)((uint64_t)WHOLE * zones[i].healthy / healthy);
-        if (i < c->n) zones[i].callers_part = (uint32_t)((uint64_t)WHOLE * c->callers[i] / c->total);
+        if (i < c->n)
+            zones[i].callers_part = (uint32_t)((uint64_t)WHOLE * c->callers[i] / c->total);
     }
 }
 
 static void share_out(struct zone *zones, uint32_t n, const struct mesh_lb_zones *c) {
     struct zone *own = c->own < n && zones[c->own].healthy ? &zones[c->own] : NULL;
-    double local = own && own->callers_part ? (double)((uint64_t)own->healthy_part * WHOLE / own->callers_part) : 0;
-    uint32_t left = 0, filled = 0;
+    uint32_t left = 0;
     if (own && (c->force_direct || own->healthy_part >= own->callers_part)) {
         own->share = WHOLE;
         return;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        filled += zones[i].healthy > 0;
-        if (&zones[i] != own) left += over(&zones[i]);
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        if (&zones[i] != own && left) zones[i].share = (WHOLE - local) * over(&zones[i]) / left;
-        if (!left && zones[i].healthy) zones[i].share = (WHOLE - local) / filled;
-    }
-    if (own) own->share += local;
+    double local = own ? (double)own->healthy_part * WHOLE / own->callers_part : 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (&zones[i] != own)
+            left += over(&zones[i]);
+    for (uint32_t i = 0; left && i < n; i++)
+        if (&zones[i] != own)
+            zones[i].share = (WHOLE - local) * over(&zones[i]) / left;
+    if (own)
+        own->share = local;
 }
 
 static uint32_t weight_of(const struct zone *z, uint32_t overprovisioning) {
-    if (!z->healthy || z->share <= 0) return 0;
+    if (!z->healthy || z->share <= 0)
+        return 0;
     double available = overprovisioning / 100.0 * z->healthy / z->hosts;
     double weight = z->share * FINE / (available < 1 ? available : 1) + 0.5;
     return weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX;
 }
 
 static bool applies(const struct mesh_lb_zones *c, uint32_t zones, uint32_t healthy) {
-    if (zones < 2 || !c->total || !c->mine || healthy < c->min_cluster_size) return false;
+    if (zones < 2 || !c->total || !c->mine || healthy < c->min_cluster_size)
+        return false;
     return c->localities >= 2 || c->force_direct;
 }
 
-int mesh_lb_zone_weights(struct mesh_endpoint *e, uint32_t n, struct mesh_policy *p, const struct mesh_lb_zones *c) {
+int mesh_lb_zone_weights(struct mesh_endpoint *e, uint32_t n, struct mesh_policy *p,
+                         const struct mesh_lb_zones *c) {
     uint32_t highest = 0, filled = 0;
     for (uint32_t i = 0; i < n; i++)
-        if (e[i].locality > highest) highest = e[i].locality;
+        if (e[i].locality > highest)
+            highest = e[i].locality;
     struct zone *zones = calloc(highest + 1, sizeof *zones);
-    if (!zones) return MESH_E_NOMEM;
+    if (!zones)
+        return MESH_E_NOMEM;
     uint32_t healthy = count(e, n, zones, &filled);
     bool on = applies(c, filled, healthy);
     if (on) {

@@ -66,12 +66,14 @@ static int walk_fields(struct walk *w, const ProtobufCMessage *m) {
 static int walk_message(struct walk *w, const ProtobufCMessage *m) {
     if (m->descriptor == &mesh__pb__duration__descriptor) {
         const Mesh__Pb__Duration *d = (const Mesh__Pb__Duration *)m;
-        return mesh_duration_sound(d->seconds, d->nanos) ? 0 : fail(w, MESH_E_INVALID, "duration out of range");
+        return mesh_duration_sound(d->seconds, d->nanos) ? 0
+                                                         : fail(w, MESH_E_INVALID, "duration out of range");
     }
     if (w->depth == MESH_TOTAL_DEPTH)
         return fail(w, MESH_E_LIMIT, "messages are nested too deep");
     w->depth++;
-    int err = m->descriptor == &mesh__pb__any__descriptor ? walk_any(w, (const Mesh__Pb__Any *)m) : walk_fields(w, m);
+    int err = m->descriptor == &mesh__pb__any__descriptor ? walk_any(w, (const Mesh__Pb__Any *)m)
+                                                          : walk_fields(w, m);
     w->depth--;
     return err;
 }

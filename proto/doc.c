@@ -8,11 +8,11 @@
 
 /* What a hostile or broken file may ask of us. */
 enum {
-    TEXT_MAX = 16 << 20,   /* bytes of text */
-    DEPTH_MAX = 64,        /* lists and maps inside each other */
-    HEAP_MAX = 256 << 20,  /* nodes and their text: "[1,1,1," makes 25 bytes of node from one of text */
+    TEXT_MAX = 16 << 20,  /* bytes of text */
+    DEPTH_MAX = 64,       /* lists and maps inside each other */
+    HEAP_MAX = 256 << 20, /* nodes and their text: "[1,1,1," makes 25 bytes of node from one of text */
     CHUNK = 64 << 10,
-    CORE_TAG = 18,         /* strlen of the prefix of YAML's own tags */
+    CORE_TAG = 18, /* strlen of the prefix of YAML's own tags */
 };
 static const char core_tag[] = "tag:yaml.org,2002:";
 
@@ -79,26 +79,22 @@ static bool one_of(const char *text, const char *const *words) {
     return false;
 }
 
-static size_t span_digits(const char *s, const char *digits) {
-    return strspn(s, digits);
-}
-
 /* YAML 1.2 core schema: integers (decimal, 0o, 0x), decimals with exponent, infinities, not-a-number. */
 static bool is_number(const char *s) {
     static const char *const words[] = {".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN", NULL};
     static const char decimal[] = "0123456789";
     if (s[0] == '0' && (s[1] == 'o' || s[1] == 'x') && s[2])
-        return s[2 + span_digits(s + 2, s[1] == 'o' ? "01234567" : "0123456789abcdefABCDEF")] == '\0';
+        return s[2 + strspn(s + 2, s[1] == 'o' ? "01234567" : "0123456789abcdefABCDEF")] == '\0';
     if (one_of(s, words))
         return true;
     if (*s == '-' || *s == '+')
         s++;
     if (one_of(s, words))
         return s[1] != 'n' && s[1] != 'N';
-    size_t whole = span_digits(s, decimal), part = 0;
+    size_t whole = strspn(s, decimal), part = 0;
     s += whole;
     if (*s == '.') {
-        part = span_digits(s + 1, decimal);
+        part = strspn(s + 1, decimal);
         s += 1 + part;
     }
     if (!whole && !part)
@@ -108,7 +104,7 @@ static bool is_number(const char *s) {
     s++;
     if (*s == '-' || *s == '+')
         s++;
-    size_t power = span_digits(s, decimal);
+    size_t power = strspn(s, decimal);
     return power && s[power] == '\0';
 }
 
@@ -127,8 +123,11 @@ static int tagged_kind(const char *tag, const char *text, bool plain, enum mesh_
     static const struct {
         const char *name;
         enum mesh_node_kind kind;
-    } tags[] = {{"str", MESH_NODE_STRING},   {"null", MESH_NODE_NULL}, {"bool", MESH_NODE_BOOL},
-                {"int", MESH_NODE_NUMBER}, {"float", MESH_NODE_NUMBER}};
+    } tags[] = {{"str", MESH_NODE_STRING},
+                {"null", MESH_NODE_NULL},
+                {"bool", MESH_NODE_BOOL},
+                {"int", MESH_NODE_NUMBER},
+                {"float", MESH_NODE_NUMBER}};
     *kind = plain ? plain_kind(text) : MESH_NODE_STRING;
     if (!tag)
         return 0;
@@ -173,8 +172,8 @@ static int add(struct builder *b, const struct mesh_node *node) {
 static struct mesh_node *node_new(struct builder *b, enum mesh_node_kind kind, yaml_mark_t at) {
     struct mesh_node *node = arena_take(b->doc, sizeof(*node));
     if (node)
-        *node = (struct mesh_node){.kind = kind, .line = (uint32_t)at.line + 1, .column = (uint32_t)at.column + 1,
-                                   .text = ""};
+        *node = (struct mesh_node){
+            .kind = kind, .line = (uint32_t)at.line + 1, .column = (uint32_t)at.column + 1, .text = ""};
     return node;
 }
 
@@ -190,7 +189,8 @@ static int on_scalar(struct builder *b, const yaml_event_t *e) {
     int err = tagged_kind((const char *)e->data.scalar.tag, text, plain, &kind);
     if (err)
         return fail_at(b, err, e->start_mark,
-                       err == MESH_E_INVALID ? "the value is not what its tag says" : "this tag is not supported");
+                       err == MESH_E_INVALID ? "the value is not what its tag says"
+                                             : "this tag is not supported");
     struct mesh_node *node = node_new(b, kind, e->start_mark);
     char *copy = arena_take(b->doc, len + 1);
     if (!node || !copy)
@@ -202,8 +202,8 @@ static int on_scalar(struct builder *b, const yaml_event_t *e) {
     return add(b, node);
 }
 
-static int on_open(struct builder *b, enum mesh_node_kind kind, const yaml_event_t *e, const yaml_char_t *anchor,
-                   const yaml_char_t *tag) {
+static int on_open(struct builder *b, enum mesh_node_kind kind, const yaml_event_t *e,
+                   const yaml_char_t *anchor, const yaml_char_t *tag) {
     static const char *const lists = "tag:yaml.org,2002:seq", *const maps = "tag:yaml.org,2002:map";
     if (anchor)
         return fail_at(b, MESH_E_UNSUPPORTED, e->start_mark, "anchors are not supported");
@@ -227,7 +227,8 @@ static int by_text(const void *a, const void *b) {
     int order = strcmp(x->text, y->text);
     if (order)
         return order;
-    return x->line != y->line ? (x->line < y->line ? -1 : 1) : (x->column < y->column ? -1 : x->column > y->column);
+    return x->line != y->line ? (x->line < y->line ? -1 : 1)
+                              : (x->column < y->column ? -1 : x->column > y->column);
 }
 
 /* Sorts the keys (their nodes, the later of two equals behind) in scratch memory and looks at neighbours. */
@@ -241,8 +242,8 @@ static int refuse_duplicates(struct builder *b, const struct mesh_node *map) {
     int err = 0;
     for (uint32_t i = 1; i < map->n && !err; i++)
         if (!strcmp(keys[i - 1]->text, keys[i]->text))
-            err = mesh_why(b->why, MESH_E_INVALID, "%s:%u:%u: \"%.60s\" was given in line %u already", b->file,
-                           keys[i]->line, keys[i]->column, keys[i]->text, keys[i - 1]->line);
+            err = mesh_why(b->why, MESH_E_INVALID, "%s:%u:%u: \"%.60s\" was given in line %u already",
+                           b->file, keys[i]->line, keys[i]->column, keys[i]->text, keys[i - 1]->line);
     if (keys != few)
         free(keys);
     return err;
@@ -299,7 +300,8 @@ static yaml_mark_t mark_of_offset(const char *text, size_t len, size_t offset) {
 static int parser_failed(const struct builder *b, const yaml_parser_t *p, const char *text, size_t len) {
     if (p->error == YAML_MEMORY_ERROR)
         return no_room(b);
-    yaml_mark_t at = p->error == YAML_READER_ERROR ? mark_of_offset(text, len, p->problem_offset) : p->problem_mark;
+    yaml_mark_t at =
+        p->error == YAML_READER_ERROR ? mark_of_offset(text, len, p->problem_offset) : p->problem_mark;
     return fail_at(b, MESH_E_SYNTAX, at, p->problem ? p->problem : "not YAML");
 }
 
@@ -321,20 +323,23 @@ static int parse_events(struct builder *b, yaml_parser_t *p, const char *text, s
     return b->doc->root ? 0 : no_room(b);
 }
 
-static int parse_text(struct mesh_doc *doc, const char *text, size_t len, const char *file, struct mesh_why *why) {
+static int parse_text(struct mesh_doc *doc, const char *text, size_t len, const char *file,
+                      struct mesh_why *why) {
     struct builder b = {.doc = doc, .file = file, .why = why};
     yaml_parser_t p;
     if (!yaml_parser_initialize(&p))
         return no_room(&b);
     yaml_parser_set_encoding(&p, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&p, (const unsigned char *)(len ? text : ""), len); /* it asserts that there is a text */
+    yaml_parser_set_input_string(&p, (const unsigned char *)(len ? text : ""),
+                                 len); /* it asserts that there is a text */
     int err = parse_events(&b, &p, text, len);
     yaml_parser_delete(&p);
     free(b.stack);
     return err;
 }
 
-int mesh_doc_parse(const char *text, size_t len, const char *file, struct mesh_doc **ret_doc, struct mesh_why *why) {
+int mesh_doc_parse(const char *text, size_t len, const char *file, struct mesh_doc **ret_doc,
+                   struct mesh_why *why) {
     if (len > TEXT_MAX)
         return mesh_why(why, MESH_E_LIMIT, "%s: over %d MiB", file, TEXT_MAX >> 20);
     struct mesh_doc *doc = calloc(1, sizeof(*doc));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the files of proto/ share: messages as their descriptors describe them, heap with a ceiling, the tables
- * of types and guarded fields, and the state of one reading. Not for other rooms. Threads: any (no shared state).
+ * What the files of proto/ share: messages as their descriptors describe them, heap with a ceiling, the
+ * tables of types and guarded fields, and the state of one reading. Not for other rooms. Threads: any (no
+ * shared state).
  */
 #ifndef MESH_PROTO_INNER_H
 #define MESH_PROTO_INNER_H
@@ -9,16 +10,17 @@
 #include "proto/proto.h"
 
 enum {
-    MESH_UNIT_DEPTH = 32,  /* messages inside each other in one serialised piece: what protobuf-c recurses into,
-                              with up to 1 KiB of stack each */
+    MESH_UNIT_DEPTH = 32,  /* messages inside each other in one serialised piece: what protobuf-c recurses
+                              into,  with up to 1 KiB of stack each */
     MESH_TOTAL_DEPTH = 64, /* the same through Any fields, each of which is a piece of its own */
     MESH_PATH_MAX = 512,   /* bytes of a path; what does not fit is cut */
     MESH_BRIEF_MAX = 108,  /* and of the form that fits into a sentence */
 };
 
 /* ---- text -------------------------------------------------------------------------------------------------
- * JSON writes characters beyond the first plane as two \u escapes, which YAML has not. When `text` is JSON and
- * has such a pair, *ret is a copy (free()) that says \U instead, with its length in *io_len; else NULL. */
+ * JSON writes characters beyond the first plane as two \u escapes, which YAML has not. When `text` is JSON
+ * and has such a pair, *ret is a copy (free()) that says \U instead, with its length in *io_len; else NULL.
+ */
 int mesh_json_join_surrogates(const char *text, size_t *io_len, char **ret) MESH_MUST_CHECK;
 
 /* ---- heap -------------------------------------------------------------------------------------------------
@@ -33,7 +35,8 @@ void *mesh_heap_zalloc(struct mesh_heap *h, size_t n); /* NULL: none; 0 bytes gi
 char *mesh_heap_strndup(struct mesh_heap *h, const char *text, size_t n);
 int mesh_heap_err(const struct mesh_heap *h); /* after a NULL: MESH_E_LIMIT or MESH_E_NOMEM */
 
-/* ---- messages by descriptor ------------------------------------------------------------------------------- */
+/* ---- messages by descriptor -------------------------------------------------------------------------------
+ */
 ProtobufCMessage *mesh_message_new(struct mesh_heap *h, const ProtobufCMessageDescriptor *d);
 static inline void *mesh_field_value(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f) {
     return (char *)(uintptr_t)m + f->offset;
@@ -55,7 +58,8 @@ static inline const ProtobufCMessageDescriptor *mesh_field_message(const Protobu
     return f->type == PROTOBUF_C_TYPE_MESSAGE ? f->descriptor : NULL;
 }
 size_t mesh_field_size(const ProtobufCFieldDescriptor *f); /* bytes of one element in the struct */
-/* Would it be written to the wire? A wrapper, message or oneof member: yes, even when it holds the default. */
+/* Would it be written to the wire? A wrapper, message or oneof member: yes, even when it holds the default.
+ */
 bool mesh_field_set(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f);
 /* A repeated field is a map when its message is called ...Entry and has the two fields key and value. */
 bool mesh_field_map(const ProtobufCFieldDescriptor *f);
@@ -63,7 +67,8 @@ const ProtobufCFieldDescriptor *mesh_field_find(const ProtobufCMessageDescriptor
 /* Is `text` the proto name or its camelCase form? */
 bool mesh_name_is(const char *proto_name, const char *text);
 
-/* ---- tables ----------------------------------------------------------------------------------------------- */
+/* ---- tables -----------------------------------------------------------------------------------------------
+ */
 /* Why this field, as it stands in m, is refused (proto/guard.def); NULL: it is not. */
 const char *mesh_guard_refuses(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f);
 /* Is it a field of the full API that the subset leaves out on purpose (proto/skip.def)? */
@@ -86,13 +91,14 @@ size_t mesh_path_field(struct mesh_path *p, const char *name); /* with its dot *
 void mesh_path_up(struct mesh_path *p, size_t mark);
 void mesh_path_brief(const struct mesh_path *p, char ret[MESH_BRIEF_MAX]); /* a long one loses its middle */
 
-/* ---- reading ---------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------
+ */
 struct mesh_reading {
     const struct mesh_read_opts *opts;
     struct mesh_why *why;
     struct mesh_why *refused; /* not NULL: a guarded field does not end the reading; the first is told here */
     struct mesh_heap heap;
-    int unit, total;          /* depth of messages */
+    int unit, total; /* depth of messages */
     struct mesh_path path;
 };
 void mesh_reading_init(struct mesh_reading *r, const struct mesh_read_opts *opts, struct mesh_why *why);
@@ -105,8 +111,9 @@ void mesh_reading_leave(struct mesh_reading *r);
 int mesh_reading_no_room(struct mesh_reading *r, const struct mesh_node *at);
 void mesh_reading_warn(struct mesh_reading *r, const struct mesh_node *at, const char *what);
 /* One message. in_any: "@type" is no field, and special forms stand under "value". */
-int mesh_read_message(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCMessageDescriptor *d,
-                      bool in_any, ProtobufCMessage **ret) MESH_MUST_CHECK;
+int mesh_read_message(struct mesh_reading *r, const struct mesh_node *node,
+                      const ProtobufCMessageDescriptor *d, bool in_any,
+                      ProtobufCMessage **ret) MESH_MUST_CHECK;
 /* One element of a field, into *slot. */
 int mesh_read_value(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCFieldDescriptor *f,
                     void *slot) MESH_MUST_CHECK;
@@ -118,22 +125,25 @@ int mesh_read_list(struct mesh_reading *r, const struct mesh_node *node, const P
 int mesh_read_scalar(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCFieldDescriptor *f,
                      void *slot) MESH_MUST_CHECK;
 /* Fills a message whose type mesh_special_json names. */
-int mesh_read_special(struct mesh_reading *r, const struct mesh_node *node, ProtobufCMessage *m) MESH_MUST_CHECK;
+int mesh_read_special(struct mesh_reading *r, const struct mesh_node *node,
+                      ProtobufCMessage *m) MESH_MUST_CHECK;
 
-/* ---- resources -------------------------------------------------------------------------------------------- */
+/* ---- resources --------------------------------------------------------------------------------------------
+ */
 struct mesh_collect {
     struct mesh_reading *r;
     struct mesh_resources *out;
     size_t cap;
 };
 /* Reads one resource of type `d` at the reading's path and keeps it; `at` is where the file speaks of it. */
-int mesh_collect_add(struct mesh_collect *c, const struct mesh_node *node, const ProtobufCMessageDescriptor *d,
-                     const struct mesh_node *at) MESH_MUST_CHECK;
+int mesh_collect_add(struct mesh_collect *c, const struct mesh_node *node,
+                     const ProtobufCMessageDescriptor *d, const struct mesh_node *at) MESH_MUST_CHECK;
 /* Expands the short form (proto.h, "The short form"). */
 int mesh_short_expand(struct mesh_collect *c, const struct mesh_node *services) MESH_MUST_CHECK;
 
-/* ---- numbers without the host program's locale ------------------------------------------------------------ */
-bool mesh_text_to_double(const char *text, double *ret); /* the whole text, no blanks */
+/* ---- numbers without the host program's locale ------------------------------------------------------------
+ */
+bool mesh_text_to_double(const char *text, double *ret);       /* the whole text, no blanks */
 void mesh_double_to_text(double v, bool single, char ret[32]); /* shortest that reads back; NaN, Infinity */
 
 #endif

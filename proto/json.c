@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE 1
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +61,10 @@ int mesh_json_join_surrogates(const char *text, size_t *io_len, char **ret) {
         at++;
     if (at == n || (text[at] != '{' && text[at] != '['))
         return 0;
-    if (!memmem(text + at, n - at, "\\ud", 3) && !memmem(text + at, n - at, "\\uD", 3))
+    while (at < n &&
+           (n - at < PAIR || text[at] != '\\' || text[at + 1] != 'u' || (text[at + 2] | 0x20) != 'd'))
+        at++;
+    if (at == n)
         return 0;
     char *out = malloc(n);
     if (!out)

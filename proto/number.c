@@ -9,8 +9,8 @@
 
 #include "proto/inner.h"
 
-/* The host program may have chosen a locale that writes 1,5. For the C locale newlocale gives a static object: it
- * neither allocates nor fails. */
+/* The host program may have chosen a locale that writes 1,5. For the C locale newlocale gives a static
+ * object: it neither allocates nor fails. */
 static locale_t c_locale(void) {
     return newlocale(LC_ALL_MASK, "C", (locale_t)0);
 }
@@ -19,9 +19,11 @@ bool mesh_text_to_double(const char *text, double *ret) {
     static const struct {
         const char *text;
         double value;
-    } words[] = {{"NaN", NAN},           {".nan", NAN},      {".NaN", NAN},      {".NAN", NAN},       {"Infinity", INFINITY},
-                 {"-Infinity", -INFINITY}, {".inf", INFINITY}, {".Inf", INFINITY}, {".INF", INFINITY}, {"+.inf", INFINITY},
-                 {"-.inf", -INFINITY},     {"-.Inf", -INFINITY}, {"-.INF", -INFINITY}};
+    } words[] = {{"NaN", NAN},        {".nan", NAN},          {".NaN", NAN},
+                 {".NAN", NAN},       {"Infinity", INFINITY}, {"-Infinity", -INFINITY},
+                 {".inf", INFINITY},  {".Inf", INFINITY},     {".INF", INFINITY},
+                 {"+.inf", INFINITY}, {"-.inf", -INFINITY},   {"-.Inf", -INFINITY},
+                 {"-.INF", -INFINITY}};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         if (!strcmp(text, words[i].text)) {
             *ret = words[i].value;

@@ -96,7 +96,8 @@ void mesh_out_word(struct mesh_out *o, const char *word) {
 }
 
 static bool is_plain_char(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("_-./:|", c));
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c && strchr("_-./:|", c));
 }
 
 /* A text that every YAML reader takes for a text without quotes. */

@@ -23,9 +23,12 @@ static const struct {
     const ProtobufCMessageDescriptor *d;
     const char *field;
 } secrets[] = {
-    {&mesh__tls__tls_certificate__descriptor, "private_key"}, {&mesh__tls__tls_certificate__descriptor, "password"},
-    {&mesh__tls__tls_certificate__descriptor, "pkcs12"},      {&mesh__tls__tls_session_ticket_keys__descriptor, "keys"},
-    {&mesh__tls__generic_secret__descriptor, "secret"},       {&mesh__tls__generic_secret__descriptor, "secrets"},
+    {&mesh__tls__tls_certificate__descriptor, "private_key"},
+    {&mesh__tls__tls_certificate__descriptor, "password"},
+    {&mesh__tls__tls_certificate__descriptor, "pkcs12"},
+    {&mesh__tls__tls_session_ticket_keys__descriptor, "keys"},
+    {&mesh__tls__generic_secret__descriptor, "secret"},
+    {&mesh__tls__generic_secret__descriptor, "secrets"},
 };
 
 static bool holds_secret(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f) {
@@ -36,7 +39,8 @@ static bool holds_secret(const ProtobufCMessageDescriptor *d, const ProtobufCFie
 }
 
 /* Of a data source only the content is secret; where it lies is not. */
-static bool redacted(const struct printing *p, const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f) {
+static bool redacted(const struct printing *p, const ProtobufCMessageDescriptor *d,
+                     const ProtobufCFieldDescriptor *f) {
     return p->secret && d == &mesh__core__data_source__descriptor && !strncmp(f->name, "inline", 6);
 }
 
@@ -51,7 +55,8 @@ static void print_bytes(struct printing *p, const ProtobufCBinaryData *b) {
     }
     for (size_t i = 0; i < b->len; i += 3) {
         size_t left = b->len - i;
-        unsigned v = (unsigned)b->data[i] << 16 | (left > 1 ? (unsigned)b->data[i + 1] << 8 : 0) | (left > 2 ? b->data[i + 2] : 0);
+        unsigned v = (unsigned)b->data[i] << 16 | (left > 1 ? (unsigned)b->data[i + 1] << 8 : 0) |
+                     (left > 2 ? b->data[i + 2] : 0);
         *o++ = digits[v >> 18];
         *o++ = digits[v >> 12 & 63];
         *o++ = left > 1 ? digits[v >> 6 & 63] : '=';
@@ -197,7 +202,8 @@ static void print_fields(struct printing *p, const ProtobufCMessage *m, struct m
 static void print_any(struct printing *p, const Mesh__Pb__Any *any) {
     struct mesh_level l;
     ProtobufCMessage *inner = NULL;
-    const ProtobufCMessageDescriptor *d = any->type_url && *any->type_url ? mesh_proto_type(any->type_url) : NULL;
+    const ProtobufCMessageDescriptor *d =
+        any->type_url && *any->type_url ? mesh_proto_type(any->type_url) : NULL;
     int err = d ? mesh_proto_unpack(d, any->value.data, any->value.len, &inner) : 0;
     if (err == MESH_E_NOMEM)
         p->err = err;
@@ -237,7 +243,8 @@ static void print_duration(struct printing *p, const Mesh__Pb__Duration *d) {
     bool negative = seconds < 0 || nanos < 0;
     int n = snprintf(text, sizeof(text), "%s%" PRIu64, negative ? "-" : "",
                      seconds < 0 ? ~(uint64_t)seconds + 1 : (uint64_t)seconds);
-    print_fraction(text + n, sizeof(text) - (size_t)n, nanos > -1000000000 && nanos < 0 ? -nanos : nanos, "s");
+    print_fraction(text + n, sizeof(text) - (size_t)n, nanos > -1000000000 && nanos < 0 ? -nanos : nanos,
+                   "s");
     print_text(p, text);
 }
 

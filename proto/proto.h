@@ -55,15 +55,18 @@ struct mesh_read_opts {
 };
 /* Reads one message of type `d` from a node. A field of the subset whose neglect would change security or meaning
  * and that we do not implement (mark N in the field list) is refused: MESH_E_UNSUPPORTED, why =
- * FILE:LINE:COLUMN: PATH: what. Wrong JSON type, bad enum name, out of range: MESH_E_INVALID. Any fields hold the
- * packed bytes of the inner message, itself read and checked by its @type; an Any of an unknown type is kept as an Any
- * with empty value and reported through warn, and whoever interprets it decides. *ret is freed with
- * protobuf_c_message_free_unpacked(m, NULL). */
+ * FILE:LINE:COLUMN: PATH: what; which fields those are says proto/guard.def. Wrong JSON type, bad enum name, out of
+ * range: MESH_E_INVALID. Any fields hold the packed bytes of the inner message, itself read and checked by its @type; an
+ * Any of an unknown type is kept as an Any with empty value and reported through warn, and whoever interprets it decides.
+ * *ret is freed with protobuf_c_message_free_unpacked(m, NULL). */
 int mesh_proto_read(const struct mesh_node *node, const ProtobufCMessageDescriptor *d, const char *path,
                     const struct mesh_read_opts *opts, ProtobufCMessage **ret, struct mesh_why *why) MESH_MUST_CHECK;
-/* The same check of N-marked fields for a message that came by wire. */
+/* The same check of N-marked fields, and of durations' range, for a message that came by wire; looks into Any fields of
+ * known types (MESH_E_SYNTAX when they do not hold what they say). why = PATH: what. */
 int mesh_proto_check(const ProtobufCMessage *m, const char *path, struct mesh_why *why) MESH_MUST_CHECK;
-/* Unpacks an Any's bytes with the depth pre-scan (<= 32) and an allocation cap. MESH_E_SYNTAX, MESH_E_LIMIT. */
+/* Unpacks an Any's bytes: depth <= 32 (up to 32 KiB of stack, protobuf-c's), at most 64 MiB, an allocation cap; texts that
+ * are not UTF-8 or hold a NUL are refused. Two entries of one map key are both kept: on the wire the last one counts.
+ * MESH_E_SYNTAX, MESH_E_LIMIT, MESH_E_NOMEM. */
 int mesh_proto_unpack(const ProtobufCMessageDescriptor *d, const uint8_t *p, size_t n, ProtobufCMessage **ret) MESH_MUST_CHECK;
 /* Prints a message as proto3 JSON (snake_case) or YAML; Any is expanded when known. `indent`: columns a level; 0: JSON on
  * one line. Heap text, free(). Private keys, passwords and ticket keys (inline_string, inline_bytes) print as "[redacted]".

@@ -69,7 +69,8 @@ int mesh_read_map(struct mesh_reading *r, const struct mesh_node *node, const Pr
     return 0;
 }
 
-int mesh_read_value(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCFieldDescriptor *f, void *slot) {
+int mesh_read_value(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCFieldDescriptor *f,
+                    void *slot) {
     const ProtobufCMessageDescriptor *d = mesh_field_message(f);
     if (node->kind == MESH_NODE_NULL && d != &mesh__pb__value__descriptor)
         return mesh_reading_fail(r, MESH_E_INVALID, node, "null has no meaning here");
@@ -102,7 +103,8 @@ static int read_field(struct mesh_reading *r, const struct mesh_node *key, const
     return refused ? mesh_reading_fail(r, MESH_E_UNSUPPORTED, key, "%s", refused) : err;
 }
 
-static int read_entries(struct mesh_reading *r, const struct mesh_node *node, bool in_any, ProtobufCMessage *m) {
+static int read_entries(struct mesh_reading *r, const struct mesh_node *node, bool in_any,
+                        ProtobufCMessage *m) {
     for (uint32_t i = 0; i < node->n; i++) {
         const struct mesh_node *key = node->items[2 * i], *value = node->items[2 * i + 1];
         if (in_any && !strcmp(key->text, "@type"))
@@ -133,8 +135,8 @@ static int read_into(struct mesh_reading *r, const struct mesh_node *node, bool 
     return read_entries(r, node, in_any, m);
 }
 
-int mesh_read_message(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCMessageDescriptor *d,
-                      bool in_any, ProtobufCMessage **ret) {
+int mesh_read_message(struct mesh_reading *r, const struct mesh_node *node,
+                      const ProtobufCMessageDescriptor *d, bool in_any, ProtobufCMessage **ret) {
     int err = mesh_reading_enter(r, node);
     if (err)
         return err;
@@ -154,6 +156,7 @@ int mesh_proto_read(const struct mesh_node *node, const ProtobufCMessageDescript
     struct mesh_reading r;
     mesh_reading_init(&r, opts, why);
     mesh_path_down(&r.path, "%s", path ? path : "");
-    bool typed = d != &mesh__pb__any__descriptor && mesh_node_get(node, "@type"); /* as in a list of resources */
+    bool typed =
+        d != &mesh__pb__any__descriptor && mesh_node_get(node, "@type"); /* as in a list of resources */
     return mesh_read_message(&r, node, d, typed, ret);
 }

@@ -18,7 +18,8 @@ void mesh_reading_init(struct mesh_reading *r, const struct mesh_read_opts *opts
     mesh_heap_init(&r->heap, heap_ceiling);
 }
 
-static void say(const struct mesh_reading *r, struct mesh_why *why, int err, const struct mesh_node *at, const char *what) {
+static void say(const struct mesh_reading *r, struct mesh_why *why, int err, const struct mesh_node *at,
+                const char *what) {
     const char *file = r->opts && r->opts->file ? r->opts->file : "view";
     char path[MESH_BRIEF_MAX];
     mesh_path_brief(&r->path, path);
@@ -55,7 +56,8 @@ void mesh_reading_leave(struct mesh_reading *r) {
 
 int mesh_reading_no_room(struct mesh_reading *r, const struct mesh_node *at) {
     int err = mesh_heap_err(&r->heap);
-    return mesh_reading_fail(r, err, at, "%s", err == MESH_E_LIMIT ? "the messages take too much memory" : "out of memory");
+    return mesh_reading_fail(r, err, at, "%s",
+                             err == MESH_E_LIMIT ? "the messages take too much memory" : "out of memory");
 }
 
 void mesh_reading_warn(struct mesh_reading *r, const struct mesh_node *at, const char *what) {

@@ -23,11 +23,13 @@ static bool is_resource(const ProtobufCMessageDescriptor *d) {
 
 /* All of them have their name in field 1. */
 static const char *name_of(const ProtobufCMessage *m) {
-    const char *name = *(const char *const *)mesh_field_value(m, protobuf_c_message_descriptor_get_field(m->descriptor, 1));
+    const char *name =
+        *(const char *const *)mesh_field_value(m, protobuf_c_message_descriptor_get_field(m->descriptor, 1));
     return name ? name : "";
 }
 
-static int keep(struct mesh_collect *c, ProtobufCMessage *m, const struct mesh_why *refused, const struct mesh_node *at) {
+static int keep(struct mesh_collect *c, ProtobufCMessage *m, const struct mesh_why *refused,
+                const struct mesh_node *at) {
     struct mesh_resources *out = c->out;
     if (out->n == c->cap) {
         size_t cap = c->cap ? c->cap * 2 : 64;
@@ -37,7 +39,8 @@ static int keep(struct mesh_collect *c, ProtobufCMessage *m, const struct mesh_w
         out->items = more;
         c->cap = cap;
     }
-    struct mesh_resource item = {.type = m->descriptor, .msg = m, .name = name_of(m), .line = at->line, .column = at->column};
+    struct mesh_resource item = {
+        .type = m->descriptor, .msg = m, .name = name_of(m), .line = at->line, .column = at->column};
     item.path = strdup(c->r->path.text);
     item.refused = refused->text[0] ? strdup(refused->text) : NULL;
     if (!item.path || (refused->text[0] && !item.refused)) {
@@ -49,8 +52,8 @@ static int keep(struct mesh_collect *c, ProtobufCMessage *m, const struct mesh_w
     return 0;
 }
 
-int mesh_collect_add(struct mesh_collect *c, const struct mesh_node *node, const ProtobufCMessageDescriptor *d,
-                     const struct mesh_node *at) {
+int mesh_collect_add(struct mesh_collect *c, const struct mesh_node *node,
+                     const ProtobufCMessageDescriptor *d, const struct mesh_node *at) {
     struct mesh_why refused = {.text = ""};
     ProtobufCMessage *m;
     c->r->refused = c->r->opts && c->r->opts->keep_refused ? &refused : NULL;
@@ -67,7 +70,8 @@ int mesh_collect_add(struct mesh_collect *c, const struct mesh_node *node, const
 }
 
 /* One entry of a list; `d` is what the list holds, NULL when each entry says it. */
-static int read_item(struct mesh_collect *c, const struct mesh_node *node, const ProtobufCMessageDescriptor *d) {
+static int read_item(struct mesh_collect *c, const struct mesh_node *node,
+                     const ProtobufCMessageDescriptor *d) {
     const struct mesh_node *type = mesh_node_get(node, "@type"), *at = node;
     if (node->kind != MESH_NODE_MAP)
         return mesh_reading_fail(c->r, MESH_E_INVALID, node, "wants a map");
@@ -90,8 +94,8 @@ static int read_item(struct mesh_collect *c, const struct mesh_node *node, const
 }
 
 /* The entries of a list. In config dumps they are wrapped: `inner` is the path to follow, a NULL ends it. */
-static int read_items(struct mesh_collect *c, const struct mesh_node *list, const ProtobufCMessageDescriptor *d,
-                      const char *const *inner) {
+static int read_items(struct mesh_collect *c, const struct mesh_node *list,
+                      const ProtobufCMessageDescriptor *d, const char *const *inner) {
     if (list->kind == MESH_NODE_NULL)
         return 0;
     if (list->kind != MESH_NODE_LIST)
@@ -134,7 +138,8 @@ static int read_section(struct mesh_collect *c, const struct mesh_node *key, con
 }
 
 /* The other entries of such a map are of no use here. */
-static int read_sections(struct mesh_collect *c, const struct mesh_node *map, const struct section *sections, size_t n) {
+static int read_sections(struct mesh_collect *c, const struct mesh_node *map, const struct section *sections,
+                         size_t n) {
     int err = 0;
     for (uint32_t i = 0; map->kind == MESH_NODE_MAP && i < map->n && err >= 0; i++)
         err = read_section(c, map->items[2 * i], map->items[2 * i + 1], sections, n);
@@ -147,8 +152,8 @@ static int read_static(struct mesh_collect *c, const struct mesh_node *map) {
     return read_sections(c, map, sections, MESH_ARRAY_LEN(sections));
 }
 
-/* What is warming, draining or in error is not in force; static routes and endpoints repeat what stands inside
- * listeners and clusters. */
+/* What is warming, draining or in error is not in force; static routes and endpoints repeat what stands
+ * inside listeners and clusters. */
 static int read_dump(struct mesh_collect *c, const struct mesh_node *list) {
     static const struct section sections[] = {
         {"static_listeners", LISTENER, {"listener"}},
@@ -212,11 +217,14 @@ static int read_root(struct mesh_collect *c, const struct mesh_node *root) {
         }
         known += took;
     }
-    return known ? 0 : mesh_reading_fail(c->r, MESH_E_INVALID, root, "wants services, resources or static_resources");
+    return known ? 0
+                 : mesh_reading_fail(c->r, MESH_E_INVALID, root,
+                                     "wants services, resources or static_resources");
 }
 
 static int by_name(const void *a, const void *b) {
-    const struct mesh_resource *x = *(const struct mesh_resource *const *)a, *y = *(const struct mesh_resource *const *)b;
+    const struct mesh_resource *x = *(const struct mesh_resource *const *)a,
+                               *y = *(const struct mesh_resource *const *)b;
     if (x->type != y->type)
         return x->type < y->type ? -1 : 1;
     int order = strcmp(x->name, y->name);
@@ -248,8 +256,8 @@ static int refuse_same_names(struct mesh_collect *c) {
     return err;
 }
 
-int mesh_resources_read(const char *text, size_t len, const struct mesh_read_opts *opts, struct mesh_resources **ret,
-                        struct mesh_why *why) {
+int mesh_resources_read(const char *text, size_t len, const struct mesh_read_opts *opts,
+                        struct mesh_resources **ret, struct mesh_why *why) {
     struct mesh_doc *doc;
     struct mesh_reading r;
     int err = mesh_doc_parse(text, len, opts && opts->file ? opts->file : "view", &doc, why);

@@ -28,7 +28,8 @@ static int read_bool(struct mesh_reading *r, const struct mesh_node *node, proto
     return wants(r, node, "true or false");
 }
 
-/* Digits to magnitude and sign; 0x and 0o as YAML has them, decimals and exponents when the value is whole. */
+/* Digits to magnitude and sign; 0x and 0o as YAML has them, decimals and exponents when the value is whole.
+ */
 static bool parse_whole(const char *s, bool *ret_negative, uint64_t *ret) {
     char *end;
     const char *digits = s + (*s == '-' || *s == '+');
@@ -52,21 +53,24 @@ static bool parse_whole(const char *s, bool *ret_negative, uint64_t *ret) {
     return *end == '\0' && errno == 0;
 }
 
-static int read_signed(struct mesh_reading *r, const struct mesh_node *node, int64_t min, int64_t max, int64_t *ret) {
+/* From -max - 1 to max. */
+static int read_signed(struct mesh_reading *r, const struct mesh_node *node, int64_t max, int64_t *ret) {
     bool negative;
     uint64_t v;
-    if ((node->kind != MESH_NODE_NUMBER && node->kind != MESH_NODE_STRING) || !parse_whole(node->text, &negative, &v))
+    if ((node->kind != MESH_NODE_NUMBER && node->kind != MESH_NODE_STRING) ||
+        !parse_whole(node->text, &negative, &v))
         return wants(r, node, "a whole number");
     if (v > (negative ? (uint64_t)max + 1 : (uint64_t)max))
         return mesh_reading_fail(r, MESH_E_INVALID, node, "%.24s is out of range", node->text);
     *ret = negative ? (int64_t)(~v + 1) : (int64_t)v;
-    return *ret < min ? mesh_reading_fail(r, MESH_E_INVALID, node, "%.24s is out of range", node->text) : 0;
+    return 0;
 }
 
 static int read_unsigned(struct mesh_reading *r, const struct mesh_node *node, uint64_t max, uint64_t *ret) {
     bool negative;
     uint64_t v;
-    if ((node->kind != MESH_NODE_NUMBER && node->kind != MESH_NODE_STRING) || !parse_whole(node->text, &negative, &v))
+    if ((node->kind != MESH_NODE_NUMBER && node->kind != MESH_NODE_STRING) ||
+        !parse_whole(node->text, &negative, &v))
         return wants(r, node, "a whole number");
     if (v > max || (negative && v))
         return mesh_reading_fail(r, MESH_E_INVALID, node, "%.24s is out of range", node->text);
@@ -99,16 +103,18 @@ static int read_float(struct mesh_reading *r, const struct mesh_node *node, floa
 }
 
 /* By name, or by number: proto3 enums are open. */
-static int read_enum(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCEnumDescriptor *e, int *ret) {
+static int read_enum(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCEnumDescriptor *e,
+                     int *ret) {
     int64_t v;
     if (node->kind == MESH_NODE_STRING) {
         const ProtobufCEnumValue *named = protobuf_c_enum_descriptor_get_value_by_name(e, node->text);
         if (!named)
-            return mesh_reading_fail(r, MESH_E_INVALID, node, "\"%.40s\" is no %s", node->text, e->short_name);
+            return mesh_reading_fail(r, MESH_E_INVALID, node, "\"%.40s\" is no %s", node->text,
+                                     e->short_name);
         *ret = named->value;
         return 0;
     }
-    int err = read_signed(r, node, INT32_MIN, INT32_MAX, &v);
+    int err = read_signed(r, node, INT32_MAX, &v);
     if (!err)
         *ret = (int)v;
     return err;
@@ -116,7 +122,8 @@ static int read_enum(struct mesh_reading *r, const struct mesh_node *node, const
 
 static int read_string(struct mesh_reading *r, const struct mesh_node *node, char **ret) {
     if (node->kind == MESH_NODE_BOOL || node->kind == MESH_NODE_NUMBER)
-        return mesh_reading_fail(r, MESH_E_INVALID, node, "wants a text: write \"%.24s\" in quotes", node->text);
+        return mesh_reading_fail(r, MESH_E_INVALID, node, "wants a text: write \"%.24s\" in quotes",
+                                 node->text);
     if (node->kind != MESH_NODE_STRING)
         return wants(r, node, "a text");
     char *copy = mesh_heap_strndup(&r->heap, node->text, node->len);
@@ -176,13 +183,14 @@ static int read_bytes(struct mesh_reading *r, const struct mesh_node *node, Prot
 static int read_32(struct mesh_reading *r, const struct mesh_node *node, bool is_signed, uint32_t *ret) {
     int64_t s = 0;
     uint64_t u = 0;
-    int err = is_signed ? read_signed(r, node, INT32_MIN, INT32_MAX, &s) : read_unsigned(r, node, UINT32_MAX, &u);
+    int err = is_signed ? read_signed(r, node, INT32_MAX, &s) : read_unsigned(r, node, UINT32_MAX, &u);
     if (!err)
         *ret = is_signed ? (uint32_t)s : (uint32_t)u;
     return err;
 }
 
-int mesh_read_scalar(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCFieldDescriptor *f, void *slot) {
+int mesh_read_scalar(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCFieldDescriptor *f,
+                     void *slot) {
     switch (f->type) {
     case PROTOBUF_C_TYPE_BOOL:
         return read_bool(r, node, slot);
@@ -201,7 +209,7 @@ int mesh_read_scalar(struct mesh_reading *r, const struct mesh_node *node, const
     case PROTOBUF_C_TYPE_UINT32:
         return read_32(r, node, false, slot);
     case PROTOBUF_C_TYPE_INT64:
-        return read_signed(r, node, INT64_MIN, INT64_MAX, slot);
+        return read_signed(r, node, INT64_MAX, slot);
     case PROTOBUF_C_TYPE_UINT64:
         return read_unsigned(r, node, UINT64_MAX, slot);
     default: /* the subset has no other */

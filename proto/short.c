@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The short form of a view file. A service is checked, then written as the JSON of the resources it stands for, and
- * that is read like any other: what a person sees in the long form is what is in force.
+ * The short form of a view file. A service is checked, then written as the JSON of the resources it stands
+ * for, and that is read like any other: what a person sees in the long form is what is in force.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -41,7 +41,8 @@ static bool is_address(const char *text) {
 
 /* Labels of letters, digits, '-' and '_'; the last one is not a number, which would be a broken address. */
 static bool is_host(const char *text) {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_", digits[] = "0123456789";
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_",
+                      digits[] = "0123456789";
     const char *label = text;
     if (strlen(text) > NAME_MAX_LEN)
         return false;
@@ -83,7 +84,8 @@ static int parse_name(struct mesh_collect *c, struct service *s) {
     if (n && host[n - 1] == '.')
         host[--n] = '\0';
     if (!n || is_address(host) || !is_host(host))
-        return mesh_reading_fail(c->r, MESH_E_INVALID, s->key, "wants a name, as in reviews.shop.mesh or reviews.shop.mesh:9080");
+        return mesh_reading_fail(c->r, MESH_E_INVALID, s->key,
+                                 "wants a name, as in reviews.shop.mesh or reviews.shop.mesh:9080");
     for (char *p = host; *p; p++)
         if (*p >= 'A' && *p <= 'Z')
             *p = (char)(*p - 'A' + 'a');
@@ -95,8 +97,11 @@ static int take_keys(struct mesh_collect *c, struct service *s, const struct mes
     const struct {
         const char *name;
         const struct mesh_node **slot;
-    } keys[] = {{"endpoints", &s->endpoints}, {"peers", &s->peers}, {"policy", &s->policy},
-                {"addresses", &s->addresses}, {"tls", &s->tls}};
+    } keys[] = {{"endpoints", &s->endpoints},
+                {"peers", &s->peers},
+                {"policy", &s->policy},
+                {"addresses", &s->addresses},
+                {"tls", &s->tls}};
     if (map->kind != MESH_NODE_MAP)
         return mesh_reading_fail(c->r, MESH_E_INVALID, map, "wants a map with endpoints");
     for (uint32_t i = 0; i < map->n; i++) {
@@ -104,7 +109,8 @@ static int take_keys(struct mesh_collect *c, struct service *s, const struct mes
         while (k < MESH_ARRAY_LEN(keys) && strcmp(keys[k].name, map->items[2 * i]->text))
             k++;
         if (k == MESH_ARRAY_LEN(keys))
-            return mesh_reading_fail(c->r, MESH_E_INVALID, map->items[2 * i], "has no \"%.40s\"", map->items[2 * i]->text);
+            return mesh_reading_fail(c->r, MESH_E_INVALID, map->items[2 * i], "has no \"%.40s\"",
+                                     map->items[2 * i]->text);
         if (map->items[2 * i + 1]->kind != MESH_NODE_NULL)
             *keys[k].slot = map->items[2 * i + 1];
     }
@@ -112,7 +118,8 @@ static int take_keys(struct mesh_collect *c, struct service *s, const struct mes
 }
 
 /* Walks a list of texts; each is given to `use` with the path at it. */
-static int each_text(struct mesh_collect *c, const char *field, const struct mesh_node *list, struct service *s,
+static int each_text(struct mesh_collect *c, const char *field, const struct mesh_node *list,
+                     struct service *s,
                      int (*use)(struct mesh_collect *c, struct service *s, const struct mesh_node *text)) {
     size_t mark = mesh_path_field(&c->r->path, field);
     if (list->kind != MESH_NODE_LIST)
@@ -142,7 +149,8 @@ static int check_endpoint(struct mesh_collect *c, struct service *s, const struc
 }
 
 static bool is_segment(const char *p, size_t n, bool domain) {
-    static const char lower[] = "abcdefghijklmnopqrstuvwxyz0123456789.-_", upper[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    static const char lower[] = "abcdefghijklmnopqrstuvwxyz0123456789.-_",
+                      upper[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     if (!n || (!domain && ((n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))))
         return false;
     for (size_t i = 0; i < n; i++)
@@ -167,7 +175,9 @@ static int check_peer(struct mesh_collect *c, struct service *s, const struct me
             break;
         p = slash + 1;
     }
-    return good ? 0 : mesh_reading_fail(c->r, MESH_E_INVALID, text, "wants a pattern of SPIFFE IDs, as in spiffe://shop/ns/*/sa/web");
+    return good ? 0
+                : mesh_reading_fail(c->r, MESH_E_INVALID, text,
+                                    "wants a pattern of SPIFFE IDs, as in spiffe://shop/ns/*/sa/web");
 }
 
 static int check_address(struct mesh_collect *c, struct service *s, const struct mesh_node *text) {
@@ -183,15 +193,17 @@ static int check_tls(struct mesh_collect *c, struct service *s) {
     if (s->tls && !s->plain && strcmp(tls, "mutual"))
         return mesh_reading_fail(c->r, MESH_E_INVALID, s->tls, "tls: wants off or mutual");
     if (s->plain && s->peers)
-        return mesh_reading_fail(c->r, MESH_E_INVALID, s->tls, "tls: off leaves nobody to check against peers");
+        return mesh_reading_fail(c->r, MESH_E_INVALID, s->tls,
+                                 "tls: off leaves nobody to check against peers");
     if (s->peers && s->peers->kind == MESH_NODE_LIST && !s->peers->n)
         return mesh_reading_fail(c->r, MESH_E_INVALID, s->peers, "peers: names nobody");
     return 0;
 }
 
-static const char *const policies[][2] = {{"round_robin", "ROUND_ROBIN"}, {"least_request", "LEAST_REQUEST"},
-                                          {"ring_hash", "RING_HASH"},     {"random", "RANDOM"},
-                                          {"maglev", "MAGLEV"},           {"pick_first", "LOAD_BALANCING_POLICY_CONFIG"}};
+static const char *const policies[][2] = {
+    {"round_robin", "ROUND_ROBIN"}, {"least_request", "LEAST_REQUEST"},
+    {"ring_hash", "RING_HASH"},     {"random", "RANDOM"},
+    {"maglev", "MAGLEV"},           {"pick_first", "LOAD_BALANCING_POLICY_CONFIG"}};
 
 static const char *policy_of(const struct service *s) {
     for (size_t i = 0; s->policy && i < MESH_ARRAY_LEN(policies); i++)
@@ -209,7 +221,8 @@ static int check(struct mesh_collect *c, struct service *s) {
     if (!err)
         err = check_tls(c, s);
     if (!err && s->policy && !policy_of(s))
-        err = mesh_reading_fail(c->r, MESH_E_INVALID, s->policy, "policy: there is no \"%.40s\"", s->policy->text);
+        err = mesh_reading_fail(c->r, MESH_E_INVALID, s->policy, "policy: there is no \"%.40s\"",
+                                s->policy->text);
     return err;
 }
 
@@ -226,7 +239,8 @@ static void put_map(struct mesh_out *o, struct mesh_level *l, const char *key, s
 }
 
 /* {"name": NAME, "typed_config": {"@type": TYPE, ... up to the caller */
-static void open_extension(struct mesh_out *o, const char *name, const char *type, struct mesh_level *l, struct mesh_level *config) {
+static void open_extension(struct mesh_out *o, const char *name, const char *type, struct mesh_level *l,
+                           struct mesh_level *config) {
     char url[160];
     snprintf(url, sizeof(url), "%s%s", type_prefix, type);
     put_text(o, l, "name", name);
@@ -247,7 +261,8 @@ static void put_address(struct mesh_out *o, struct mesh_level *l, const char *ho
     mesh_out_close(o, &address, false);
 }
 
-static void put_endpoint(struct mesh_out *o, struct mesh_level *list, const struct service *s, const char *text) {
+static void put_endpoint(struct mesh_out *o, struct mesh_level *list, const struct service *s,
+                         const char *text) {
     struct mesh_level entry, endpoint;
     char host[HOST_CAP] = "";
     uint16_t port = 0;
@@ -328,9 +343,11 @@ static void put_transport(struct mesh_out *o, struct mesh_level *cluster, const 
     struct mesh_level socket, config;
     put_map(o, cluster, "transport_socket", &socket);
     if (s->plain) {
-        open_extension(o, "envoy.transport_sockets.raw_buffer", "transport_sockets.raw_buffer.v3.RawBuffer", &socket, &config);
+        open_extension(o, "envoy.transport_sockets.raw_buffer", "transport_sockets.raw_buffer.v3.RawBuffer",
+                       &socket, &config);
     } else {
-        open_extension(o, "envoy.transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext", &socket, &config);
+        open_extension(o, "envoy.transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext",
+                       &socket, &config);
         put_peers(o, &config, s);
     }
     mesh_out_close(o, &config, false);
@@ -344,7 +361,8 @@ static void put_pick_first(struct mesh_out *o, struct mesh_level *cluster) {
     mesh_out_item(o, &list);
     mesh_out_open(o, &policy);
     put_map(o, &policy, "typed_extension_config", &extension);
-    open_extension(o, "envoy.load_balancing_policies.pick_first", "load_balancing_policies.pick_first.v3.PickFirst", &extension, &config);
+    open_extension(o, "envoy.load_balancing_policies.pick_first",
+                   "load_balancing_policies.pick_first.v3.PickFirst", &extension, &config);
     mesh_out_close(o, &config, false);
     mesh_out_close(o, &extension, false);
     mesh_out_close(o, &policy, false);
@@ -376,7 +394,8 @@ static void put_proxy(struct mesh_out *o, struct mesh_level *listener, const str
     put_map(o, &chain, "filters", &filters);
     mesh_out_item(o, &filters);
     mesh_out_open(o, &filter);
-    open_extension(o, "envoy.filters.network.tcp_proxy", "filters.network.tcp_proxy.v3.TcpProxy", &filter, &config);
+    open_extension(o, "envoy.filters.network.tcp_proxy", "filters.network.tcp_proxy.v3.TcpProxy", &filter,
+                   &config);
     put_text(o, &config, "stat_prefix", s->name);
     put_text(o, &config, "cluster", s->name);
     mesh_out_close(o, &config, false);
@@ -399,7 +418,8 @@ static void put_listener(struct mesh_out *o, const struct service *s, const char
 }
 
 /* Reads what was written, as if it stood at `at`. */
-static int add_text(struct mesh_collect *c, struct mesh_out *o, const ProtobufCMessageDescriptor *d, const struct mesh_node *at) {
+static int add_text(struct mesh_collect *c, struct mesh_out *o, const ProtobufCMessageDescriptor *d,
+                    const struct mesh_node *at) {
     struct mesh_doc *doc;
     char *text;
     int err = mesh_out_done(o, &text);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,8 +41,8 @@ static int read_duration(struct mesh_reading *r, const struct mesh_node *node, P
     const char *p = node->text;
     bool negative = *p == '-';
     p += negative;
-    if (node->kind != MESH_NODE_STRING || !take_digits(&p, 12, &d->seconds) || !take_fraction(&p, &d->nanos) ||
-        strcmp(p, "s"))
+    if (node->kind != MESH_NODE_STRING || !take_digits(&p, 12, &d->seconds) ||
+        !take_fraction(&p, &d->nanos) || strcmp(p, "s"))
         return mesh_reading_fail(r, MESH_E_INVALID, node, "wants a duration in seconds, as in \"1.5s\"");
     if ((negative && (d->seconds || d->nanos)) || !mesh_duration_sound(d->seconds, d->nanos))
         return mesh_reading_fail(r, MESH_E_INVALID, node, "%.24s is out of range", node->text);
@@ -67,8 +68,8 @@ static bool take_two(const char **p, char before, int64_t *ret) {
 static bool parse_time(const char *p, Mesh__Pb__Timestamp *t) {
     int64_t year, month, day, hour, minute, second, zone_hour = 0, zone_minute = 0;
     const char *first = p;
-    if (!take_digits(&p, 4, &year) || p != first + 4 || !take_two(&p, '-', &month) || !take_two(&p, '-', &day) ||
-        (*p != 'T' && *p != 't'))
+    if (!take_digits(&p, 4, &year) || p != first + 4 || !take_two(&p, '-', &month) ||
+        !take_two(&p, '-', &day) || (*p != 'T' && *p != 't'))
         return false;
     p++;
     if (!take_two(&p, 0, &hour) || !take_two(&p, ':', &minute) || !take_two(&p, ':', &second) ||
@@ -82,8 +83,8 @@ static bool parse_time(const char *p, Mesh__Pb__Timestamp *t) {
     } else if ((*p != 'Z' && *p != 'z') || p[1]) {
         return false;
     }
-    if (!year || !month || month > 12 || !day || day > 31 || hour > 23 || minute > 59 || second > 59 || zone_hour > 23 ||
-        zone_minute > 59)
+    if (!year || !month || month > 12 || !day || day > 31 || hour > 23 || minute > 59 || second > 59 ||
+        zone_hour > 23 || zone_minute > 59)
         return false;
     t->seconds = days_of(year, month, day) * 86400 + hour * 3600 + minute * 60 + second -
                  sign * (zone_hour * 3600 + zone_minute * 60);
@@ -112,12 +113,16 @@ static int read_json_value(struct mesh_reading *r, const struct mesh_node *node,
     };
     const ProtobufCFieldDescriptor *f = field_of(m, ids[node->kind]);
     int err = node->kind == MESH_NODE_NULL ? 0 : mesh_read_value(r, node, f, mesh_field_value(m, f));
-    if (!err)
-        *mesh_field_case(m, f) = f->id;
-    return err;
+    if (err)
+        return err;
+    *mesh_field_case(m, f) = f->id;
+    if (node->kind == MESH_NODE_NUMBER && !isfinite(((Mesh__Pb__Value *)m)->number_value))
+        return mesh_reading_fail(r, MESH_E_INVALID, node, "JSON has no such number");
+    return 0;
 }
 
-static int pack_into(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCMessage *inner, Mesh__Pb__Any *any) {
+static int pack_into(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCMessage *inner,
+                     Mesh__Pb__Any *any) {
     size_t n = protobuf_c_message_get_packed_size(inner);
     if (!n)
         return 0;
@@ -129,8 +134,8 @@ static int pack_into(struct mesh_reading *r, const struct mesh_node *node, const
 }
 
 /* An Any is serialised: what is inside counts its depth anew. */
-static int read_payload(struct mesh_reading *r, const struct mesh_node *node, const ProtobufCMessageDescriptor *d,
-                        Mesh__Pb__Any *any) {
+static int read_payload(struct mesh_reading *r, const struct mesh_node *node,
+                        const ProtobufCMessageDescriptor *d, Mesh__Pb__Any *any) {
     ProtobufCMessage *inner;
     int unit = r->unit;
     r->unit = 0;

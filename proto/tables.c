@@ -96,9 +96,11 @@ bool mesh_skip_has(const ProtobufCMessageDescriptor *d, const char *name) {
 
 bool mesh_is_wrapper(const ProtobufCMessageDescriptor *d) {
     static const ProtobufCMessageDescriptor *const wrappers[] = {
-        &mesh__pb__bool_value__descriptor,   &mesh__pb__uint32_value__descriptor, &mesh__pb__uint64_value__descriptor,
-        &mesh__pb__int32_value__descriptor,  &mesh__pb__int64_value__descriptor,  &mesh__pb__double_value__descriptor,
-        &mesh__pb__float_value__descriptor,  &mesh__pb__string_value__descriptor, &mesh__pb__bytes_value__descriptor,
+        &mesh__pb__bool_value__descriptor,   &mesh__pb__uint32_value__descriptor,
+        &mesh__pb__uint64_value__descriptor, &mesh__pb__int32_value__descriptor,
+        &mesh__pb__int64_value__descriptor,  &mesh__pb__double_value__descriptor,
+        &mesh__pb__float_value__descriptor,  &mesh__pb__string_value__descriptor,
+        &mesh__pb__bytes_value__descriptor,
     };
     for (size_t i = 0; i < MESH_ARRAY_LEN(wrappers); i++)
         if (wrappers[i] == d)
@@ -107,7 +109,8 @@ bool mesh_is_wrapper(const ProtobufCMessageDescriptor *d) {
 }
 
 bool mesh_special_json(const ProtobufCMessageDescriptor *d) {
-    return mesh_is_wrapper(d) || d == &mesh__pb__duration__descriptor || d == &mesh__pb__timestamp__descriptor ||
-           d == &mesh__pb__struct__descriptor || d == &mesh__pb__value__descriptor ||
-           d == &mesh__pb__list_value__descriptor || d == &mesh__pb__any__descriptor;
+    return mesh_is_wrapper(d) || d == &mesh__pb__duration__descriptor ||
+           d == &mesh__pb__timestamp__descriptor || d == &mesh__pb__struct__descriptor ||
+           d == &mesh__pb__value__descriptor || d == &mesh__pb__list_value__descriptor ||
+           d == &mesh__pb__any__descriptor;
 }

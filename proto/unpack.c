@@ -6,9 +6,9 @@
 #include "shim/base/buf.h"
 
 enum {
-    WIRE_MAX = 64 << 20,  /* bytes of one message */
-    HEAP_BASE = 1 << 20,  /* small messages may grow by any factor, ... */
-    HEAP_FACTOR = 128,    /* large ones by this: an empty message is 2 bytes on the wire and some 100 in memory */
+    WIRE_MAX = 64 << 20, /* bytes of one message */
+    HEAP_BASE = 1 << 20, /* small messages may grow by any factor, ... */
+    HEAP_FACTOR = 64, /* large ones by this: an empty message is 2 bytes on the wire and some 100 in memory */
     HEAP_MAX = 256 << 20, /* ... and none beyond this */
 };
 
@@ -29,7 +29,11 @@ static uint64_t take_varint(struct mesh_rbuf *b) {
 
 /* Bytes of the character that begins with c, 0: none does. */
 static size_t char_len(uint8_t c) {
-    return c && c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+    return c && c < 0x80           ? 1
+           : c >= 0xc2 && c < 0xe0 ? 2
+           : c >= 0xe0 && c < 0xf0 ? 3
+           : c >= 0xf0 && c < 0xf5 ? 4
+                                   : 0;
 }
 
 /* Well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF) without NUL. */
@@ -42,8 +46,8 @@ static bool is_text(const uint8_t *p, size_t n) {
         for (size_t k = 1; k < len; k++)
             if ((p[i + k] & 0xc0) != 0x80)
                 return false;
-        if ((c == 0xe0 && p[i + 1] < 0xa0) || (c == 0xed && p[i + 1] > 0x9f) || (c == 0xf0 && p[i + 1] < 0x90) ||
-            (c == 0xf4 && p[i + 1] > 0x8f))
+        if ((c == 0xe0 && p[i + 1] < 0xa0) || (c == 0xed && p[i + 1] > 0x9f) ||
+            (c == 0xf0 && p[i + 1] < 0x90) || (c == 0xf4 && p[i + 1] > 0x8f))
             return false;
     }
     return true;
@@ -88,7 +92,8 @@ static int scan_field(struct scan *stack, int *depth) {
     return 0;
 }
 
-/* protobuf-c recurses without a limit and cuts strings at NUL: both are looked at before, without recursion. */
+/* protobuf-c recurses without a limit and cuts strings at NUL: both are looked at before, without recursion.
+ */
 static int scan(const ProtobufCMessageDescriptor *d, const uint8_t *p, size_t n) {
     struct scan stack[MESH_UNIT_DEPTH] = {{d, mesh_rbuf_of(n ? p : (const uint8_t *)"", n)}};
     int depth = 1, err = 0;
@@ -101,7 +106,8 @@ static int scan(const ProtobufCMessageDescriptor *d, const uint8_t *p, size_t n)
     return err;
 }
 
-int mesh_proto_unpack(const ProtobufCMessageDescriptor *d, const uint8_t *p, size_t n, ProtobufCMessage **ret) {
+int mesh_proto_unpack(const ProtobufCMessageDescriptor *d, const uint8_t *p, size_t n,
+                      ProtobufCMessage **ret) {
     struct mesh_heap heap;
     if (n > WIRE_MAX)
         return MESH_E_LIMIT;

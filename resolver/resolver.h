@@ -81,6 +81,7 @@ struct mesh_route {
     uint32_t cluster_generation;     /* ... checked at each use: MESH_E_NOTFOUND when it is gone */
     bool original_dst;               /* dial the very address (captures, headless); no pick */
     bool plain;                      /* raw_buffer for every endpoint: tls=none */
+    uint16_t attempts;               /* its tcp_proxy's max_connect_attempts, 0: not said */
     uint8_t has_hash;
     uint64_t hash;                   /* for consistent hashing policies */
 };
@@ -89,6 +90,8 @@ struct mesh_route {
  * other errors: refuse. v4-mapped IPv6 counts as IPv4. `random` draws among weighted clusters. */
 int mesh_view_route(const struct mesh_view *v, const struct sockaddr *dst, socklen_t len, uint64_t random,
                     struct mesh_route *ret) MESH_MUST_CHECK;
+/* Why it is refused: the sentence of the view (a resource that was left out, a filter that cannot be kept). */
+int mesh_view_route_why(const struct mesh_view *v, const struct sockaddr *dst, socklen_t len, struct mesh_why *ret_why) MESH_MUST_CHECK;
 /* The same by name (meshctl). port 0: none given. */
 int mesh_view_route_name(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random,
                          struct mesh_route *ret) MESH_MUST_CHECK;
@@ -186,6 +189,8 @@ struct mesh_view_info {
     uint32_t names, clusters, endpoints, listeners;
 };
 int mesh_view_describe(const struct mesh_view *v, struct mesh_view_info *ret) MESH_MUST_CHECK;
+/* Calls fn for each resource that was left out, or partly left out, and why. */
+int mesh_view_each_fault(const struct mesh_view *v, void (*fn)(void *arg, const char *resource, const char *why), void *arg);
 /* The resources in force as text (canonical proto JSON or YAML, only those a name leads to when `name` is given).
  * Heap, free(). The view keeps them beside the flat form. */
 int mesh_view_print(const struct mesh_view *v, const char *name, bool yaml, char **ret_text) MESH_MUST_CHECK;

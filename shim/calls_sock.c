@@ -394,7 +394,8 @@ int shim_shutdown(int fd, int how) {
     }
     if (how != SHUT_WR && r == 0) {
         c->rx_shut = 1;
-        r = mesh_sys_shutdown(fd, SHUT_RD);
+        if (state == MESH_CONN_OPEN) /* a handshake still has to read; it follows when that is done */
+            r = mesh_sys_shutdown(fd, SHUT_RD);
     }
     return give(r);
 }

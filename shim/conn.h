@@ -64,6 +64,11 @@ static inline bool mesh_tx_unsent(const struct mesh_conn *c) {
     return (c->sealed.bytes && !c->deferred) || c->held.bytes;
 }
 
+/* Not open yet, but told: may the program write? What is held is bounded. Unlocked look. */
+static inline bool mesh_tx_room(const struct mesh_conn *c) {
+    return c->told && c->held.bytes < MESH_HELD_MAX;
+}
+
 /* Ends the connection for good: state DEAD with this errno, alert sent when alert != 0, socket shut down, one trace
  * line. Any lock of the connection may be held by the caller or none. */
 void mesh_conn_fail(struct mesh_conn *c, uint32_t slot, int fd, int err, uint8_t alert, const char *why);

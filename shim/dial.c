@@ -284,7 +284,7 @@ int dial_tls(struct mesh_conn *c, struct mesh_hand *h, struct mesh_why *why) {
     struct mesh_handshake_config cfg = {.identity = id,
                                         .any_peer_san = d->target->any_peer_san,
                                         .sni = d->target->sni,
-                                        .alpn = d->target->alpn,
+                                        .alpn = d->target->no_alpn ? (const uint8_t *)"" : d->target->alpn,
                                         .alpn_len = d->target->alpn_len,
                                         .min_version = d->target->min_version,
                                         .max_version = d->target->max_version,

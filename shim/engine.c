@@ -47,21 +47,18 @@ static void trace_view(const char *what, const struct mesh_why *why) {
 }
 
 static void view_attach(void) {
-    const struct mesh_env *e = mesh_env();
-    struct mesh_view_config cfg = {.file = e->view,
-                                   .run_dir = e->run_dir,
-                                   .domains = e->domains,
-                                   .tls = e->tls,
-                                   .hash_key = e->hash_key,
-                                   .exclude = e->exclude,
-                                   .capture = e->capture,
-                                   .virtual_ranges = e->virtual_ranges,
-                                   .uid = mesh_sys_geteuid()};
+    struct mesh_view_config cfg;
+    mesh_env_view_config(mesh_env(), mesh_sys_geteuid(), &cfg);
     struct mesh_view *v = NULL;
     bool private_ = false;
     struct mesh_why why = {""};
     mesh_heavy_load(); /* reading a view file needs the protos' tables */
     int err = mesh_view_open(&cfg, &v, &private_, &why);
+    if (err && cfg.run_dir) { /* refused, not merely unusable: the view is ours alone then */
+        trace_view("unshared", &why);
+        cfg.run_dir = NULL;
+        err = mesh_view_open(&cfg, &v, &private_, &why);
+    }
     trace_view(err ? "unusable" : private_ ? "private" : "attached", &why);
     if (err)
         return;
@@ -169,11 +166,21 @@ struct mesh_identity *mesh_engine_identity(struct mesh_why *why) {
 
 /* ---- verdicts ---- */
 
+static bool excluded(const struct sockaddr *to) {
+    const struct sockaddr_in *in = (const struct sockaddr_in *)to;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)to;
+    return to->sa_family == AF_INET ? mesh_cidr_has(mesh_env()->exclude, 4, &in->sin_addr, ntohs(in->sin_port))
+                                    : mesh_cidr_has(mesh_env()->exclude, 6, &in6->sin6_addr, ntohs(in6->sin6_port));
+}
+
 int mesh_engine_route(const struct sockaddr *to, socklen_t len, struct mesh_route *ret) {
+    const struct mesh_env *e = mesh_env();
     struct mesh_view *v = mesh_engine_view();
-    if (!v)
-        return mesh_env()->bad_capture || mesh_env()->capture ? MESH_E_IDENTITY : MESH_E_NOTFOUND;
-    return mesh_view_route(v, to, len, mesh_random(), ret);
+    int err = v ? mesh_view_route(v, to, len, mesh_random(), ret) : MESH_E_NOTFOUND;
+    /* what MESH_CAPTURE would have said nobody knows, or there is no view to say it: nothing goes out in clear */
+    if (err == MESH_E_NOTFOUND && (e->bad_capture || (!v && e->capture)) && !excluded(to))
+        return MESH_E_IDENTITY;
+    return err;
 }
 
 enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen_t len) {

@@ -16,12 +16,13 @@
 #include "shim/env_values.h"
 
 enum {
-    UNKNOWN_MAX = 16,      /* wrong names told of one environment */
-    NAME_LEN_MAX = 40,     /* longer ones resemble none of ours */
+    UNKNOWN_MAX = 16,  /* wrong names told of one environment */
+    NAME_LEN_MAX = 40, /* longer ones resemble none of ours */
     RUN_DIR_ROOM = 64,
 };
 
-/* ---- the table -------------------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------------------
+ */
 static const struct mesh_env_row rows[] = {
 #define MESH_ENV(name, parser, field, bad, protects, value, def, text) {#name, value, def, text, protects},
 #include "shim/env.def"
@@ -58,7 +59,8 @@ static int row_of(const char *name, size_t n) {
     return -1;
 }
 
-/* ---- what was found --------------------------------------------------------------------------------------- */
+/* ---- what was found ---------------------------------------------------------------------------------------
+ */
 struct found {
     const char *value[NROWS];
     const char *xdg_runtime_dir;
@@ -138,7 +140,8 @@ static int find(const struct mesh_env_source *src, struct found *f, char **ret_t
     return 0;
 }
 
-/* ---- near misses ------------------------------------------------------------------------------------------ */
+/* ---- near misses ------------------------------------------------------------------------------------------
+ */
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
 }
@@ -174,7 +177,8 @@ static const char *near_miss(const char *name, size_t n) {
     return meant;
 }
 
-/* ---- parsing ---------------------------------------------------------------------------------------------- */
+/* ---- parsing ----------------------------------------------------------------------------------------------
+ */
 struct reporter {
     void (*bad)(void *arg, const char *name, const char *value, const char *what);
     void *arg;
@@ -233,7 +237,8 @@ static int parse_row(struct mesh_env_parser *p, int i, const char *value, const 
     if (!value[0] && !rows[i].protects)
         return 0;
     p->why.text[0] = 0;
-    int r = value[0] ? rule->parse(p, env + rule->field, keep(p, value)) : mesh_why(&p->why, MESH_E_INVALID, "is empty");
+    int r = value[0] ? rule->parse(p, env + rule->field, keep(p, value))
+                     : mesh_why(&p->why, MESH_E_INVALID, "is empty");
     if (r == MESH_E_NOMEM || r == 0)
         return r;
     *(bool *)(env + rule->bad) = true;
@@ -265,7 +270,8 @@ static void default_run_dir(struct mesh_env_parser *p, const struct found *f, ui
     keep(p, text);
 }
 
-/* A certificate without its key, or without a trust bundle, is a mistake and not the absence of an identity. */
+/* A certificate without its key, or without a trust bundle, is a mistake and not the absence of an identity.
+ */
 static void judge_identity(struct mesh_env *e, const struct reporter *to) {
     const struct {
         const char *name, *value;
@@ -276,7 +282,8 @@ static void judge_identity(struct mesh_env *e, const struct reporter *to) {
         if (parts[i].value)
             continue;
         e->bad_identity = true;
-        to->bad(to->arg, parts[i].name, "", "MESH_CERT, MESH_KEY and MESH_CA go together: this one is not set");
+        to->bad(to->arg, parts[i].name, "",
+                "MESH_CERT, MESH_KEY and MESH_CA go together: this one is not set");
     }
 }
 
@@ -340,7 +347,8 @@ void mesh_env_done(struct mesh_env *e) {
     memset(e, 0, sizeof *e);
 }
 
-/* ---- questions -------------------------------------------------------------------------------------------- */
+/* ---- questions --------------------------------------------------------------------------------------------
+ */
 static bool is_listed(const char *list, const char *program) {
     size_t n = strlen(program);
     for (const char *at = list; at && n;) {
@@ -384,7 +392,8 @@ void mesh_env_view_config(const struct mesh_env *e, uid_t uid, struct mesh_view_
     };
 }
 
-/* ---- this process ----------------------------------------------------------------------------------------- */
+/* ---- this process -----------------------------------------------------------------------------------------
+ */
 static struct mesh_env own;
 
 const struct mesh_env *mesh_env(void) {
@@ -402,11 +411,13 @@ static void trace_bad(void *arg, const char *name, const char *value, const char
     mesh_line_end(&l);
 }
 
-/* By the name the program was called with, and by its file's: they differ for scripts and multi-call binaries. */
+/* By the name the program was called with, and by its file's: they differ for scripts and multi-call
+ * binaries. */
 static bool is_skipped(const char *list) {
     const char *file = (const char *)getauxval(AT_EXECFN);
     const char *slash = file ? strrchr(file, '/') : NULL;
-    return is_listed(list, program_invocation_short_name) || (file && is_listed(list, slash ? slash + 1 : file));
+    return is_listed(list, program_invocation_short_name) ||
+           (file && is_listed(list, slash ? slash + 1 : file));
 }
 
 /* Then nothing else is read, and nothing is said. */

@@ -51,7 +51,8 @@ static int word(const char *text, const char *const *words, int n) {
     return -1;
 }
 
-/* ---- texts and files -------------------------------------------------------------------------------------- */
+/* ---- texts and files --------------------------------------------------------------------------------------
+ */
 int mesh_env_value_text(struct mesh_env_parser *p, void *field, char *value) {
     *(const char **)field = value;
     return 0;
@@ -111,7 +112,8 @@ int mesh_env_value_hash_key(struct mesh_env_parser *p, void *field, char *value)
     return mesh_env_value_text(p, field, value);
 }
 
-/* ---- durations -------------------------------------------------------------------------------------------- */
+/* ---- durations --------------------------------------------------------------------------------------------
+ */
 int mesh_env_value_duration(struct mesh_env_parser *p, void *field, char *value) {
     static const struct {
         char unit[3];
@@ -140,7 +142,8 @@ int mesh_env_value_age(struct mesh_env_parser *p, void *field, char *value) {
     return 0;
 }
 
-/* ---- ranges ----------------------------------------------------------------------------------------------- */
+/* ---- ranges -----------------------------------------------------------------------------------------------
+ */
 static int parse_ranges(struct mesh_env_parser *p, void *field, const char *value, bool names) {
     return mesh_cidr_parse(value, names, (struct mesh_cidr_list **)field, &p->why);
 }
@@ -168,7 +171,8 @@ int mesh_env_value_pools(struct mesh_env_parser *p, void *field, char *value) {
     return 0;
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------ */
+/* ---- names ------------------------------------------------------------------------------------------------
+ */
 /* Lower-cases a DNS suffix in place; the same names as in the lists of ranges. */
 static bool is_suffix(char *text) {
     size_t label = 0;
@@ -212,8 +216,10 @@ int mesh_env_value_domains(struct mesh_env_parser *p, void *field, char *value) 
     return r;
 }
 
-/* ---- SPIFFE ID patterns ----------------------------------------------------------------------------------- */
-static int parse_patterns(struct mesh_env_parser *p, const char *value, struct mesh_match *ret_list, size_t *ret_n) {
+/* ---- SPIFFE ID patterns -----------------------------------------------------------------------------------
+ */
+static int parse_patterns(struct mesh_env_parser *p, const char *value, struct mesh_match *ret_list,
+                          size_t *ret_n) {
     int n = mesh_match_parse_patterns(value, ret_list, MESH_ENV_PATTERNS_MAX, &p->why);
     if (n < 0)
         return n;
@@ -230,10 +236,12 @@ int mesh_env_value_callers(struct mesh_env_parser *p, void *field, char *value) 
     return parse_patterns(p, value, field, &p->env->ncallers);
 }
 
-/* ---- modes ------------------------------------------------------------------------------------------------ */
+/* ---- modes ------------------------------------------------------------------------------------------------
+ */
 int mesh_env_value_tls(struct mesh_env_parser *p, void *field, char *value) {
     static const char *const words[] = {"mutual", "view", "required"};
-    _Static_assert(MESH_TLS_MUTUAL == 0 && MESH_TLS_VIEW == 1 && MESH_TLS_REQUIRED == 2, "words are in its order");
+    _Static_assert(MESH_TLS_MUTUAL == 0 && MESH_TLS_VIEW == 1 && MESH_TLS_REQUIRED == 2,
+                   "words are in its order");
     int at = word(value, words, MESH_ARRAY_LEN(words));
     if (at < 0)
         return wrong(p, "must be mutual, view or required");
@@ -261,7 +269,8 @@ static int parse_inbound_entry(struct mesh_env_parser *p, char *entry) {
     char *equals = strchr(entry, '=');
     int mode = equals ? mode_of(equals + 1) : -1;
     if (mode < 0)
-        return wrong_entry(p, entry, "must be PORT=MODE or *=MODE; modes are strict, permissive, off and view");
+        return wrong_entry(p, entry,
+                           "must be PORT=MODE or *=MODE; modes are strict, permissive, off and view");
     size_t n = (size_t)(equals - entry);
     bool star = n == 1 && entry[0] == '*';
     int64_t port = star ? 0 : number(entry, n, 65535);

@@ -101,7 +101,7 @@ static uint32_t mask_of(const struct reg *r, const struct mesh_conn *c) {
     if (state == MESH_CONN_OPEN || state == MESH_CONN_DEAD)
         return r->disarmed ? 0 : r->events;
     uint32_t m = (uint32_t)mesh_hand_wants(r->slot) & (EPOLLIN | EPOLLOUT);
-    if (c->told && r->events & EPOLLOUT && !r->disarmed && !(r->events & EPOLLET && r->out_told))
+    if (mesh_tx_room(c) && r->events & EPOLLOUT && !r->disarmed && !(r->events & EPOLLET && r->out_told))
         m |= EPOLLOUT;
     return m;
 }
@@ -320,7 +320,7 @@ static uint32_t translate(const struct seen *s, uint32_t kernel) {
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) {
         if (!mesh_hand_drive(c, slot, s->r.fd))
             return 0; /* settled: the registration was put back and tells by itself */
-        return c->told ? kernel & s->r.events & EPOLLOUT : 0;
+        return mesh_tx_room(c) ? kernel & s->r.events & EPOLLOUT : 0;
     }
     if (state == MESH_CONN_DEAD)
         return (c->error ? EPOLLERR | EPOLLHUP : EPOLLHUP) | (s->r.events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLRDNORM));

@@ -248,6 +248,8 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     atomic_store(&c->state, MESH_CONN_OPEN);
     if (c->held.bytes || c->fin)
         (void)mesh_tx_release_held(c, slot, fd);
+    if (c->rx_shut)
+        (void)mesh_sys_shutdown(fd, SHUT_RD);
     mesh_conn_unlock_tx(c);
     if (h->dial)
         dial_done(c, h);

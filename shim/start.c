@@ -47,8 +47,9 @@ static bool step_stderr(void) {
 }
 
 static bool step_env(void) {
-    if (mesh_env_start(environ, getauxval(AT_SECURE) != 0) != 0)
-        return false;
+    /* without memory every variable counts as wrong: what they protect fails closed */
+    int err = mesh_env_start(environ, getauxval(AT_SECURE) != 0);
+    (void)err;
     return !mesh_env()->off && mesh_env()->any;
 }
 

@@ -19,6 +19,12 @@
 #include "shim/real.h"
 
 enum { ON_STACK = 64, PEND_MOST = 64 };
+/* Another thread may drive a handshake to its end while we sleep on what it waited for: then what to wait for has changed. */
+static const uint64_t SLICE = 10 * MESH_MS;
+
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
 
 uint64_t mesh_deadline_ms(int ms) {
     return ms < 0 ? UINT64_MAX : mesh_now() + (uint64_t)ms * MESH_MS;
@@ -72,7 +78,7 @@ static short ask(const struct pollfd *p) {
     uint32_t state = atomic_load(&c->state);
     if (state == MESH_CONN_OPEN || state == MESH_CONN_DEAD)
         return p->events;
-    return mesh_hand_wants(slot) | (c->told ? p->events & POLLOUT : 0);
+    return mesh_hand_wants(slot) | (mesh_tx_room(c) ? p->events & POLLOUT : 0);
 }
 
 static short with_end(short asked) {
@@ -94,7 +100,7 @@ static short tell(const struct pollfd *p, short kernel, bool *ret_again) {
             *ret_again = true;
             return 0;
         }
-        return c->told ? kernel & p->events & (POLLOUT | POLLWRNORM) : 0;
+        return mesh_tx_room(c) ? kernel & p->events & (POLLOUT | POLLWRNORM) : 0;
     }
     if (state == MESH_CONN_DEAD)
         return c->error ? with_end(p->events) : (short)(kernel | (p->events & (POLLIN | POLLRDNORM)) | POLLHUP);
@@ -125,9 +131,10 @@ static int round_(struct pollfd *fds, nfds_t n, struct pollfd *kfds, uint64_t de
             continue;
         if (atomic_load(&c->state) == MESH_CONN_DEAD)
             dead = true;
-        uint64_t d = mesh_hand_deadline(slot);
-        if (atomic_load(&c->state) != MESH_CONN_OPEN && d < until)
-            until = d;
+        if (atomic_load(&c->state) == MESH_CONN_OPEN)
+            continue;
+        uint64_t d = mesh_hand_deadline(slot), soon = mesh_now() + SLICE;
+        until = least(until, least(d, soon));
     }
     uint32_t extra = mesh_pend_fill(kfds + n, PEND_MOST, -1, &until);
     struct timespec ts, *tp;
@@ -154,7 +161,7 @@ static void cancelled(void *heap) {
 }
 
 int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *mask) {
-    struct pollfd small[ON_STACK + PEND_MOST], *kfds = small;
+    struct pollfd small[ON_STACK + PEND_MOST], *volatile kfds = small;
     if (n > ON_STACK) {
         kfds = n > (1 << 20) ? NULL : malloc((n + PEND_MOST) * sizeof *kfds);
         if (!kfds) {
@@ -196,6 +203,8 @@ static int wait_fd(int fd, short events, uint64_t deadline) {
         fds[0] = (struct pollfd){.fd = fd, .events = events};
         uint32_t n = 1 + mesh_pend_fill(fds + 1, PEND_MOST, fd, &until);
         struct timespec ts, *tp;
+        if (n > 1 || mesh_pend_count())
+            until = least(until, mesh_now() + SLICE);
         timeout_of(until, &ts, &tp);
         int r = real.ppoll(fds, n, tp, NULL);
         if (r < 0 && errno == EINTR && restarts())

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Chain verification, and the memory of chains that passed: peers show the same few chains again and again, and a
- * verification costs two signature checks and as many key decodings. What is remembered is when the chain's validity
- * begins and ends; the time is judged anew each time.
+ * Chain verification, and the memory of chains that passed: peers show the same few chains again and again,
+ * and a verification costs two signature checks and as many key decodings. What is remembered is when the
+ * chain's validity begins and ends; the time is judged anew each time.
  *
- * The table has one lock word that is only ever tried: who does not get it verifies as if nothing were remembered. So
- * a child of fork whose parent's other thread held it at that moment merely remembers nothing.
+ * The table has one lock word that is only ever tried: who does not get it verifies as if nothing were
+ * remembered. So a child of fork whose parent's other thread held it at that moment merely remembers nothing.
  */
 #include <openssl/err.h>
 #include <stdatomic.h>
@@ -15,7 +15,7 @@
 enum { SLOTS = 128 };
 
 struct chain_slot {
-    uint8_t key[MESH_TLS_DIGEST]; /* roots, side and every certificate shown */
+    uint8_t key[MESH_TLS_DIGEST];  /* roots, side and every certificate shown */
     int64_t not_before, not_after; /* of all certificates between leaf and root; 0, 0: free */
 };
 
@@ -60,10 +60,11 @@ static int key_make(X509_STORE_CTX *ctx, const struct mesh_identity *id, bool pe
     for (int i = 0; i < sk_X509_num(shown); i++, n += MESH_TLS_DIGEST)
         if (mesh_tls_cert_digest(sk_X509_value(shown, i), text + n) != 0)
             return MESH_E_NOMEM;
-    return EVP_Digest(text, n, ret_key, NULL, mesh_tls_hash_get(MESH_TLS_DIGEST), NULL) == 1 ? 0 : MESH_E_NOMEM;
+    return EVP_Digest(text, n, ret_key, NULL, mesh_tls_hash_get(MESH_TLS_DIGEST), NULL) == 1 ? 0
+                                                                                             : MESH_E_NOMEM;
 }
 
-static void validity_of(const STACK_OF(X509) *chain, struct chain_slot *ret) {
+static void validity_of(const STACK_OF(X509) * chain, struct chain_slot *ret) {
     ret->not_before = INT64_MIN;
     ret->not_after = INT64_MAX;
     for (int i = 0; i < sk_X509_num(chain); i++) {
@@ -87,8 +88,8 @@ static int verify_fresh(X509_STORE_CTX *ctx, int64_t wall, struct mesh_why *why)
                     X509_STORE_CTX_get_error_depth(ctx));
 }
 
-int mesh_tls_chain_verify(X509_STORE_CTX *ctx, const struct mesh_identity *id, bool peer_is_server, int64_t wall,
-                          int64_t *ret_not_after, struct mesh_why *why) {
+int mesh_tls_chain_verify(X509_STORE_CTX *ctx, const struct mesh_identity *id, bool peer_is_server,
+                          int64_t wall, int64_t *ret_not_after, struct mesh_why *why) {
     struct chain_slot slot;
     uint8_t key[MESH_TLS_DIGEST];
     if (sk_X509_num(X509_STORE_CTX_get0_untrusted(ctx)) > MESH_TLS_CHAIN_MAX) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The two SSL_CTX of an identity. Made before a server forks (listen() loads the identity), so that workers share the
- * keys of their tickets. Everything that differs by connection is set on the SSL; callbacks find it there.
+ * The two SSL_CTX of an identity. Made before a server forks (listen() loads the identity), so that workers
+ * share the keys of their tickets. Everything that differs by connection is set on the SSL; callbacks find it
+ * there.
  */
 #include <openssl/err.h>
 #include <string.h>
@@ -19,9 +20,11 @@ static int verify(X509_STORE_CTX *ctx, void *arg) {
     (void)arg;
     /* The name first, so that the sentence about a broken chain can say whose it is. */
     struct mesh_why name_why = {""};
-    int name = mesh_tls_rule_check(&hs->rule, X509_STORE_CTX_get0_cert(ctx), hs->peer_id, sizeof hs->peer_id, &name_why);
+    int name = mesh_tls_rule_check(&hs->rule, X509_STORE_CTX_get0_cert(ctx), hs->peer_id, sizeof hs->peer_id,
+                                   &name_why);
     struct mesh_why chain_why = {""};
-    int chain = mesh_tls_chain_verify(ctx, hs->identity, !hs->server, hs->wall, &hs->chain_not_after, &chain_why);
+    int chain =
+        mesh_tls_chain_verify(ctx, hs->identity, !hs->server, hs->wall, &hs->chain_not_after, &chain_why);
     if (chain == 0 && name == 0)
         return 1;
     hs->refusal = MESH_E_PEER;
@@ -35,7 +38,10 @@ static int verify(X509_STORE_CTX *ctx, void *arg) {
 }
 
 static int unhex(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* "LABEL client_random secret", all hex. Only the two application traffic secrets are kept. */
@@ -64,7 +70,8 @@ static const uint8_t *protocol_at(const uint8_t *list, size_t n, size_t at, size
     return list + at;
 }
 
-static const uint8_t *protocol_common(const uint8_t *ours, size_t n_ours, const uint8_t *theirs, size_t n_theirs) {
+static const uint8_t *protocol_common(const uint8_t *ours, size_t n_ours, const uint8_t *theirs,
+                                      size_t n_theirs) {
     const uint8_t *a, *b;
     for (size_t i = 0, next_i; (a = protocol_at(ours, n_ours, i, &next_i)); i = next_i)
         for (size_t j = 0, next_j; (b = protocol_at(theirs, n_theirs, j, &next_j)); j = next_j)
@@ -73,10 +80,10 @@ static const uint8_t *protocol_common(const uint8_t *ours, size_t n_ours, const 
     return NULL;
 }
 
-/* Ours if the caller offers it; a caller that speaks one protocol only is told that one (some, as gRPC, insist);
- * for the rest no protocol is chosen: bytes are bytes. Never a reason to refuse. */
-static int alpn_select(SSL *ssl, const unsigned char **ret, unsigned char *ret_len, const unsigned char *theirs,
-                       unsigned int n, void *arg) {
+/* Ours if the caller offers it; a caller that speaks one protocol only is told that one (some, as gRPC,
+ * insist); for the rest no protocol is chosen: bytes are bytes. Never a reason to refuse. */
+static int alpn_select(SSL *ssl, const unsigned char **ret, unsigned char *ret_len,
+                       const unsigned char *theirs, unsigned int n, void *arg) {
     const struct mesh_handshake *hs = SSL_get_app_data(ssl);
     size_t next = 0;
     (void)arg;
@@ -111,9 +118,10 @@ static int ticket_made(SSL *ssl, void *arg) {
     return 1;
 }
 
-/* Server: a resumed session keeps the end that its first handshake gave it, since only that one saw the whole chain. */
-static SSL_TICKET_RETURN ticket_read(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t name_len,
-                                     SSL_TICKET_STATUS status, void *arg) {
+/* Server: a resumed session keeps the end that its first handshake gave it, since only that one saw the whole
+ * chain. */
+static SSL_TICKET_RETURN ticket_read(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
+                                     size_t name_len, SSL_TICKET_STATUS status, void *arg) {
     struct mesh_handshake *hs = SSL_get_app_data(ssl);
     (void)name, (void)name_len, (void)arg;
     if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
@@ -155,7 +163,8 @@ static void client_set(SSL_CTX *ctx) {
     SSL_CTX_sess_set_new_cb(ctx, ticket_arrived);
 }
 
-int mesh_tls_context_new(const struct mesh_identity *id, bool server, SSL_CTX **ret_ctx, struct mesh_why *why) {
+int mesh_tls_context_new(const struct mesh_identity *id, bool server, SSL_CTX **ret_ctx,
+                         struct mesh_why *why) {
     SSL_CTX *ctx = SSL_CTX_new(TLS_method());
     if (!ctx)
         return MESH_E_NOMEM;
@@ -169,7 +178,8 @@ int mesh_tls_context_new(const struct mesh_identity *id, bool server, SSL_CTX **
     SSL_CTX_set_keylog_callback(ctx, keylog);
     int err = SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
                       SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1 &&
-                      SSL_CTX_set_ciphersuites(ctx, suites13) == 1 && SSL_CTX_set_cipher_list(ctx, suites12) == 1 &&
+                      SSL_CTX_set_ciphersuites(ctx, suites13) == 1 &&
+                      SSL_CTX_set_cipher_list(ctx, suites12) == 1 &&
                       SSL_CTX_set1_groups_list(ctx, groups) == 1
                   ? 0
                   : MESH_E_NOMEM;

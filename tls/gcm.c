@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * AES-GCM for short records, past EVP. EVP spends more on a short record than AES does: it looks up named
- * parameters for IV and tag each time. The library's own GCM over its AES-NI routines seals 64 bytes in half the
- * time; from some 3 KiB on EVP's path, which interleaves AES and GHASH, is the faster one, and record.c takes that.
+ * parameters for IV and tag each time. The library's own GCM over its AES-NI routines seals 64 bytes in half
+ * the time; from some 3 KiB on EVP's path, which interleaves AES and GHASH, is the faster one, and record.c
+ * takes that.
  */
 #include "tls/internal.h"
 
@@ -55,7 +56,8 @@ void mesh_tls_gcm_tag(struct mesh_tls_gcm *g, uint8_t ret_tag[16]) {
     CRYPTO_gcm128_tag(g->gcm, ret_tag, 16);
 }
 
-bool mesh_tls_gcm_decrypt(struct mesh_tls_gcm *g, const uint8_t *in, size_t n, const uint8_t tag[16], uint8_t *out) {
+bool mesh_tls_gcm_decrypt(struct mesh_tls_gcm *g, const uint8_t *in, size_t n, const uint8_t tag[16],
+                          uint8_t *out) {
     return CRYPTO_gcm128_decrypt_ctr32(g->gcm, in, out, n, (ctr128_f)aesni_ctr32_encrypt_blocks) == 0 &&
            CRYPTO_gcm128_finish(g->gcm, tag, 16) == 0;
 }
@@ -79,7 +81,8 @@ bool mesh_tls_gcm_encrypt(struct mesh_tls_gcm *g, const uint8_t *in, size_t n, u
 void mesh_tls_gcm_tag(struct mesh_tls_gcm *g, uint8_t ret_tag[16]) {
     (void)g, (void)ret_tag;
 }
-bool mesh_tls_gcm_decrypt(struct mesh_tls_gcm *g, const uint8_t *in, size_t n, const uint8_t tag[16], uint8_t *out) {
+bool mesh_tls_gcm_decrypt(struct mesh_tls_gcm *g, const uint8_t *in, size_t n, const uint8_t tag[16],
+                          uint8_t *out) {
     (void)g, (void)in, (void)n, (void)tag, (void)out;
     return false;
 }

@@ -10,12 +10,14 @@
 
 enum { RECORD_BODY_MAX = 16384 + 2048, SNI_MAX = 255, ALPN_MAX = 255 };
 
-/* ---- making one ------------------------------------------------------------------------------------------- */
+/* ---- making one -------------------------------------------------------------------------------------------
+ */
 
 static int config_check(const struct mesh_handshake_config *cfg) {
     if (!cfg->identity || (cfg->npeers && !cfg->peers))
         return MESH_E_INVALID;
-    if (cfg->npeers > MESH_TLS_PEERS_MAX || (cfg->sni && strlen(cfg->sni) > SNI_MAX) || cfg->alpn_len > ALPN_MAX)
+    if (cfg->npeers > MESH_TLS_PEERS_MAX || (cfg->sni && strlen(cfg->sni) > SNI_MAX) ||
+        cfg->alpn_len > ALPN_MAX)
         return MESH_E_LIMIT;
     for (size_t i = 0; cfg->alpn && i < cfg->alpn_len; i += 1u + cfg->alpn[i])
         if (cfg->alpn[i] == 0 || cfg->alpn[i] >= cfg->alpn_len - i)
@@ -42,7 +44,8 @@ static void session_offer(struct mesh_handshake *hs) {
     if (!session)
         return;
     X509 *leaf = SSL_SESSION_get0_peer(session);
-    if (leaf && mesh_tls_rule_check(&hs->rule, leaf, id, sizeof id, NULL) == 0 && SSL_set_session(hs->ssl, session) == 1)
+    if (leaf && mesh_tls_rule_check(&hs->rule, leaf, id, sizeof id, NULL) == 0 &&
+        SSL_set_session(hs->ssl, session) == 1)
         hs->chain_not_after = expires;
     SSL_SESSION_free(session);
 }
@@ -67,9 +70,11 @@ static int client_set(struct mesh_handshake *hs, const struct mesh_handshake_con
 static int server_set(struct mesh_handshake *hs) {
     uint8_t context[MESH_TLS_DIGEST];
     SSL_set_accept_state(hs->ssl);
-    SSL_set_verify(hs->ssl, SSL_VERIFY_PEER | (hs->no_client_cert ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT), NULL);
+    SSL_set_verify(hs->ssl, SSL_VERIFY_PEER | (hs->no_client_cert ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT),
+                   NULL);
     /* A ticket made under another identity, bundle or list of callers is a stranger's. */
-    int err = mesh_tls_rule_digest(&hs->rule, hs->identity, "server", hs->no_client_cert ? "open" : NULL, context);
+    int err =
+        mesh_tls_rule_digest(&hs->rule, hs->identity, "server", hs->no_client_cert ? "open" : NULL, context);
     if (!err && SSL_set_session_id_context(hs->ssl, context, sizeof context) != 1)
         err = MESH_E_INTERNAL;
     return err;
@@ -84,10 +89,12 @@ static int ssl_set(struct mesh_handshake *hs, const struct mesh_handshake_config
         return MESH_E_NOMEM;
     }
     SSL_set_bio(hs->ssl, hs->in = in, hs->out = out); /* owned by the SSL from here */
-    SSL_set_app_data(hs->ssl, hs);
+    if (SSL_set_app_data(hs->ssl, hs) != 1)
+        return MESH_E_NOMEM;
     uint16_t low = cfg->min_version > TLS1_2_VERSION ? cfg->min_version : TLS1_2_VERSION;
     uint16_t high = cfg->max_version ? cfg->max_version : TLS1_3_VERSION;
-    if (low > high || SSL_set_min_proto_version(hs->ssl, low) != 1 || SSL_set_max_proto_version(hs->ssl, high) != 1)
+    if (low > high || SSL_set_min_proto_version(hs->ssl, low) != 1 ||
+        SSL_set_max_proto_version(hs->ssl, high) != 1)
         return MESH_E_INVALID;
     return hs->server ? server_set(hs) : client_set(hs, cfg);
 }
@@ -133,7 +140,8 @@ void mesh_handshake_free(struct mesh_handshake *hs) {
     free(hs);
 }
 
-/* ---- bytes out -------------------------------------------------------------------------------------------- */
+/* ---- bytes out --------------------------------------------------------------------------------------------
+ */
 
 static size_t out_all(const struct mesh_handshake *hs, const uint8_t **ret_bytes) {
     char *p = NULL;
@@ -168,30 +176,41 @@ static void out_drop_sent(struct mesh_handshake *hs) {
     }
 }
 
-/* ---- keys ------------------------------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------------------------
+ */
 
 static enum mesh_cipher suite_of(const SSL *ssl, size_t *ret_hash_len) {
     *ret_hash_len = 32;
     switch (SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl))) {
-    case 0x1301: case 0xc02b: case 0xc02f: return MESH_AES128_GCM;
-    case 0x1303: case 0xcca8: case 0xcca9: return MESH_CHACHA20_POLY1305;
-    default: *ret_hash_len = 48; return MESH_AES256_GCM; /* 0x1302, 0xc02c, 0xc030: no others are enabled */
+    case 0x1301:
+    case 0xc02b:
+    case 0xc02f:
+        return MESH_AES128_GCM;
+    case 0x1303:
+    case 0xcca8:
+    case 0xcca9:
+        return MESH_CHACHA20_POLY1305;
+    default:
+        *ret_hash_len = 48;
+        return MESH_AES256_GCM; /* 0x1302, 0xc02c, 0xc030: no others are enabled */
     }
 }
 
-static int keys12(const struct mesh_handshake *hs, enum mesh_cipher cipher, size_t hash_len, struct mesh_record *ret_client,
-                  struct mesh_record *ret_server) {
+static int keys12(const struct mesh_handshake *hs, enum mesh_cipher cipher, size_t hash_len,
+                  struct mesh_record *ret_client, struct mesh_record *ret_server) {
     uint8_t master[SSL_MAX_MASTER_KEY_LENGTH], client_random[32], server_random[32];
     if (SSL_SESSION_get_master_key(SSL_get_session(hs->ssl), master, sizeof master) != sizeof master)
         return MESH_E_INTERNAL;
     SSL_get_client_random(hs->ssl, client_random, sizeof client_random);
     SSL_get_server_random(hs->ssl, server_random, sizeof server_random);
-    int err = mesh_tls_record_init12(ret_client, ret_server, cipher, hash_len, master, client_random, server_random);
+    int err = mesh_tls_record_init12(ret_client, ret_server, cipher, hash_len, master, client_random,
+                                     server_random);
     OPENSSL_cleanse(master, sizeof master);
     return err;
 }
 
-static int keys_make(const struct mesh_handshake *hs, struct mesh_record *ret_rx, struct mesh_record *ret_tx) {
+static int keys_make(const struct mesh_handshake *hs, struct mesh_record *ret_rx,
+                     struct mesh_record *ret_tx) {
     size_t hash_len;
     enum mesh_cipher cipher = suite_of(hs->ssl, &hash_len);
     struct mesh_record *client = hs->server ? ret_rx : ret_tx, *server = hs->server ? ret_tx : ret_rx;
@@ -239,7 +258,8 @@ int mesh_handshake_finish(struct mesh_handshake *hs, struct mesh_record *ret_rx,
     return err;
 }
 
-/* ---- the steps -------------------------------------------------------------------------------------------- */
+/* ---- the steps --------------------------------------------------------------------------------------------
+ */
 
 static uint32_t records_count(const uint8_t *p, size_t n) {
     uint32_t count = 0;
@@ -282,7 +302,8 @@ static int resumed_check(struct mesh_handshake *hs, struct mesh_why *why) {
         return mesh_why(why, MESH_E_PEER, "resumed session has no certificate");
     int err = mesh_tls_rule_check(&hs->rule, leaf, hs->peer_id, sizeof hs->peer_id, why);
     if (!err && mesh_tls_time_seconds(X509_get0_notAfter(leaf)) < hs->wall)
-        err = mesh_why(why, MESH_E_PEER, "%.150s: certificate has expired since the session began", hs->peer_id);
+        err = mesh_why(why, MESH_E_PEER, "%.150s: certificate has expired since the session began",
+                       hs->peer_id);
     return err;
 }
 
@@ -295,7 +316,8 @@ static int done(struct mesh_handshake *hs, size_t before, struct mesh_why *why) 
     hs->ready = hs->server && tls13 ? before : n;
     hs->ticket_records = records_count(p + hs->ready, n - hs->ready);
     if (SSL_has_pending(hs->ssl))
-        return refuse_done(hs, mesh_why(why, MESH_E_PROTOCOL, "bytes after the Finished message"), SSL_AD_UNEXPECTED_MESSAGE);
+        return refuse_done(hs, mesh_why(why, MESH_E_PROTOCOL, "bytes after the Finished message"),
+                           SSL_AD_UNEXPECTED_MESSAGE);
     if (!tls13 && SSL_get_extms_support(hs->ssl) != 1)
         return refuse_done(hs, mesh_why(why, MESH_E_PROTOCOL, "TLS 1.2 without extended master secret"),
                            SSL_AD_HANDSHAKE_FAILURE);
@@ -316,7 +338,8 @@ static int failed(struct mesh_handshake *hs, struct mesh_why *why) {
         int reason = ERR_GET_REASON(e);
         if (reason == ERR_R_MALLOC_FAILURE)
             err = MESH_E_NOMEM;
-        else if (ERR_GET_LIB(e) == ERR_LIB_SSL && reason >= SSL_AD_REASON_OFFSET && reason < SSL_AD_REASON_OFFSET + 256)
+        else if (ERR_GET_LIB(e) == ERR_LIB_SSL && reason >= SSL_AD_REASON_OFFSET &&
+                 reason < SSL_AD_REASON_OFFSET + 256)
             alert = reason - SSL_AD_REASON_OFFSET;
         else if (ERR_GET_LIB(e) == ERR_LIB_SSL && reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
             err = MESH_E_PEER;
@@ -366,12 +389,12 @@ int mesh_handshake_step(struct mesh_handshake *hs, const void *in, size_t n, str
 void mesh_handshake_ticket(struct mesh_handshake *hs, const void *wire, size_t n) {
     uint8_t byte;
     size_t got;
-    if (hs->server || hs->state != MESH_TLS_DONE || !hs->keeps_tickets || SSL_version(hs->ssl) != TLS1_3_VERSION ||
-        !is_whole_record(wire, n))
+    if (hs->server || hs->state != MESH_TLS_DONE || !hs->keeps_tickets ||
+        SSL_version(hs->ssl) != TLS1_3_VERSION || !is_whole_record(wire, n))
         return;
     ERR_clear_error();
-    /* Reads the ticket (which calls ticket_arrived) and then wants more; anything else ends its usefulness. What it may
-     * write is behind `ready` and never sent. */
+    /* Reads the ticket (which calls ticket_arrived) and then wants more; anything else ends its usefulness.
+     * What it may write is behind `ready` and never sent. */
     if (BIO_write(hs->in, wire, (int)n) != (int)n || SSL_peek_ex(hs->ssl, &byte, 1, &got) == 1 ||
         SSL_get_error(hs->ssl, 0) != SSL_ERROR_WANT_READ)
         hs->keeps_tickets = false;

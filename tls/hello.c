@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The first bytes of an inbound connection: plaintext, a mesh client's TLS, or the program's own (RFC 8446 4.1.2).
+ * The first bytes of an inbound connection: plaintext, a mesh client's TLS, or the program's own (RFC
+ * 8446 4.1.2).
  */
 #include <string.h>
 #include "shim/base/buf.h"
@@ -10,7 +11,8 @@ enum { HANDSHAKE = 22, CLIENT_HELLO = 1, EXTENSION_ALPN = 16, RECORD_MAX = 16384
 
 static bool is_mesh_protocol(const uint8_t *name, size_t n) {
     static const char own[5] = MESH_ALPN;
-    return n >= sizeof own && memcmp(name, own, sizeof own) == 0 && (n == sizeof own || name[sizeof own] == '-');
+    return n >= sizeof own && memcmp(name, own, sizeof own) == 0 &&
+           (n == sizeof own || name[sizeof own] == '-');
 }
 
 static bool alpn_is_mesh(struct mesh_rbuf extension) {
@@ -29,7 +31,7 @@ static bool hello_is_mesh(struct mesh_rbuf b) {
     mesh_rbuf_take(&b, 1); /* message type */
     uint32_t len = mesh_rbuf_u24(&b);
     struct mesh_rbuf hello = mesh_rbuf_sub(&b, len);
-    mesh_rbuf_take(&hello, 2 + 32); /* version, random */
+    mesh_rbuf_take(&hello, 2 + 32);                /* version, random */
     mesh_rbuf_take(&hello, mesh_rbuf_u8(&hello));  /* session id */
     mesh_rbuf_take(&hello, mesh_rbuf_u16(&hello)); /* cipher suites */
     mesh_rbuf_take(&hello, mesh_rbuf_u8(&hello));  /* compression */

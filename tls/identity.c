@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Who we are: chain, key and roots, parsed once, and the two contexts that every handshake of this identity uses.
+ * Who we are: chain, key and roots, parsed once, and the two contexts that every handshake of this identity
+ * uses.
  */
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -18,7 +19,7 @@ static int no_password(char *buf, int size, int writing, void *arg) {
 }
 
 /* Reads every certificate of a PEM text; others of its blocks are stepped over by the library. */
-static int certs_parse(const void *pem, size_t len, int max, const char *what, STACK_OF(X509) **ret_certs,
+static int certs_parse(const void *pem, size_t len, int max, const char *what, STACK_OF(X509) * *ret_certs,
                        struct mesh_why *why) {
     if (len > PEM_MAX)
         return mesh_why(why, MESH_E_INVALID, "%s is larger than 1 MiB", what);
@@ -61,20 +62,22 @@ static int key_parse(const struct mesh_pem *pem, EVP_PKEY **ret_key, struct mesh
 }
 
 /* One digest over all certificates of a stack, after what came before. */
-static int certs_digest(const uint8_t *before, const STACK_OF(X509) *certs, uint8_t ret_digest[MESH_TLS_DIGEST]) {
+static int certs_digest(const uint8_t *before, const STACK_OF(X509) * certs,
+                        uint8_t ret_digest[MESH_TLS_DIGEST]) {
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     uint8_t one[MESH_TLS_DIGEST];
     bool ok = md && EVP_DigestInit_ex(md, mesh_tls_hash_get(MESH_TLS_DIGEST), NULL) == 1 &&
               (!before || EVP_DigestUpdate(md, before, MESH_TLS_DIGEST) == 1);
     for (int i = 0; ok && i < sk_X509_num(certs); i++)
-        ok = mesh_tls_cert_digest(sk_X509_value(certs, i), one) == 0 && EVP_DigestUpdate(md, one, sizeof one) == 1;
+        ok = mesh_tls_cert_digest(sk_X509_value(certs, i), one) == 0 &&
+             EVP_DigestUpdate(md, one, sizeof one) == 1;
     ok = ok && EVP_DigestFinal_ex(md, ret_digest, NULL) == 1;
     EVP_MD_CTX_free(md);
     return ok ? 0 : MESH_E_NOMEM;
 }
 
 static int roots_set(struct mesh_identity *id, const void *ca, size_t ca_len, struct mesh_why *why) {
-    STACK_OF(X509) *certs;
+    STACK_OF(X509) * certs;
     int err = certs_parse(ca, ca_len, MESH_TLS_ROOTS_MAX, "trust bundle", &certs, why);
     if (err)
         return err;
@@ -91,7 +94,9 @@ static int roots_set(struct mesh_identity *id, const void *ca, size_t ca_len, st
 }
 
 static int names_read(struct mesh_identity *id, struct mesh_why *why) {
-    GENERAL_NAMES *names = mesh_tls_cert_names(id->leaf);
+    GENERAL_NAMES *names;
+    if (mesh_tls_cert_names(id->leaf, &names) != 0)
+        return mesh_why(why, MESH_E_INVALID, "names in the certificate cannot be read");
     struct mesh_tls_san san = {.text = ""};
     size_t domain = 0;
     int spiffe = mesh_tls_names_spiffe(names, &san, why);
@@ -115,7 +120,8 @@ static int leaf_check(const struct mesh_identity *id, int64_t wall, struct mesh_
     if (id->not_before == INT64_MIN || id->not_after == INT64_MIN)
         return mesh_why(why, MESH_E_INVALID, "certificate's validity cannot be read");
     if (wall > id->not_after)
-        return mesh_why(why, MESH_E_INVALID, "certificate expired %lld seconds ago", (long long)(wall - id->not_after));
+        return mesh_why(why, MESH_E_INVALID, "certificate expired %lld seconds ago",
+                        (long long)(wall - id->not_after));
     if (wall < id->not_before)
         return mesh_why(why, MESH_E_INVALID, "certificate is not valid for another %lld seconds (clock?)",
                         (long long)(id->not_before - wall));
@@ -159,7 +165,8 @@ static int build(struct mesh_identity *id, const struct mesh_pem *pem, int64_t w
     return err ? err : complete(id, why);
 }
 
-static int finish_new(struct mesh_identity *id, int err, struct mesh_identity **ret_id, struct mesh_why *why) {
+static int finish_new(struct mesh_identity *id, int err, struct mesh_identity **ret_id,
+                      struct mesh_why *why) {
     ERR_clear_error();
     if (err) {
         if (err == MESH_E_NOMEM)
@@ -171,7 +178,8 @@ static int finish_new(struct mesh_identity *id, int err, struct mesh_identity **
     return 0;
 }
 
-int mesh_identity_new(const struct mesh_pem *pem, int64_t wall, struct mesh_identity **ret_id, struct mesh_why *why) {
+int mesh_identity_new(const struct mesh_pem *pem, int64_t wall, struct mesh_identity **ret_id,
+                      struct mesh_why *why) {
     struct mesh_identity *id = calloc(1, sizeof *id);
     if (!id)
         return mesh_why(why, MESH_E_NOMEM, "out of memory");
@@ -180,8 +188,8 @@ int mesh_identity_new(const struct mesh_pem *pem, int64_t wall, struct mesh_iden
     return finish_new(id, build(id, pem, wall, why), ret_id, why);
 }
 
-int mesh_identity_with_ca(const struct mesh_identity *base, const void *ca, size_t ca_len, struct mesh_identity **ret_id,
-                          struct mesh_why *why) {
+int mesh_identity_with_ca(const struct mesh_identity *base, const void *ca, size_t ca_len,
+                          struct mesh_identity **ret_id, struct mesh_why *why) {
     struct mesh_identity *id = calloc(1, sizeof *id);
     if (!id)
         return mesh_why(why, MESH_E_NOMEM, "out of memory");
@@ -210,7 +218,8 @@ struct mesh_identity *mesh_identity_ref(struct mesh_identity *id) {
     return id;
 }
 
-/* Handshakes hold references; SSL objects hold their SSL_CTX besides, so neither outlives what it points to. */
+/* Handshakes hold references; SSL objects hold their SSL_CTX besides, so neither outlives what it points to.
+ */
 void mesh_identity_unref(struct mesh_identity *id) {
     if (!id || atomic_fetch_sub_explicit(&id->refs, 1, memory_order_acq_rel) != 1)
         return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From secrets to record keys. HMAC is written out over the one-shot digest because all inputs are a few dozen
- * bytes and the library's KDF objects cost more than the hashing.
+ * From secrets to record keys. HMAC is written out over the one-shot digest because all inputs are a few
+ * dozen bytes and the library's KDF objects cost more than the hashing.
  */
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -10,7 +10,8 @@
 
 enum { BLOCK_MAX = 128, MESSAGE_MAX = 160, LABEL_MAX = 32 };
 
-static bool hmac(size_t hash_len, const uint8_t *key, size_t key_len, const uint8_t *msg, size_t n, uint8_t *ret_mac) {
+static bool hmac(size_t hash_len, const uint8_t *key, size_t key_len, const uint8_t *msg, size_t n,
+                 uint8_t *ret_mac) {
     const EVP_MD *md = mesh_tls_hash_get(hash_len);
     size_t block = hash_len == 48 ? 128 : 64;
     uint8_t buf[BLOCK_MAX + MESSAGE_MAX], inner[EVP_MAX_MD_SIZE];
@@ -36,7 +37,8 @@ size_t mesh_tls_cipher_key_len(enum mesh_cipher cipher) {
     return cipher == MESH_AES128_GCM ? 16 : 32;
 }
 
-int mesh_tls_hkdf_label(size_t hash_len, const uint8_t *secret, const char *label, uint8_t *ret_out, size_t n) {
+int mesh_tls_hkdf_label(size_t hash_len, const uint8_t *secret, const char *label, uint8_t *ret_out,
+                        size_t n) {
     uint8_t info[4 + 6 + LABEL_MAX + 1], mac[MESH_TLS_HASH_MAX];
     size_t len = strlen(label), at = 0;
     if (len > LABEL_MAX || n > hash_len || hash_len > sizeof mac)
@@ -58,7 +60,8 @@ int mesh_tls_hkdf_label(size_t hash_len, const uint8_t *secret, const char *labe
     return 0;
 }
 
-int mesh_tls_record_init13(struct mesh_record *r, enum mesh_cipher cipher, size_t hash_len, const uint8_t *secret) {
+int mesh_tls_record_init13(struct mesh_record *r, enum mesh_cipher cipher, size_t hash_len,
+                           const uint8_t *secret) {
     struct mesh_record fresh = {.version = 0x0304, .cipher = (uint8_t)cipher, .hash_len = (uint8_t)hash_len};
     memcpy(fresh.secret, secret, hash_len);
     int err = mesh_tls_hkdf_label(hash_len, secret, "key", fresh.key, mesh_tls_cipher_key_len(cipher));
@@ -90,7 +93,8 @@ int mesh_record_next_key(struct mesh_record *r) {
 }
 
 /* RFC 5246 5: P_hash(secret, seed), seed already holding the label. */
-static bool p_hash(size_t hash_len, const uint8_t secret[48], const uint8_t *seed, size_t seed_len, uint8_t *out, size_t n) {
+static bool p_hash(size_t hash_len, const uint8_t secret[48], const uint8_t *seed, size_t seed_len,
+                   uint8_t *out, size_t n) {
     uint8_t a[MESH_TLS_HASH_MAX + MESSAGE_MAX], mac[MESH_TLS_HASH_MAX];
     bool ok = hash_len + seed_len <= MESSAGE_MAX && hmac(hash_len, secret, 48, seed, seed_len, a);
     while (ok && n) {
@@ -109,9 +113,9 @@ static bool p_hash(size_t hash_len, const uint8_t secret[48], const uint8_t *see
     return ok;
 }
 
-int mesh_tls_record_init12(struct mesh_record *ret_client, struct mesh_record *ret_server, enum mesh_cipher cipher,
-                           size_t hash_len, const uint8_t master[48], const uint8_t client_random[32],
-                           const uint8_t server_random[32]) {
+int mesh_tls_record_init12(struct mesh_record *ret_client, struct mesh_record *ret_server,
+                           enum mesh_cipher cipher, size_t hash_len, const uint8_t master[48],
+                           const uint8_t client_random[32], const uint8_t server_random[32]) {
     static const char label[13] = "key expansion";
     uint8_t seed[sizeof label + 64], block[2 * (32 + 12)];
     size_t key = mesh_tls_cipher_key_len(cipher);

@@ -2,7 +2,6 @@
  *
  * One value against one condition, and the patterns of MESH_PEERS and MESH_CALLERS.
  */
-#define _GNU_SOURCE
 #include <string.h>
 #include "tls/internal.h"
 
@@ -73,7 +72,8 @@ bool mesh_match_text(const struct mesh_match *m, const char *value, size_t len) 
     return false;
 }
 
-/* Stars are taken out for the check of the rest: one in place of a segment, or one at the very end of the path. */
+/* Stars are taken out for the check of the rest: one in place of a segment, or one at the very end of the
+ * path. */
 static bool pattern_valid(const char *p, size_t n) {
     char plain[2049];
     const char *slash = n > sizeof scheme ? memchr(p + sizeof scheme, '/', n - sizeof scheme) : NULL;
@@ -91,7 +91,8 @@ static bool pattern_valid(const char *p, size_t n) {
     return mesh_spiffe_valid(plain, n, NULL);
 }
 
-int mesh_match_parse_patterns(const char *text, struct mesh_match *ret_list, size_t max, struct mesh_why *why) {
+int mesh_match_parse_patterns(const char *text, struct mesh_match *ret_list, size_t max,
+                              struct mesh_why *why) {
     size_t count = 0;
     for (const char *p = text;; p++) {
         const char *end = strchrnul(p, ',');
@@ -102,9 +103,11 @@ int mesh_match_parse_patterns(const char *text, struct mesh_match *ret_list, siz
             to--;
         size_t n = (size_t)(to - from);
         if (!pattern_valid(from, n))
-            return mesh_why(why, MESH_E_INVALID, "\"%.*s\" is not a pattern of SPIFFE IDs", (int)(n > 120 ? 120 : n), from);
+            return mesh_why(why, MESH_E_INVALID, "\"%.*s\" is not a pattern of SPIFFE IDs",
+                            (int)(n > 120 ? 120 : n), from);
         if (count == max)
-            return mesh_why(why, MESH_E_LIMIT, "more than %zu patterns, from \"%.*s\"", max, (int)(n > 120 ? 120 : n), from);
+            return mesh_why(why, MESH_E_LIMIT, "more than %zu patterns, from \"%.*s\"", max,
+                            (int)(n > 120 ? 120 : n), from);
         ret_list[count++] = (struct mesh_match){
             .kind = MESH_MATCH_SPIFFE, .san_type = MESH_SAN_URI, .len = (uint16_t)n, .text = from};
         p = end;

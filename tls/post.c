@@ -6,7 +6,9 @@
 #include "tls/tls.h"
 
 enum {
-    HELLO_REQUEST = 0, NEW_SESSION_TICKET = 4, KEY_UPDATE = 24,
+    HELLO_REQUEST = 0,
+    NEW_SESSION_TICKET = 4,
+    KEY_UPDATE = 24,
     TICKET_BODY_MAX = 4 + 4 + 1 + 255 + 2 + 65535 + 2 + 65535, /* RFC 8446 4.6.1: no legal ticket is longer */
 };
 
@@ -31,7 +33,8 @@ static int judge_header(struct mesh_post *acc, const struct mesh_record *r, bool
     return MESH_E_PROTOCOL;
 }
 
-int mesh_post_feed(struct mesh_post *acc, const struct mesh_record *r, bool server, const uint8_t *p, size_t n) {
+int mesh_post_feed(struct mesh_post *acc, const struct mesh_record *r, bool server, const uint8_t *p,
+                   size_t n) {
     int actions = MESH_POST_NONE;
     if (acc->have >= sizeof acc->head)
         return MESH_E_PROTOCOL;
@@ -77,24 +80,49 @@ int mesh_alert_read(const struct mesh_record *r, const uint8_t *p, size_t n, uin
 }
 
 static const char *const alert_names[256] = {
-    [0] = "close_notify", [10] = "unexpected_message", [20] = "bad_record_mac", [21] = "decryption_failed",
-    [22] = "record_overflow", [30] = "decompression_failure", [40] = "handshake_failure", [41] = "no_certificate",
-    [42] = "bad_certificate", [43] = "unsupported_certificate", [44] = "certificate_revoked",
-    [45] = "certificate_expired", [46] = "certificate_unknown", [47] = "illegal_parameter", [48] = "unknown_ca",
-    [49] = "access_denied", [50] = "decode_error", [51] = "decrypt_error", [60] = "export_restriction",
-    [70] = "protocol_version", [71] = "insufficient_security", [80] = "internal_error",
-    [86] = "inappropriate_fallback", [90] = "user_canceled", [100] = "no_renegotiation",
-    [109] = "missing_extension", [110] = "unsupported_extension", [111] = "certificate_unobtainable",
-    [112] = "unrecognized_name", [113] = "bad_certificate_status_response", [114] = "bad_certificate_hash_value",
-    [115] = "unknown_psk_identity", [116] = "certificate_required", [120] = "no_application_protocol",
+    [0] = "close_notify",
+    [10] = "unexpected_message",
+    [20] = "bad_record_mac",
+    [21] = "decryption_failed",
+    [22] = "record_overflow",
+    [30] = "decompression_failure",
+    [40] = "handshake_failure",
+    [41] = "no_certificate",
+    [42] = "bad_certificate",
+    [43] = "unsupported_certificate",
+    [44] = "certificate_revoked",
+    [45] = "certificate_expired",
+    [46] = "certificate_unknown",
+    [47] = "illegal_parameter",
+    [48] = "unknown_ca",
+    [49] = "access_denied",
+    [50] = "decode_error",
+    [51] = "decrypt_error",
+    [60] = "export_restriction",
+    [70] = "protocol_version",
+    [71] = "insufficient_security",
+    [80] = "internal_error",
+    [86] = "inappropriate_fallback",
+    [90] = "user_canceled",
+    [100] = "no_renegotiation",
+    [109] = "missing_extension",
+    [110] = "unsupported_extension",
+    [111] = "certificate_unobtainable",
+    [112] = "unrecognized_name",
+    [113] = "bad_certificate_status_response",
+    [114] = "bad_certificate_hash_value",
+    [115] = "unknown_psk_identity",
+    [116] = "certificate_required",
+    [120] = "no_application_protocol",
 };
 
 /* The rest by number: ten bytes each, so that nothing is formatted and nothing is written. */
-#define TEN(tens)                                                                                                  \
-    "alert " tens "0\0alert " tens "1\0alert " tens "2\0alert " tens "3\0alert " tens "4\0"                            \
+#define TEN(tens)                                                                                            \
+    "alert " tens "0\0alert " tens "1\0alert " tens "2\0alert " tens "3\0alert " tens "4\0"                  \
     "alert " tens "5\0alert " tens "6\0alert " tens "7\0alert " tens "8\0alert " tens "9\0"
-#define HUNDRED(h)                                                                                                 \
-    TEN(h "0") TEN(h "1") TEN(h "2") TEN(h "3") TEN(h "4") TEN(h "5") TEN(h "6") TEN(h "7") TEN(h "8") TEN(h "9")
+#define HUNDRED(h)                                                                                           \
+    TEN(h "0")                                                                                               \
+    TEN(h "1") TEN(h "2") TEN(h "3") TEN(h "4") TEN(h "5") TEN(h "6") TEN(h "7") TEN(h "8") TEN(h "9")
 static const char alert_numbers[] = HUNDRED("0") HUNDRED("1") HUNDRED("2");
 
 const char *mesh_alert_name(uint8_t alert) {

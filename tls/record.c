@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One record, sealed or opened. A context is keyed once and then takes only a nonce a record: nothing is allocated on
- * the way of a record but the first of its kind.
+ * One record, sealed or opened. A context is keyed once and then takes only a nonce a record: nothing is
+ * allocated on the way of a record but the first of its kind.
  */
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -12,14 +12,19 @@
 #include "tls/internal.h"
 
 enum {
-    TAG = 16, EXPLICIT = 8, TLS13 = 0x0304, TLS12 = 0x0303, CHANGE_CIPHER_SPEC = 20,
-    SEALS = 1, OPENS = 2, /* mesh_aead.keyed: what the context is keyed for */
-    SHORT_MAX = 3072,     /* bytes up to which gcm.c is faster than EVP */
+    TAG = 16,
+    EXPLICIT = 8,
+    TLS13 = 0x0304,
+    TLS12 = 0x0303,
+    CHANGE_CIPHER_SPEC = 20,
+    SEALS = 1,
+    OPENS = 2,        /* mesh_aead.keyed: what the context is keyed for */
+    SHORT_MAX = 3072, /* bytes up to which gcm.c is faster than EVP */
 };
 
-/* RFC 8446 5.5 lets AES-GCM protect 2^24.5 full records, which are 2^34.5 blocks, under one key; RFC 9325 4.4 asks the
- * same of TLS 1.2. Counted in blocks, so that small records do not spend a key a thousand times too early. ChaCha20
- * ends with the sequence number. */
+/* RFC 8446 5.5 lets AES-GCM protect 2^24.5 full records, which are 2^34.5 blocks, under one key; RFC 9325 4.4
+ * asks the same of TLS 1.2. Counted in blocks, so that small records do not spend a key a thousand times too
+ * early. ChaCha20 ends with the sequence number. */
 static const uint64_t gcm_blocks_max = UINT64_C(24296003999);
 
 static bool has_explicit_nonce(const struct mesh_record *r) {
@@ -36,7 +41,7 @@ size_t mesh_record_overhead(const struct mesh_record *r) {
 struct context {
     struct mesh_tls_gcm *short_gcm;
     EVP_CIPHER_CTX *evp;
-    bool no_short;  /* not this cipher, or not this machine */
+    bool no_short; /* not this cipher, or not this machine */
     bool evp_keyed;
 };
 
@@ -59,7 +64,8 @@ void mesh_aead_done(struct mesh_aead *a) {
 static int evp_key(struct context *c, const struct mesh_record *r, uint8_t use) {
     if (!c->evp && !(c->evp = EVP_CIPHER_CTX_new()))
         return MESH_E_NOMEM;
-    c->evp_keyed = EVP_CipherInit_ex(c->evp, mesh_tls_cipher_get(r->cipher), NULL, r->key, NULL, use == SEALS) == 1;
+    c->evp_keyed =
+        EVP_CipherInit_ex(c->evp, mesh_tls_cipher_get(r->cipher), NULL, r->key, NULL, use == SEALS) == 1;
     if (c->evp_keyed)
         return 0;
     ERR_clear_error();
@@ -67,7 +73,8 @@ static int evp_key(struct context *c, const struct mesh_record *r, uint8_t use) 
 }
 
 /* Forgets the old keys when the context is for another tag, key generation or direction. */
-static struct context *context_for(struct mesh_aead *a, const struct mesh_record *r, uint64_t tag, uint8_t use) {
+static struct context *context_for(struct mesh_aead *a, const struct mesh_record *r, uint64_t tag,
+                                   uint8_t use) {
     if (mesh_likely(a->keyed == use && a->tag == tag && a->generation == r->generation))
         return a->ctx;
     if (!a->ctx && !(a->ctx = calloc(1, sizeof(struct context))))
@@ -107,8 +114,10 @@ static void store16(uint8_t *p, size_t v) {
     p[1] = (uint8_t)v;
 }
 
-/* RFC 8446 5.3 and RFC 7905: the sequence number over the IV; RFC 5288: the salt and what the record carries. */
-static void nonce_make(const struct mesh_record *r, uint64_t seq, const uint8_t *explicit_nonce, uint8_t ret_nonce[12]) {
+/* RFC 8446 5.3 and RFC 7905: the sequence number over the IV; RFC 5288: the salt and what the record carries.
+ */
+static void nonce_make(const struct mesh_record *r, uint64_t seq, const uint8_t *explicit_nonce,
+                       uint8_t ret_nonce[12]) {
     memcpy(ret_nonce, r->iv, 12);
     if (explicit_nonce) {
         memcpy(ret_nonce + 4, explicit_nonce, EXPLICIT);
@@ -120,8 +129,10 @@ static void nonce_make(const struct mesh_record *r, uint64_t seq, const uint8_t 
         ret_nonce[4 + i] ^= bytes[i];
 }
 
-/* What is authenticated beside the text: the header in 1.3; sequence, type, version and text length in 1.2. */
-static size_t aad_make(const struct mesh_record *r, uint64_t seq, const uint8_t header[5], size_t n, uint8_t ret_aad[13]) {
+/* What is authenticated beside the text: the header in 1.3; sequence, type, version and text length in 1.2.
+ */
+static size_t aad_make(const struct mesh_record *r, uint64_t seq, const uint8_t header[5], size_t n,
+                       uint8_t ret_aad[13]) {
     if (r->version == TLS13) {
         memcpy(ret_aad, header, 5);
         return 5;
@@ -138,8 +149,8 @@ static bool encrypt(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, const void *i
     return gcm ? mesh_tls_gcm_encrypt(gcm, in, n, out) : EVP_EncryptUpdate(evp, out, &len, in, (int)n) == 1;
 }
 
-static bool encrypt_iov(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, const struct iovec *iov, int cnt, size_t skip, size_t n,
-                        uint8_t *out) {
+static bool encrypt_iov(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, const struct iovec *iov, int cnt,
+                        size_t skip, size_t n, uint8_t *out) {
     for (int i = 0; n && i < cnt; i++) {
         if (skip >= iov[i].iov_len) {
             skip -= iov[i].iov_len;
@@ -157,8 +168,8 @@ static bool encrypt_iov(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, const str
     return n == 0;
 }
 
-static bool seal_begin(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, const uint8_t nonce[12], const uint8_t *aad,
-                       size_t aad_len) {
+static bool seal_begin(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, const uint8_t nonce[12],
+                       const uint8_t *aad, size_t aad_len) {
     int len;
     if (gcm)
         mesh_tls_gcm_begin(gcm, nonce, aad, aad_len);
@@ -174,8 +185,8 @@ static bool seal_end(EVP_CIPHER_CTX *evp, struct mesh_tls_gcm *gcm, uint8_t ret_
                    EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_GET_TAG, TAG, ret_tag) == 1);
 }
 
-static int seal_ready(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, uint8_t type, size_t n, size_t cap,
-                      struct mesh_tls_gcm **ret_gcm) {
+static int seal_ready(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, uint8_t type, size_t n,
+                      size_t cap, struct mesh_tls_gcm **ret_gcm) {
     uint64_t blocks = n / 16 + 2; /* the text, rounded up, and the tag's mask */
     if (n > MESH_REC_PLAIN_MAX || cap < n + mesh_record_overhead(r))
         return MESH_E_LIMIT;
@@ -193,8 +204,8 @@ static int seal_ready(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, 
     return 0;
 }
 
-int mesh_record_sealv(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, uint8_t type, const struct iovec *iov,
-                      int cnt, size_t skip, size_t n, void *out, size_t cap) {
+int mesh_record_sealv(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, uint8_t type,
+                      const struct iovec *iov, int cnt, size_t skip, size_t n, void *out, size_t cap) {
     uint64_t seq = r->seq;
     struct mesh_tls_gcm *gcm;
     int err = seal_ready(r, a, tag, type, n, cap, &gcm);
@@ -228,8 +239,8 @@ int mesh_record_sealv(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, 
     return MESH_E_INTERNAL;
 }
 
-int mesh_record_seal(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, uint8_t type, const void *in, size_t n,
-                     void *out, size_t cap) {
+int mesh_record_seal(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, uint8_t type, const void *in,
+                     size_t n, void *out, size_t cap) {
     const struct iovec iov = {(void *)(uintptr_t)in, n};
     return mesh_record_sealv(r, a, tag, type, &iov, 1, 0, n, out, cap);
 }
@@ -245,18 +256,19 @@ int mesh_record_body_len(const struct mesh_record *r, const uint8_t header[5]) {
     return (int)len;
 }
 
-static bool evp_open(EVP_CIPHER_CTX *evp, const uint8_t nonce[12], const uint8_t *aad, size_t aad_len, const uint8_t *in,
-                     size_t n, uint8_t tag[TAG], uint8_t *out) {
+static bool evp_open(EVP_CIPHER_CTX *evp, const uint8_t nonce[12], const uint8_t *aad, size_t aad_len,
+                     const uint8_t *in, size_t n, uint8_t tag[TAG], uint8_t *out) {
     int len;
     return EVP_DecryptInit_ex(evp, NULL, NULL, NULL, nonce) == 1 &&
            EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_SET_TAG, TAG, tag) == 1 &&
            EVP_DecryptUpdate(evp, NULL, &len, aad, (int)aad_len) == 1 &&
-           (n == 0 || EVP_DecryptUpdate(evp, out, &len, in, (int)n) == 1) && EVP_DecryptFinal_ex(evp, tag, &len) == 1;
+           (n == 0 || EVP_DecryptUpdate(evp, out, &len, in, (int)n) == 1) &&
+           EVP_DecryptFinal_ex(evp, tag, &len) == 1;
 }
 
 /* Decrypts n bytes and checks the tag behind them. */
-static int aead_open(struct mesh_aead *a, struct mesh_tls_gcm *gcm, const uint8_t nonce[12], const uint8_t *aad,
-                     size_t aad_len, const uint8_t *in, size_t n, uint8_t *out) {
+static int aead_open(struct mesh_aead *a, struct mesh_tls_gcm *gcm, const uint8_t nonce[12],
+                     const uint8_t *aad, size_t aad_len, const uint8_t *in, size_t n, uint8_t *out) {
     uint8_t tag[TAG];
     bool ok;
     memcpy(tag, in + n, TAG);
@@ -292,8 +304,8 @@ static int type_check(uint8_t type, int n) {
     return n == 0 && type != MESH_REC_DATA ? MESH_E_PROTOCOL : 0;
 }
 
-int mesh_record_open(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, const uint8_t *wire, size_t wire_len,
-                     void *out, size_t cap, uint8_t *ret_type) {
+int mesh_record_open(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, const uint8_t *wire,
+                     size_t wire_len, void *out, size_t cap, uint8_t *ret_type) {
     if (wire_len < MESH_REC_HEADER)
         return MESH_E_PROTOCOL;
     int body = mesh_record_body_len(r, wire);
@@ -325,7 +337,9 @@ int mesh_record_open(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, c
     __atomic_store_n(&r->seq, r->seq + 1, __ATOMIC_RELAXED);
     if (text != out)
         memmove(out, text, n);
-    int got = r->version == TLS13 ? padding_strip(out, n, &type) : n > MESH_REC_PLAIN_MAX ? MESH_E_PROTOCOL : (int)n;
+    int got = r->version == TLS13      ? padding_strip(out, n, &type)
+              : n > MESH_REC_PLAIN_MAX ? MESH_E_PROTOCOL
+                                       : (int)n;
     if (got < 0 || type_check(type, got) != 0)
         return MESH_E_PROTOCOL;
     *ret_type = type;

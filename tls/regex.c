@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Envoy's safe_regex is RE2; libc has POSIX ERE. What both read alike passes as it is, what has a twin is
- * rewritten, and everything else does not compile: a rule that would silently mean something else is worse than
- * one that matches nobody. Whole-string matching makes lazy and greedy repetition the same.
+ * rewritten, and everything else does not compile: a rule that would silently mean something else is worse
+ * than one that matches nobody. Whole-string matching makes lazy and greedy repetition the same.
  */
-#define _GNU_SOURCE
 #include <locale.h>
 #include <regex.h>
 #include <stdlib.h>
@@ -12,9 +11,10 @@
 #include "tls/internal.h"
 
 enum {
-    PATTERN_MAX = 1024, VALUE_MAX = 2048,
-    DEPTH_MAX = 16,     /* libc's parser recurses on groups */
-    REPEAT_MAX = 4096,  /* product of all {n,m}: libc copies the automaton that often */
+    PATTERN_MAX = 1024,
+    VALUE_MAX = 2048,
+    DEPTH_MAX = 16,    /* libc's parser recurses on groups */
+    REPEAT_MAX = 4096, /* product of all {n,m}: libc copies the automaton that often */
     OUT_MAX = 4 * PATTERN_MAX,
 };
 
@@ -44,10 +44,14 @@ static void emit_char(struct translation *t, char c) {
 
 static const char *class_of(char letter) {
     switch (letter) {
-    case 'd': return "0-9";
-    case 'w': return "0-9A-Za-z_";
-    case 's': return " \t\n\f\r";
-    default: return NULL;
+    case 'd':
+        return "0-9";
+    case 'w':
+        return "0-9A-Za-z_";
+    case 's':
+        return " \t\n\f\r";
+    default:
+        return NULL;
     }
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Who may be at the other end: SPIFFE's demands on a leaf (X509-SVID section 4 and 5), then the caller's list or
- * our own trust domain.
+ * Who may be at the other end: SPIFFE's demands on a leaf (X509-SVID section 4 and 5), then the caller's list
+ * or our own trust domain.
  */
 #include <openssl/err.h>
 #include <stdlib.h>
@@ -18,7 +18,9 @@ int mesh_tls_rule_init(struct mesh_tls_rule *rule, const struct mesh_handshake_c
         texts += cfg->peers[i].len;
     if (texts > LIST_BYTES_MAX)
         return MESH_E_LIMIT;
-    *rule = (struct mesh_tls_rule){.n = cfg->npeers, .none = cfg->peers_none, .any = cfg->any_peer_san,
+    *rule = (struct mesh_tls_rule){.n = cfg->npeers,
+                                   .none = cfg->peers_none,
+                                   .any = cfg->any_peer_san,
                                    .own_domain = mesh_identity_trust_domain(cfg->identity)};
     if (rule->n == 0)
         return 0;
@@ -48,12 +50,14 @@ int mesh_tls_rule_digest(const struct mesh_tls_rule *rule, const struct mesh_ide
         return MESH_E_NOMEM;
     const uint8_t flags[4] = {rule->none, rule->any, what != NULL, which != NULL};
     bool ok = EVP_DigestInit_ex(md, mesh_tls_hash_get(MESH_TLS_DIGEST), NULL) == 1 &&
-              EVP_DigestUpdate(md, id->digest, sizeof id->digest) == 1 && EVP_DigestUpdate(md, flags, sizeof flags) == 1 &&
+              EVP_DigestUpdate(md, id->digest, sizeof id->digest) == 1 &&
+              EVP_DigestUpdate(md, flags, sizeof flags) == 1 &&
               (!what || EVP_DigestUpdate(md, what, strlen(what) + 1) == 1) &&
               (!which || EVP_DigestUpdate(md, which, strlen(which) + 1) == 1);
     for (size_t i = 0; ok && i < rule->n; i++) {
         const struct mesh_match *m = &rule->list[i];
-        const uint8_t head[5] = {m->kind, m->san_type, m->ignore_case, (uint8_t)(m->len >> 8), (uint8_t)m->len};
+        const uint8_t head[5] = {m->kind, m->san_type, m->ignore_case, (uint8_t)(m->len >> 8),
+                                 (uint8_t)m->len};
         ok = EVP_DigestUpdate(md, head, sizeof head) == 1 && EVP_DigestUpdate(md, m->text, m->len) == 1;
     }
     ok = ok && EVP_DigestFinal_ex(md, ret_digest, NULL) == 1;
@@ -103,19 +107,22 @@ static int refuse_name(const struct mesh_tls_rule *rule, const char *shown, stru
     if (rule->none)
         return mesh_why(why, MESH_E_PEER, "peer shows %.100s, and nothing says who may be there", who);
     if (rule->n == 0 && !*rule->own_domain)
-        return mesh_why(why, MESH_E_PEER, "peer shows %.100s; no peers are named, and our own certificate has no trust domain",
+        return mesh_why(why, MESH_E_PEER,
+                        "peer shows %.100s; no peers are named, and our own certificate has no trust domain",
                         who);
     if (rule->n == 0)
-        return mesh_why(why, MESH_E_PEER, "peer shows %.100s, accepted is any ID of spiffe://%.80s", who, rule->own_domain);
+        return mesh_why(why, MESH_E_PEER, "peer shows %.100s, accepted is any ID of spiffe://%.80s", who,
+                        rule->own_domain);
     const struct mesh_match *first = &rule->list[0];
     char more[32] = "";
     if (rule->n > 1)
         snprintf(more, sizeof more, " and %zu more", rule->n - 1);
-    return mesh_why(why, MESH_E_PEER, "peer shows %.100s, accepted is %.*s%s", who, first->len > 80 ? 80 : first->len,
-                    first->text, more);
+    return mesh_why(why, MESH_E_PEER, "peer shows %.100s, accepted is %.*s%s", who,
+                    first->len > 80 ? 80 : first->len, first->text, more);
 }
 
-/* X509-SVID 4.1, 4.3, 4.4: what may be a workload's certificate at all. An absent key usage passes, as in go-spiffe. */
+/* X509-SVID 4.1, 4.3, 4.4: what may be a workload's certificate at all. An absent key usage passes, as in
+ * go-spiffe. */
 static int svid_check(X509 *leaf, const struct mesh_tls_san *id, struct mesh_why *why) {
     uint32_t usage = X509_get_key_usage(leaf), flags = X509_get_extension_flags(leaf);
     const char *wrong = NULL;
@@ -128,14 +135,15 @@ static int svid_check(X509 *leaf, const struct mesh_tls_san *id, struct mesh_why
         wrong = "may sign certificates";
     else if ((flags & EXFLAG_KUSAGE) && !(usage & KU_DIGITAL_SIGNATURE))
         wrong = "may not sign (key usage)";
-    else if ((flags & EXFLAG_XKUSAGE) && (~X509_get_extended_key_usage(leaf) & (XKU_SSL_SERVER | XKU_SSL_CLIENT)))
+    else if ((flags & EXFLAG_XKUSAGE) &&
+             (~X509_get_extended_key_usage(leaf) & (XKU_SSL_SERVER | XKU_SSL_CLIENT)))
         wrong = "is not for both TLS server and client (extended key usage)";
     else if (id && mesh_spiffe_valid(id->text, id->len, &domain) && domain + 9 == id->len)
         wrong = "names a trust domain, not a workload";
     if (!wrong)
         return 0;
-    return mesh_why(why, MESH_E_PEER, "peer's certificate %s: %.*s", wrong, id ? (int)(id->len > 120 ? 120 : id->len) : 0,
-                    id ? id->text : "");
+    return mesh_why(why, MESH_E_PEER, "peer's certificate %s: %.*s", wrong,
+                    id ? (int)(id->len > 120 ? 120 : id->len) : 0, id ? id->text : "");
 }
 
 static void id_show(const struct mesh_tls_san *san, char *ret_id, size_t cap) {
@@ -144,8 +152,8 @@ static void id_show(const struct mesh_tls_san *san, char *ret_id, size_t cap) {
     ret_id[n] = 0;
 }
 
-static int names_check(const struct mesh_tls_rule *rule, X509 *leaf, const GENERAL_NAMES *names, char *ret_id, size_t cap,
-                       struct mesh_why *why) {
+static int names_check(const struct mesh_tls_rule *rule, X509 *leaf, const GENERAL_NAMES *names, char *ret_id,
+                       size_t cap, struct mesh_why *why) {
     struct mesh_tls_san id, first;
     for (int i = 0; i < sk_GENERAL_NAME_num(names) && !*ret_id; i++)
         if (mesh_tls_san_get(names, i, &first))
@@ -169,9 +177,12 @@ static int names_check(const struct mesh_tls_rule *rule, X509 *leaf, const GENER
     return refuse_name(rule, ret_id, why);
 }
 
-int mesh_tls_rule_check(const struct mesh_tls_rule *rule, X509 *leaf, char *ret_id, size_t cap, struct mesh_why *why) {
+int mesh_tls_rule_check(const struct mesh_tls_rule *rule, X509 *leaf, char *ret_id, size_t cap,
+                        struct mesh_why *why) {
+    GENERAL_NAMES *names;
     *ret_id = 0;
-    GENERAL_NAMES *names = mesh_tls_cert_names(leaf);
+    if (mesh_tls_cert_names(leaf, &names) != 0)
+        return mesh_why(why, MESH_E_PEER, "names in the peer's certificate cannot be read");
     int err = names_check(rule, leaf, names, ret_id, cap, why);
     GENERAL_NAMES_free(names);
     return err;

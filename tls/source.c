@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The three files, watched by asking. Each look takes three stats; when something changed all three are read, and
- * they count only if the stats are still the same afterwards, so that certificate, key and bundle are of one moment.
+ * The three files, watched by asking. Each look takes three stats; when something changed all three are read,
+ * and they count only if the stats are still the same afterwards, so that certificate, key and bundle are of
+ * one moment.
  */
-#define _GNU_SOURCE
 #include <openssl/crypto.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -35,10 +35,11 @@ struct mesh_identity_source {
     char *path[FILES];
     struct file_stamp seen[FILES]; /* of the last look that was judged */
     bool looked, bad;
-    int64_t retry;                 /* wall seconds: when the same files are judged again; INT64_MAX: never */
-    struct triple pem;             /* in force */
+    int64_t retry;     /* wall seconds: when the same files are judged again; INT64_MAX: never */
+    struct triple pem; /* in force */
     struct mesh_identity *_Atomic now;
-    struct mesh_identity *previous; /* one swap of grace for whoever holds the pointer without a reference yet */
+    struct mesh_identity
+        *previous; /* one swap of grace for whoever holds the pointer without a reference yet */
 };
 
 static void triple_done(struct triple *t) {
@@ -51,8 +52,12 @@ static void triple_done(struct triple *t) {
 }
 
 static struct mesh_pem triple_pem(const struct triple *t) {
-    return (struct mesh_pem){.cert = t->bytes[0], .key = t->bytes[1], .ca = t->bytes[2],
-                             .cert_len = t->len[0], .key_len = t->len[1], .ca_len = t->len[2]};
+    return (struct mesh_pem){.cert = t->bytes[0],
+                             .key = t->bytes[1],
+                             .ca = t->bytes[2],
+                             .cert_len = t->len[0],
+                             .key_len = t->len[1],
+                             .ca_len = t->len[2]};
 }
 
 static bool triple_same(const struct triple *a, const struct triple *b) {
@@ -80,7 +85,8 @@ static int triple_copy(const struct mesh_pem *pem, struct triple *ret) {
     return 0;
 }
 
-int mesh_identity_source_new(const char *cert, const char *key, const char *ca, struct mesh_identity_source **ret_src) {
+int mesh_identity_source_new(const char *cert, const char *key, const char *ca,
+                             struct mesh_identity_source **ret_src) {
     const char *path[FILES] = {cert, key, ca};
     struct mesh_identity_source *src = calloc(1, sizeof *src);
     if (!src)
@@ -168,8 +174,8 @@ static int file_read(const char *path, void **ret_bytes, size_t *ret_len, struct
 }
 
 /* 0 with all three as they were at one moment, MESH_E_AGAIN when they changed meanwhile. */
-static int triple_read(const struct mesh_identity_source *src, struct triple *ret, struct file_stamp ret_stamps[FILES],
-                       struct mesh_why *why) {
+static int triple_read(const struct mesh_identity_source *src, struct triple *ret,
+                       struct file_stamp ret_stamps[FILES], struct mesh_why *why) {
     struct file_stamp after[FILES];
     struct triple t = {{0}, {0}};
     int err = 0;
@@ -195,7 +201,8 @@ static void put_in_force(struct mesh_identity_source *src, struct mesh_identity 
 }
 
 /* 1: new and in force; 0: what is in force already. Takes over what `t` holds. */
-static int triple_judge(struct mesh_identity_source *src, struct triple *t, int64_t wall, struct mesh_why *why) {
+static int triple_judge(struct mesh_identity_source *src, struct triple *t, int64_t wall,
+                        struct mesh_why *why) {
     struct mesh_identity *fresh;
     int err = 0;
     if (!triple_same(t, &src->pem)) {

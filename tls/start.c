@@ -32,8 +32,8 @@ static bool fetch_algorithms(void) {
            lib.sha256 && lib.sha384;
 }
 
-/* Certificate times go through gmtime_r, whose first call reads the time zone's file: it must not be the first
- * handshake of a process that has since changed its root or installed a filter (DESIGN D12). */
+/* Certificate times go through gmtime_r, whose first call reads the time zone's file: it must not be the
+ * first handshake of a process that has since changed its root or installed a filter (DESIGN D12). */
 static void warm_time_zone(void) {
     struct tm tm;
     time_t zero = 0;
@@ -44,8 +44,8 @@ int mesh_tls_start(void) {
     if (atomic_load_explicit(&lib.ready, memory_order_acquire))
         return 0;
     /* The first call decides for the life of the process: no openssl.cnf, no atexit handler. */
-    if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_LOAD_SSL_STRINGS |
-                             OPENSSL_INIT_LOAD_CRYPTO_STRINGS,
+    if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT |
+                             OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS,
                          NULL) != 1)
         return MESH_E_INTERNAL;
     bool ok = fetch_algorithms();

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The client's sessions, in this process's memory. A TLS 1.3 ticket is used once (RFC 8446 C.4), which holds across
- * fork too: a child begins with none.
+ * The client's sessions, in this process's memory. A TLS 1.3 ticket is used once (RFC 8446 C.4), which holds
+ * across fork too: a child begins with none.
  *
- * `owner` is lock and pid in one: the pid while free, its negative while held. A child finds a foreign pid, held or
- * not, takes the table over and forgets what it cannot know to be whole; what is forgotten was never more than the
- * table.
+ * `owner` is lock and pid in one: the pid while free, its negative while held. A child finds a foreign pid,
+ * held or not, takes the table over and forgets what it cannot know to be whole; what is forgotten was never
+ * more than the table.
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -18,7 +18,7 @@ struct ticket_slot {
     uint8_t key[MESH_TLS_DIGEST];
     SSL_SESSION *session; /* NULL: free */
     int64_t expires;
-    uint64_t stamp;       /* of its arrival: the oldest goes first */
+    uint64_t stamp; /* of its arrival: the oldest goes first */
 };
 
 static struct ticket_slot slots[SLOTS];
@@ -28,7 +28,8 @@ static _Atomic int owner;
 /* False when another thread has it: the caller goes without. */
 static bool table_enter(void) {
     int me = mesh_sys_getpid(), seen = me;
-    if (atomic_compare_exchange_strong_explicit(&owner, &seen, -me, memory_order_acquire, memory_order_relaxed))
+    if (atomic_compare_exchange_strong_explicit(&owner, &seen, -me, memory_order_acquire,
+                                                memory_order_relaxed))
         return true;
     if (seen == -me || !atomic_compare_exchange_strong_explicit(&owner, &seen, -me, memory_order_acquire,
                                                                 memory_order_relaxed))

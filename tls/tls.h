@@ -33,8 +33,9 @@ enum mesh_match_kind {
     MESH_MATCH_PREFIX,
     MESH_MATCH_SUFFIX,
     MESH_MATCH_CONTAINS,
-    MESH_MATCH_REGEX,  /* RE2 subset by POSIX ERE, whole string (Envoy safe_regex); refused when it does not compile */
-    MESH_MATCH_SPIFFE, /* MESH_PEERS form: `*` is one path segment; as the last character it is any rest */
+    MESH_MATCH_REGEX,  /* RE2 subset by POSIX ERE, whole string (Envoy safe_regex); what has no twin matches nobody */
+    MESH_MATCH_SPIFFE, /* MESH_PEERS form: `*` is one path segment; as the last character it is any rest; a bare
+                          trust domain stands for every workload in it. Matches valid SPIFFE IDs only */
 };
 enum mesh_san_type { MESH_SAN_ANY, MESH_SAN_DNS, MESH_SAN_URI, MESH_SAN_EMAIL, MESH_SAN_IP };
 
@@ -46,7 +47,7 @@ struct mesh_match {
     const char *text; /* borrowed: lives as long as the structure that holds the list */
 };
 
-/* Does one value match? Threads: any. No heap except MESH_MATCH_REGEX. */
+/* Does one value match? Threads: any. No heap except MESH_MATCH_REGEX (which takes some 20 KiB of stack). */
 bool mesh_match_text(const struct mesh_match *m, const char *value, size_t len);
 
 /* Parses a comma-separated MESH_PEERS / MESH_CALLERS value into at most `max` matches of kind MESH_MATCH_SPIFFE
@@ -90,13 +91,14 @@ int64_t mesh_identity_not_before(const struct mesh_identity *id);
 const uint8_t *mesh_identity_digest(const struct mesh_identity *id);
 
 /* The three files, re-read when replaced. A source keeps the last good identity: a file that is unreadable,
- * torn, expired or does not fit leaves the old one and says why (once per change of the files). Reads are by
- * path each time; a change is noticed by (st_dev, st_ino, st_size, st_mtim, st_ctim). */
+ * torn, expired or does not fit leaves the old one and says why (once per change of the files; it is tried again
+ * every few seconds, so that a clock or a permission may come right). Reads are by path each time; a change is noticed
+ * by (st_dev, st_ino, st_size, st_mtim, st_ctim), and files changed within two seconds are read once more. */
 struct mesh_identity_source;
 int mesh_identity_source_new(const char *cert, const char *key, const char *ca, struct mesh_identity_source **ret_src)
     MESH_MUST_CHECK;
 void mesh_identity_source_free(struct mesh_identity_source *src);
-/* Looks at the files (three stat calls; reads only what changed). Returns 1 when a new identity was loaded, 0 when
+/* Looks at the files (three stat calls; reads all three when one changed, so that they are of one moment). Returns 1 when a new identity was loaded, 0 when
  * nothing changed, negative when the files are bad now (why says; the old identity, if any, stays in force).
  * Threads: one at a time per source. */
 int mesh_identity_source_poll(struct mesh_identity_source *src, int64_t wall, struct mesh_why *why) MESH_MUST_CHECK;
@@ -125,7 +127,8 @@ enum {
 
 struct mesh_record { /* one direction of one connection */
     uint64_t seq;        /* of the next record; stored as used before a record is sealed */
-    uint64_t sealed;     /* records under the present key, against the AEAD limit (RFC 8446 5.5) */
+    uint64_t sealed;     /* 16-byte blocks under the present key, against the AEAD limit (RFC 8446 5.5: 2^24.5 full
+                            records are 2^34.5 blocks) */
     uint16_t version;    /* 0x0304 or 0x0303 */
     uint8_t cipher;      /* enum mesh_cipher */
     uint8_t hash_len;    /* 32 or 48: of the suite's hash, for KeyUpdate */
@@ -150,8 +153,8 @@ size_t mesh_record_overhead(const struct mesh_record *r);
 
 /* Seals one record: type and n <= 16384 bytes of `in` become header and ciphertext at `out` (cap >= n +
  * overhead). `in` may not overlap `out`. The sequence number is stored as used first. Returns the bytes written,
- * MESH_E_KEYLIMIT when the key may seal no more records (1.3: the caller sends a KeyUpdate first and may go on;
- * 1.2: the connection ends), MESH_E_NOMEM, MESH_E_LIMIT. `tag` identifies the connection for the AEAD cache. */
+ * MESH_E_KEYLIMIT when the key may seal no more data (1.3: the caller seals a KeyUpdate, which is still let through, calls
+ * mesh_record_next_key and goes on; 1.2: an alert is still let through, the connection ends), MESH_E_NOMEM, MESH_E_LIMIT. `tag` identifies the connection for the AEAD cache. */
 int mesh_record_seal(struct mesh_record *r, struct mesh_aead *a, uint64_t tag, uint8_t type, const void *in, size_t n,
                      void *out, size_t cap) MESH_MUST_CHECK;
 /* The same, gathering the plaintext from `cnt` iovecs starting `skip` bytes into them. */
@@ -239,7 +242,8 @@ void mesh_handshake_free(struct mesh_handshake *hs);
  * Returns 0 when the handshake is done (the peer is authenticated; still send what is in out), MESH_E_AGAIN when
  * another record is needed, or a final error: MESH_E_PEER (certificate or name; `why` says which, with the ID that
  * was shown and what would have been accepted), MESH_E_ALERT (peer's alert), MESH_E_PROTOCOL, MESH_E_NOMEM.
- * On errors out holds the alert to send. Threads: one at a time per object. Uses up to ~24 KiB of stack. */
+ * On errors out holds the alert to send. Threads: one at a time per object. Uses up to 16 KiB of stack, 24 with
+ * MESH_MATCH_REGEX among the peers. */
 int mesh_handshake_step(struct mesh_handshake *hs, const void *in, size_t n, struct mesh_why *why) MESH_MUST_CHECK;
 
 /* Bytes to be sent now, owned by the handshake, valid until the next step; sent(n) drops the first n. */

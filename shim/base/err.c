@@ -11,7 +11,8 @@ int mesh_why(struct mesh_why *why, int err, const char *fmt, ...) {
     if (!why)
         return err;
     int saved = errno;
-    struct mesh_why made; /* not in place: an argument may be the old sentence, to be wrapped in a longer one */
+    struct mesh_why
+        made; /* not in place: an argument may be the old sentence, to be wrapped in a longer one */
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(made.text, sizeof made.text, fmt, ap);

@@ -9,8 +9,8 @@
 
 enum { NONBLOCK = 1 }; /* GRND_NONBLOCK: early in boot an unready pool must not stop the program */
 
-/* One counter for the whole process tree, in a page that fork children share: no value is drawn twice, so children
- * need neither notice that they are children nor ask the kernel for anything. */
+/* One counter for the whole process tree, in a page that fork children share: no value is drawn twice, so
+ * children need neither notice that they are children nor ask the kernel for anything. */
 struct pool {
     uint64_t seed;
     _Atomic uint64_t drawn;
@@ -44,7 +44,8 @@ static struct pool *pool_get(void) {
         return have;
     void *page;
     struct pool *mine = &fallback;
-    if (mesh_sys_mmap(NULL, sizeof *mine, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0, &page) == 0) {
+    if (mesh_sys_mmap(NULL, sizeof *mine, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0, &page) ==
+        0) {
         mine = page;
         mine->seed = new_seed();
     }

@@ -11,7 +11,7 @@
 
 enum {
     REPEAT_ROOM = sizeof " repeat=4294967295\n" - 1, /* kept free at the end of every line */
-    SHORT_VALUE = 6, /* a text is cut to no less: two quotes and an escape */
+    SHORT_VALUE = 6,                                 /* a text is cut to no less: two quotes and an escape */
     LIMIT_SLOTS = 64,
     LIMIT_PROBES = 4,
     LIMIT_MS = 1000,
@@ -26,7 +26,8 @@ static _Atomic uint64_t refusals;
 
 static const char *const level_names[] = {"off", "error", "info", "debug", "trace"};
 
-/* ---- switching -------------------------------------------------------------------------------------------- */
+/* ---- switching --------------------------------------------------------------------------------------------
+ */
 /* Splits a spec; 0 and the level, with the file's name or NULL. */
 static int parse_spec(const char *spec, int *ret_level, const char **ret_file) {
     *ret_file = NULL;
@@ -65,7 +66,8 @@ int mesh_trace_set(const char *spec) {
     return 0;
 }
 
-/* ---- building --------------------------------------------------------------------------------------------- */
+/* ---- building ---------------------------------------------------------------------------------------------
+ */
 static size_t room(const struct mesh_line *l) {
     return sizeof l->text - REPEAT_ROOM - l->len;
 }
@@ -118,8 +120,8 @@ static bool needs_quotes(const char *value, size_t n) {
     return n == 0;
 }
 
-/* One byte of a quoted value. Everything but printable ASCII is escaped: names come from peers, and the line goes to
- * terminals. */
+/* One byte of a quoted value. Everything but printable ASCII is escaped: names come from peers, and the line
+ * goes to terminals. */
 static size_t escape(char ret_text[4], unsigned char c) {
     static const char hex[] = "0123456789abcdef";
     ret_text[0] = '\\';
@@ -255,7 +257,8 @@ void mesh_line_addr(struct mesh_line *l, const char *key, const struct sockaddr 
     mesh_line_strn(l, key, text, n);
 }
 
-/* ---- once a second ---------------------------------------------------------------------------------------- */
+/* ---- once a second ----------------------------------------------------------------------------------------
+ */
 struct limit {
     _Atomic uint64_t stamp; /* identity << 32 | coarse milliseconds of the last line; 0: free */
     _Atomic uint32_t left_out;
@@ -287,7 +290,8 @@ static bool limit_pass(uint32_t identity, uint32_t now_ms, uint32_t *ret_left_ou
     uint64_t stamp = atomic_load(&at->stamp);
     bool same = stamp && (uint32_t)(stamp >> 32) == identity;
     uint64_t fresh = (uint64_t)identity << 32 | (now_ms ? now_ms : 1);
-    if ((same && age_ms(stamp, now_ms) < LIMIT_MS) || !atomic_compare_exchange_strong(&at->stamp, &stamp, fresh)) {
+    if ((same && age_ms(stamp, now_ms) < LIMIT_MS) ||
+        !atomic_compare_exchange_strong(&at->stamp, &stamp, fresh)) {
         atomic_fetch_add(&at->left_out, 1);
         return false;
     }
@@ -296,7 +300,8 @@ static bool limit_pass(uint32_t identity, uint32_t now_ms, uint32_t *ret_left_ou
     return true;
 }
 
-/* ---- the end of a line ------------------------------------------------------------------------------------ */
+/* ---- the end of a line ------------------------------------------------------------------------------------
+ */
 static void append_repeat(struct mesh_line *l, uint32_t left_out) {
     char text[REPEAT_ROOM] = " repeat=";
     size_t n = 8 + print_number(text + 8, left_out);

@@ -9,14 +9,14 @@
 #include "shim/base/trace.h"
 
 enum {
-    READ_TRIES = 64,                          /* of a path that is being switched; then the line is lost */
+    READ_TRIES = 64,                           /* of a path that is being switched; then the line is lost */
     OPENED_MAX = MESH_TRACE_PATH_MAX + 8 * 16, /* expanded: at most 16 times %p */
     PID_TEXT = 10,
 };
 
 static struct {
-    _Atomic uint32_t sequence;        /* odd while `path` is written */
-    char path[MESH_TRACE_PATH_MAX];   /* "": descriptor 2 */
+    _Atomic uint32_t sequence;      /* odd while `path` is written */
+    char path[MESH_TRACE_PATH_MAX]; /* "": descriptor 2 */
 } target;
 
 static struct {
@@ -48,7 +48,8 @@ static bool is_first_stderr(void) {
            st.st_ino == first_stderr.ino;
 }
 
-/* ---- the name --------------------------------------------------------------------------------------------- */
+/* ---- the name ---------------------------------------------------------------------------------------------
+ */
 static size_t print_pid(char *ret_text, pid_t pid) {
     char digits[PID_TEXT];
     size_t at = PID_TEXT;
@@ -82,8 +83,8 @@ int mesh_trace_out_check(const char *path) {
     return expand(path, INT32_MAX, text);
 }
 
-/* The program may change its directory later: a relative name is made absolute now. Percent signs of the directory's
- * own name are doubled. */
+/* The program may change its directory later: a relative name is made absolute now. Percent signs of the
+ * directory's own name are doubled. */
 static int make_absolute(const char *path, char ret_path[MESH_TRACE_PATH_MAX]) {
     char cwd[MESH_TRACE_PATH_MAX];
     size_t n = 0, len = strlen(path);
@@ -127,7 +128,8 @@ static bool read_target(char ret_path[MESH_TRACE_PATH_MAX]) {
     return false;
 }
 
-/* ---- the write -------------------------------------------------------------------------------------------- */
+/* ---- the write --------------------------------------------------------------------------------------------
+ */
 static const uint64_t sigpipe = UINT64_C(1) << (SIGPIPE - 1);
 
 /* Takes back the SIGPIPE of our own write: the program never wrote to that pipe and must not die of it. */

@@ -19,15 +19,16 @@ static const struct command {
     enum operand operand;
     const char *flags; /* the options of its own, by their letter */
 } commands[] = {
-    {"check", NONE, "fP"},  {"view", MAYBE, ""},  {"resolve", NEEDED, ""}, {"pick", NEEDED, "Hne"},
-    {"status", NONE, ""},   {"stats", NONE, ""},  {"why", MAYBE, "f"},     {"trace", NEEDED, ""},
-    {"csds", NONE, ""},     {"agent", NONE, ""},
+    {"check", NONE, "fP"}, {"view", MAYBE, ""}, {"resolve", NEEDED, ""}, {"pick", NEEDED, "Hne"},
+    {"status", NONE, ""},  {"stats", NONE, ""}, {"why", MAYBE, "f"},     {"trace", NEEDED, ""},
+    {"csds", NONE, ""},    {"agent", NONE, ""},
 };
 
 static const struct {
     const char *name;
     char letter;
-} options[] = {{"-o", 'o'}, {"-p", 'p'}, {"-h", 'h'}, {"--help", 'h'}, {"-f", 'f'}, {"--procs", 'P'}, {"--hash", 'H'}, {"-n", 'n'}, {"--explain", 'e'}};
+} options[] = {{"-o", 'o'},      {"-p", 'p'},     {"-h", 'h'}, {"--help", 'h'},   {"-f", 'f'},
+               {"--procs", 'P'}, {"--hash", 'H'}, {"-n", 'n'}, {"--explain", 'e'}};
 
 static int wrong(struct reader *r, const char *what, const char *arg) {
     return mesh_why(r->why, MESH_E_INVALID, what, arg);

@@ -13,13 +13,14 @@
 #include "shim/env_file.h"
 
 enum {
-    SOON = 3600,                  /* s: an identity that ends within this is worth a word */
-    EARLIEST_CLOCK = 1704067200,  /* 2024-01-01: before this the clock was never set */
+    SOON = 3600,                 /* s: an identity that ends within this is worth a word */
+    EARLIEST_CLOCK = 1704067200, /* 2024-01-01: before this the clock was never set */
 };
 
 static const char library[] = "libmeshshim.so";
 
-/* ---- environment ------------------------------------------------------------------------------------------ */
+/* ---- environment ------------------------------------------------------------------------------------------
+ */
 static const struct mesh_env_row *row_of(const char *name) {
     size_t n;
     const struct mesh_env_row *rows = mesh_env_rows(&n);
@@ -36,26 +37,31 @@ static void found_bad_value(void *arg, const char *name, const char *value, cons
         snprintf(todo, sizeof todo, "give %s the form %s; default: %s", name, row->value, row->def);
     else
         snprintf(todo, sizeof todo, "correct or remove it");
-    mesh_ctl_found(arg, row && !row->protects ? MESH_CTL_WARNING : MESH_CTL_ERROR, "environment", todo, "%s=%.80s: %s%s", name,
-                   value, what, row && row->protects ? "; what it protects is refused" : "");
+    mesh_ctl_found(arg, row && !row->protects ? MESH_CTL_WARNING : MESH_CTL_ERROR, "environment", todo,
+                   "%s=%.80s: %s%s", name, value, what,
+                   row && row->protects ? "; what it protects is refused" : "");
 }
 
 static void check_environment(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
     char program[MESH_CTL_PROGRAM_MAX];
     const struct mesh_env *e = &c->env;
     if (e->off)
-        mesh_ctl_found(f, MESH_CTL_WARNING, "environment", "remove MESH_OFF to be in the mesh", "MESH_OFF=1: the library does nothing");
+        mesh_ctl_found(f, MESH_CTL_WARNING, "environment", "remove MESH_OFF to be in the mesh",
+                       "MESH_OFF=1: the library does nothing");
     if (c->args.pid && mesh_ctl_proc_program(c->args.pid, program) == 0 && mesh_env_skips(e, program))
-        mesh_ctl_found(f, MESH_CTL_WARNING, "environment", "take it out of MESH_SKIP", "MESH_SKIP names this program, %s", program);
+        mesh_ctl_found(f, MESH_CTL_WARNING, "environment", "take it out of MESH_SKIP",
+                       "MESH_SKIP names this program, %s", program);
     if (!e->any)
-        mesh_ctl_found(f, MESH_CTL_ERROR, "environment", "set MESH_VIEW, MESH_CAPTURE, MESH_DOMAINS or MESH_INBOUND",
+        mesh_ctl_found(f, MESH_CTL_ERROR, "environment",
+                       "set MESH_VIEW, MESH_CAPTURE, MESH_DOMAINS or MESH_INBOUND",
                        "nothing makes any connection a mesh connection");
     if (e->bootstrap || e->bootstrap_config)
         mesh_ctl_found(f, MESH_CTL_ERROR, "control plane", "give the resources as a file, MESH_VIEW",
                        "a bootstrap is set, and this build has no client for a control plane");
 }
 
-/* ---- is the library in it --------------------------------------------------------------------------------- */
+/* ---- is the library in it ---------------------------------------------------------------------------------
+ */
 static bool text_names_library(const char *text) {
     return text && strstr(text, library);
 }
@@ -77,32 +83,39 @@ static void check_library(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
         mesh_ctl_found(f, MESH_CTL_ERROR, "library", "meshctl check --procs says why",
                        "process %d has not mapped %s", c->args.pid, library);
     if (!c->args.pid && !text_names_library(getenv("LD_PRELOAD")) && !preload_file_names_library())
-        mesh_ctl_found(f, MESH_CTL_WARNING, "library", "set LD_PRELOAD to the library's path, or name it in /etc/ld.so.preload",
-                       "LD_PRELOAD does not name %s: programs started from here are not in the mesh", library);
+        mesh_ctl_found(f, MESH_CTL_WARNING, "library",
+                       "set LD_PRELOAD to the library's path, or name it in /etc/ld.so.preload",
+                       "LD_PRELOAD does not name %s: programs started from here are not in the mesh",
+                       library);
 }
 
-/* ---- identity --------------------------------------------------------------------------------------------- */
+/* ---- identity ---------------------------------------------------------------------------------------------
+ */
 static void check_key_mode(const struct mesh_env *e, struct mesh_ctl_findings *f) {
     struct stat st;
     if (stat(e->key, &st) == 0 && (st.st_mode & S_IROTH))
-        mesh_ctl_found(f, MESH_CTL_WARNING, "identity", "take the right to read from others: chmod o-r", "%s can be read by everybody",
-                       e->key);
+        mesh_ctl_found(f, MESH_CTL_WARNING, "identity", "take the right to read from others: chmod o-r",
+                       "%s can be read by everybody", e->key);
 }
 
 static void judge_validity(const struct mesh_identity *id, int64_t now, struct mesh_ctl_findings *f) {
     int64_t rest = mesh_identity_not_after(id) - now;
     const char *spiffe = mesh_identity_spiffe(id);
     if (mesh_identity_not_before(id) > now)
-        mesh_ctl_found(f, MESH_CTL_ERROR, "clock", "set the clock, or wait", "the certificate becomes valid in %lld s",
+        mesh_ctl_found(f, MESH_CTL_ERROR, "clock", "set the clock, or wait",
+                       "the certificate becomes valid in %lld s",
                        (long long)(mesh_identity_not_before(id) - now));
     if (!spiffe[0])
-        mesh_ctl_found(f, MESH_CTL_WARNING, "identity", "issue a certificate with one spiffe:// URI SAN",
-                       "our certificate has no SPIFFE ID: there is no trust domain of ours that peers could be of");
+        mesh_ctl_found(
+            f, MESH_CTL_WARNING, "identity", "issue a certificate with one spiffe:// URI SAN",
+            "our certificate has no SPIFFE ID: there is no trust domain of ours that peers could be of");
     if (rest <= 0)
-        mesh_ctl_found(f, MESH_CTL_ERROR, "identity", "renew it", "the certificate ended %lld s ago", (long long)-rest);
+        mesh_ctl_found(f, MESH_CTL_ERROR, "identity", "renew it", "the certificate ended %lld s ago",
+                       (long long)-rest);
     else
-        mesh_ctl_found(f, rest < SOON ? MESH_CTL_WARNING : MESH_CTL_OK, "identity", rest < SOON ? "renew it" : "",
-                       "%s, valid for another %lld s", spiffe[0] ? spiffe : "a certificate without SPIFFE ID", (long long)rest);
+        mesh_ctl_found(f, rest < SOON ? MESH_CTL_WARNING : MESH_CTL_OK, "identity",
+                       rest < SOON ? "renew it" : "", "%s, valid for another %lld s",
+                       spiffe[0] ? spiffe : "a certificate without SPIFFE ID", (long long)rest);
 }
 
 static void check_identity(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
@@ -112,7 +125,8 @@ static void check_identity(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
     struct mesh_why why = {""};
     int64_t now = mesh_wall();
     if (now < EARLIEST_CLOCK)
-        mesh_ctl_found(f, MESH_CTL_ERROR, "clock", "set the clock", "the clock says second %lld", (long long)now);
+        mesh_ctl_found(f, MESH_CTL_ERROR, "clock", "set the clock", "the clock says second %lld",
+                       (long long)now);
     if (!e->cert || !e->key || !e->ca) {
         mesh_ctl_found(f, MESH_CTL_ERROR, "identity", "set MESH_CERT, MESH_KEY and MESH_CA to PEM files",
                        "there is none: mesh connections are refused");
@@ -129,13 +143,15 @@ static void check_identity(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
     if (id)
         judge_validity(id, now, f);
     else
-        mesh_ctl_found(f, MESH_CTL_ERROR, "identity", "correct the files: mesh connections are refused until then", "%s",
+        mesh_ctl_found(f, MESH_CTL_ERROR, "identity",
+                       "correct the files: mesh connections are refused until then", "%s",
                        why.text[0] ? why.text : mesh_err_text(r));
     mesh_identity_unref(id);
     mesh_identity_source_free(src);
 }
 
-/* ---- view ------------------------------------------------------------------------------------------------- */
+/* ---- view -------------------------------------------------------------------------------------------------
+ */
 struct pins {
     struct mesh_ctl *c;
     struct mesh_ctl_findings *f;
@@ -149,25 +165,31 @@ static void check_pin(void *arg, const struct mesh_route *r) {
     if (mesh_view_target(p->c->view, r, 0, &t) < 0)
         return;
     if (t->plain)
-        mesh_ctl_found(p->f, MESH_CTL_WARNING, "names", "give it a TLS transport socket when its servers are in the mesh",
+        mesh_ctl_found(p->f, MESH_CTL_WARNING, "names",
+                       "give it a TLS transport socket when its servers are in the mesh",
                        "%s is dialled in clear, as the view says (tls=none)", r->cluster);
     else if (!t->peers && !e->npeers && !e->peers_none)
         mesh_ctl_found(p->f, MESH_CTL_WARNING, "names", "name its peers in the view, or set MESH_PEERS",
-                       "%s is pinned to no identity: anybody of our trust domain may answer for it", r->cluster);
+                       "%s is pinned to no identity: anybody of our trust domain may answer for it",
+                       r->cluster);
     free(t);
 }
 
 static void judge_view(struct mesh_ctl *c, const struct mesh_view_info *i, struct mesh_ctl_findings *f) {
     if (c->private_view)
         mesh_ctl_found(f, MESH_CTL_WARNING, "run directory", "make it writable, or set MESH_RUN_DIR",
-                       "%s cannot be used: each process tree has a view and counters of its own", c->env.run_dir);
+                       "%s cannot be used: each process tree has a view and counters of its own",
+                       c->env.run_dir);
     else
         mesh_ctl_found(f, MESH_CTL_OK, "run directory", "", "%s", c->env.run_dir);
     if (i->error[0])
-        mesh_ctl_found(f, MESH_CTL_ERROR, "view", "correct the file; what was good before stays in force", "%s", i->error);
+        mesh_ctl_found(f, MESH_CTL_ERROR, "view", "correct the file; what was good before stays in force",
+                       "%s", i->error);
     if (!i->names && c->env.view && !i->error[0])
-        mesh_ctl_found(f, MESH_CTL_WARNING, "view", "see meshctl check -f FILE", "%s lists no name", i->source);
-    mesh_ctl_found(f, MESH_CTL_OK, "view", "", "version %llu: %u names, %u clusters, %u endpoints, %u listeners, %lld s old",
+        mesh_ctl_found(f, MESH_CTL_WARNING, "view", "see meshctl check -f FILE", "%s lists no name",
+                       i->source);
+    mesh_ctl_found(f, MESH_CTL_OK, "view", "",
+                   "version %llu: %u names, %u clusters, %u endpoints, %u listeners, %lld s old",
                    (unsigned long long)i->version, i->names, i->clusters, i->endpoints, i->listeners,
                    (long long)(mesh_wall() - i->built_wall));
 }
@@ -177,12 +199,14 @@ static void check_view(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
     struct mesh_view_info info;
     struct pins pins = {c, f};
     if (c->env.view && access(c->env.view, R_OK) != 0)
-        mesh_ctl_found(f, MESH_CTL_ERROR, "view", "correct MESH_VIEW, or make the file readable", "%s cannot be read", c->env.view);
+        mesh_ctl_found(f, MESH_CTL_ERROR, "view", "correct MESH_VIEW, or make the file readable",
+                       "%s cannot be read", c->env.view);
     int r = mesh_ctl_session_view(c, &why);
     if (r == 0)
         r = mesh_view_describe(c->view, &info);
     if (r < 0) {
-        mesh_ctl_found(f, MESH_CTL_ERROR, "view", "correct what is named", "%s", why.text[0] ? why.text : mesh_err_text(r));
+        mesh_ctl_found(f, MESH_CTL_ERROR, "view", "correct what is named", "%s",
+                       why.text[0] ? why.text : mesh_err_text(r));
         return;
     }
     judge_view(c, &info, f);

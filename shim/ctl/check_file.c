@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * meshctl check -f FILE: which services of a view or an Envoy config dump would be refused, and why. The file is read
- * twice: by the reader of resources, for what is wrong with each, and as a private view, for what that does to names.
+ * meshctl check -f FILE: which services of a view or an Envoy config dump would be refused, and why. The file
+ * is read twice: by the reader of resources, for what is wrong with each, and as a private view, for what
+ * that does to names.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,8 @@
 
 enum { TEXT_MAX = 16 << 20 };
 
-/* ---- the file --------------------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------------------------------
+ */
 static int read_fd(int fd, char *text, size_t size, size_t *ret_n) {
     size_t n = 0;
     while (n < size) {
@@ -37,7 +39,9 @@ static int read_file(const char *path, char **ret_text, size_t *ret_n, struct me
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return mesh_why(why, MESH_E_IO, "%s: %s", path, strerror(errno));
-    int r = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? 0 : mesh_why(why, MESH_E_INVALID, "%s: not a plain file", path);
+    int r = fstat(fd, &st) == 0 && S_ISREG(st.st_mode)
+                ? 0
+                : mesh_why(why, MESH_E_INVALID, "%s: not a plain file", path);
     if (r == 0 && st.st_size > TEXT_MAX)
         r = mesh_why(why, MESH_E_LIMIT, "%s: larger than %d bytes", path, TEXT_MAX);
     char *text = r == 0 ? malloc((size_t)st.st_size + 1) : NULL;
@@ -54,7 +58,8 @@ static int read_file(const char *path, char **ret_text, size_t *ret_n, struct me
     return 0;
 }
 
-/* ---- its resources ---------------------------------------------------------------------------------------- */
+/* ---- its resources ----------------------------------------------------------------------------------------
+ */
 static void found_unknown(void *arg, const char *path, uint32_t line, uint32_t column, const char *what) {
     mesh_ctl_found(arg, MESH_CTL_WARNING, "resource", "", "%u:%u: %s: %s", line, column, path, what);
 }
@@ -76,12 +81,14 @@ static bool check_resources(const char *path, struct mesh_ctl_findings *f) {
     for (size_t i = 0; all && i < all->n; i++)
         if (all->items[i].refused)
             mesh_ctl_found(f, MESH_CTL_ERROR, "resource", "take the field out, or do without this resource",
-                           "%s is refused, and what depends on it: %s", all->items[i].path, all->items[i].refused);
+                           "%s is refused, and what depends on it: %s", all->items[i].path,
+                           all->items[i].refused);
     mesh_resources_free(all);
     return r == 0;
 }
 
-/* ---- its names -------------------------------------------------------------------------------------------- */
+/* ---- its names --------------------------------------------------------------------------------------------
+ */
 struct names {
     struct mesh_view *view;
     struct mesh_ctl_findings *f;
@@ -110,7 +117,8 @@ static int judge_name(const struct mesh_view *v, const char *name) {
     int r = mesh_view_name(v, name, &answer);
     if (r == 0)
         r = mesh_view_route_name(v, name, 0, 0, &route);
-    if (r == MESH_E_NOROUTE) /* it is served on ports of its own, which each_name lists as NAME:PORT or not at all */
+    if (r == MESH_E_NOROUTE) /* it is served on ports of its own, which each_name lists as NAME:PORT or not at
+                                all */
         return 0;
     if (r == 0)
         r = mesh_view_target(v, &route, 0, &target);
@@ -124,7 +132,8 @@ static void check_name(void *arg, const char *name) {
     struct names *n = arg;
     int r = judge_name(n->view, name);
     if (r < 0)
-        mesh_ctl_found(n->f, MESH_CTL_ERROR, "service", todo_for(r), "%s would be refused: %s", name, mesh_err_text(r));
+        mesh_ctl_found(n->f, MESH_CTL_ERROR, "service", todo_for(r), "%s would be refused: %s", name,
+                       mesh_err_text(r));
     else
         n->good++;
 }

@@ -54,7 +54,8 @@ static int copy_once(const struct mesh_view *v, const struct mesh_route *r, stru
     return mesh_view_still(v, seq) ? 0 : MESH_E_AGAIN;
 }
 
-int mesh_ctl_cluster_copy(const struct mesh_view *v, const struct mesh_route *r, struct mesh_ctl_cluster *ret) {
+int mesh_ctl_cluster_copy(const struct mesh_view *v, const struct mesh_route *r,
+                          struct mesh_ctl_cluster *ret) {
     int err = MESH_E_AGAIN;
     memset(ret, 0, sizeof *ret);
     memcpy(ret->name, r->cluster, sizeof ret->name);
@@ -80,9 +81,10 @@ static struct mesh_ctl_split *find(struct mesh_ctl_split *list, int n, const cha
     return NULL;
 }
 
-/* The draw is random modulo the sum of weights, cluster after cluster: consecutive numbers show each cluster as often
- * as it weighs, until the first one comes again. */
-int mesh_ctl_splits(const struct mesh_view *v, const char *name, uint16_t port, struct mesh_ctl_split ret[MESH_CTL_SPLITS_MAX]) {
+/* The draw is random modulo the sum of weights, cluster after cluster: consecutive numbers show each cluster
+ * as often as it weighs, until the first one comes again. */
+int mesh_ctl_splits(const struct mesh_view *v, const char *name, uint16_t port,
+                    struct mesh_ctl_split ret[MESH_CTL_SPLITS_MAX]) {
     struct mesh_route r;
     int n = 0;
     const struct mesh_ctl_split *last = NULL;

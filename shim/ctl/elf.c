@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 enum {
-    HEADERS_MAX = 128,         /* program headers looked at */
-    NOTES_MAX = 4096,          /* bytes of one note segment */
+    HEADERS_MAX = 128,          /* program headers looked at */
+    NOTES_MAX = 4096,           /* bytes of one note segment */
     BUILD_INFO_SPAN = 64 << 10, /* Go's build info stands within this much of the first writable segment */
     CHUNK = 4096,
     GO_NOTE_BUILD_ID = 4,
@@ -30,13 +30,16 @@ static bool read_all(mesh_ctl_read_at *read_at, void *source, void *ret_bytes, s
 /* The Go linker's note: name "Go\0\0", type 4. */
 static bool has_go_note(mesh_ctl_read_at *read_at, void *source, const Elf64_Phdr *ph) {
     unsigned char notes[NOTES_MAX];
-    ssize_t n = read_at(source, notes, ph->p_filesz < NOTES_MAX ? (size_t)ph->p_filesz : NOTES_MAX, ph->p_offset);
+    ssize_t n =
+        read_at(source, notes, ph->p_filesz < NOTES_MAX ? (size_t)ph->p_filesz : NOTES_MAX, ph->p_offset);
     Elf64_Nhdr head;
     for (size_t at = 0; n > 0 && at + sizeof head + 4 <= (size_t)n;) {
         memcpy(&head, notes + at, sizeof head);
-        if (head.n_type == GO_NOTE_BUILD_ID && head.n_namesz == 4 && memcmp(notes + at + sizeof head, "Go\0\0", 4) == 0)
+        if (head.n_type == GO_NOTE_BUILD_ID && head.n_namesz == 4 &&
+            memcmp(notes + at + sizeof head, "Go\0\0", 4) == 0)
             return true;
-        uint64_t size = sizeof head + (((uint64_t)head.n_namesz + 3) & ~3ull) + (((uint64_t)head.n_descsz + 3) & ~3ull);
+        uint64_t size =
+            sizeof head + (((uint64_t)head.n_namesz + 3) & ~3ull) + (((uint64_t)head.n_descsz + 3) & ~3ull);
         at += size < NOTES_MAX ? (size_t)size : NOTES_MAX;
     }
     return false;
@@ -57,7 +60,8 @@ static bool has_go_build_info(mesh_ctl_read_at *read_at, void *source, const Elf
     return false;
 }
 
-static int read_interp(mesh_ctl_read_at *read_at, void *source, const Elf64_Phdr *ph, struct mesh_ctl_elf *ret) {
+static int read_interp(mesh_ctl_read_at *read_at, void *source, const Elf64_Phdr *ph,
+                       struct mesh_ctl_elf *ret) {
     if (ph->p_filesz == 0 || ph->p_filesz > sizeof ret->interp)
         return MESH_E_SYNTAX;
     if (!read_all(read_at, source, ret->interp, (size_t)ph->p_filesz, ph->p_offset))
@@ -66,7 +70,8 @@ static int read_interp(mesh_ctl_read_at *read_at, void *source, const Elf64_Phdr
     return 0;
 }
 
-static int judge_header(mesh_ctl_read_at *read_at, void *source, const Elf64_Phdr *ph, struct mesh_ctl_elf *ret) {
+static int judge_header(mesh_ctl_read_at *read_at, void *source, const Elf64_Phdr *ph,
+                        struct mesh_ctl_elf *ret) {
     if (ph->p_type == PT_INTERP)
         return read_interp(read_at, source, ph, ret);
     if (ph->p_type == PT_NOTE && !ret->go)

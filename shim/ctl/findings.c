@@ -7,12 +7,14 @@
 
 static const char *const severities[] = {"ok", "warning", "error"};
 
-void mesh_ctl_found(struct mesh_ctl_findings *f, enum mesh_ctl_severity severity, const char *subject, const char *todo,
-                    const char *fmt, ...) {
-    if (f->n == MESH_CTL_FINDINGS_MAX) {
+void mesh_ctl_found(struct mesh_ctl_findings *f, enum mesh_ctl_severity severity, const char *subject,
+                    const char *todo, const char *fmt, ...) {
+    bool remark = severity != MESH_CTL_ERROR;
+    if (f->n == MESH_CTL_FINDINGS_MAX || (remark && f->remarks == MESH_CTL_REMARKS_MAX)) {
         f->left_out++;
         return;
     }
+    f->remarks += remark;
     struct mesh_ctl_finding *one = &f->items[f->n++];
     one->severity = severity;
     one->subject = subject;
@@ -60,5 +62,6 @@ int mesh_ctl_findings_print(const struct mesh_ctl_findings *f, enum mesh_ctl_for
         mesh_ctl_end(&o);
     }
     mesh_ctl_end(&o);
+    mesh_ctl_int(&o, "left_out", (int64_t)f->left_out);
     return mesh_ctl_finish(&o, status);
 }

@@ -11,7 +11,10 @@
 
 enum mesh_ctl_severity { MESH_CTL_OK, MESH_CTL_WARNING, MESH_CTL_ERROR };
 
-enum { MESH_CTL_FINDINGS_MAX = 256 };
+enum {
+    MESH_CTL_FINDINGS_MAX = 512,
+    MESH_CTL_REMARKS_MAX = 256, /* all but errors: a flood of warnings must not hide an error */
+};
 
 struct mesh_ctl_finding {
     enum mesh_ctl_severity severity;
@@ -20,7 +23,7 @@ struct mesh_ctl_finding {
 };
 
 struct mesh_ctl_findings {
-    size_t n, left_out;
+    size_t n, remarks, left_out;
     struct mesh_ctl_finding items[MESH_CTL_FINDINGS_MAX];
 };
 
@@ -28,7 +31,7 @@ struct mesh_ctl_findings {
 void mesh_ctl_found(struct mesh_ctl_findings *f, enum mesh_ctl_severity severity, const char *subject, const char *todo,
                     const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 bool mesh_ctl_findings_clean(const struct mesh_ctl_findings *f); /* no error among them */
-/* Text on stdout, or as {"ok", "findings": [{"severity", "subject", "text", "todo"}]}. Returns the exit status. */
+/* Text on stdout, or as {"ok", "findings": [{"severity", "subject", "text", "todo"}], "left_out"}. Returns the exit status. */
 int mesh_ctl_findings_print(const struct mesh_ctl_findings *f, enum mesh_ctl_format format);
 
 #endif

@@ -13,7 +13,8 @@
 
 enum { ROWS_MAX = 65536 };
 
-/* ---- status ----------------------------------------------------------------------------------------------- */
+/* ---- status -----------------------------------------------------------------------------------------------
+ */
 struct process {
     int pid;
     uint64_t since;
@@ -37,6 +38,14 @@ static void *grow(void *list, size_t n, size_t size, bool *ret_full) {
     return more;
 }
 
+/* Names and IDs come from peers, by way of memory that others write: ended, and fit for a terminal. */
+static void clean(char *text, size_t cap) {
+    text[cap - 1] = 0;
+    for (; *text; text++)
+        if (*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 static void add_process(void *arg, int pid, uint64_t tree, uint64_t since, const char *identity) {
     struct status *s = arg;
     (void)tree;
@@ -47,6 +56,7 @@ static void add_process(void *arg, int pid, uint64_t tree, uint64_t since, const
     struct process *p = &s->processes[s->nprocesses++];
     *p = (struct process){.pid = pid, .since = since};
     snprintf(p->identity, sizeof p->identity, "%s", identity ? identity : "");
+    clean(p->identity, sizeof p->identity);
     if (mesh_ctl_proc_program(pid, p->program) < 0)
         p->program[0] = 0;
 }
@@ -57,7 +67,11 @@ static void add_connection(void *arg, const struct mesh_conn_info *info) {
     if (!more)
         return;
     s->conns = more;
-    s->conns[s->nconns++] = *info;
+    struct mesh_conn_info *c = &s->conns[s->nconns++];
+    *c = *info;
+    clean(c->name, sizeof c->name);
+    clean(c->endpoint, sizeof c->endpoint);
+    clean(c->peer, sizeof c->peer);
 }
 
 static const char *version_name(const struct mesh_conn_info *i) {
@@ -132,8 +146,8 @@ static int status_text(const struct status *s, const struct mesh_view_info *i) {
         for (size_t j = 0; j < s->nconns; j++) {
             const struct mesh_conn_info *c = &s->conns[j];
             if (c->pid == p->pid)
-                printf("  fd=%d %s %s %s peer=%s tls=%s %s%s\n", c->fd, c->inbound ? "from" : "to", c->name, c->endpoint,
-                       c->peer, version_name(c), cipher_name(c), c->resumed ? " resumed" : "");
+                printf("  fd=%d %s %s %s peer=%s tls=%s %s%s\n", c->fd, c->inbound ? "from" : "to", c->name,
+                       c->endpoint, c->peer, version_name(c), cipher_name(c), c->resumed ? " resumed" : "");
         }
     }
     if (!s->nprocesses)
@@ -166,7 +180,8 @@ int mesh_ctl_status(struct mesh_ctl *c) {
     return status;
 }
 
-/* ---- stats ------------------------------------------------------------------------------------------------ */
+/* ---- stats ------------------------------------------------------------------------------------------------
+ */
 struct stats {
     struct mesh_ctl *c;
     struct mesh_ctl_out *out; /* NULL: text */
@@ -203,9 +218,9 @@ static void stats_text(const struct stats *s, const struct mesh_ctl_cluster *k) 
     printf("%s (%s)\n", k->name, mesh_lb_policy_name(k->policy));
     for (uint32_t i = 0; i < k->n; i++) {
         const struct mesh_ctl_endpoint *e = &k->endpoints[i];
-        printf("  %-24s %-9s in_flight=%u connects=%llu failures=%llu in_row=%u latency=%.1fms", e->address, e->health,
-               e->inflight, (unsigned long long)e->connects, (unsigned long long)e->failures, e->failures_in_row,
-               e->latency_us / 1000.0);
+        printf("  %-24s %-9s in_flight=%u connects=%llu failures=%llu in_row=%u latency=%.1fms", e->address,
+               e->health, e->inflight, (unsigned long long)e->connects, (unsigned long long)e->failures,
+               e->failures_in_row, e->latency_us / 1000.0);
         if (left(e->ejected_until, s->now))
             printf(" ejected for %.1fs", (double)left(e->ejected_until, s->now) / (double)MESH_SEC);
         putchar('\n');
@@ -244,7 +259,8 @@ int mesh_ctl_stats(struct mesh_ctl *c) {
     return mesh_ctl_finish(&o, status);
 }
 
-/* ---- trace ------------------------------------------------------------------------------------------------ */
+/* ---- trace ------------------------------------------------------------------------------------------------
+ */
 int mesh_ctl_trace(struct mesh_ctl *c) {
     const char *spec = c->args.operand;
     if (mesh_trace_check(spec) < 0) {

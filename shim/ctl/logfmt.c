@@ -26,7 +26,8 @@ bool mesh_ctl_line_parse(const char *text, struct mesh_ctl_line *ret) {
     if (end[0] != ']' || end[1] != ' ')
         return false;
     ret->rest = end + 2;
-    return take_word(&ret->rest, ret->level, sizeof ret->level) && take_word(&ret->rest, ret->event, sizeof ret->event);
+    return take_word(&ret->rest, ret->level, sizeof ret->level) &&
+           take_word(&ret->rest, ret->event, sizeof ret->event);
 }
 
 static int hex(char c) {
@@ -84,7 +85,8 @@ bool mesh_ctl_field_next(const char **io_rest, struct mesh_ctl_field *ret) {
     memcpy(ret->key, p, n);
     ret->key[n] = 0;
     p += n + 1;
-    bool good = *p == '"' ? take_quoted(&p, ret->value, sizeof ret->value) : take_plain(&p, ret->value, sizeof ret->value);
+    bool good = *p == '"' ? take_quoted(&p, ret->value, sizeof ret->value)
+                          : take_plain(&p, ret->value, sizeof ret->value);
     *io_rest = p;
     return good;
 }
@@ -94,7 +96,8 @@ bool mesh_ctl_line_is_about(const struct mesh_ctl_line *l, const char *name) {
     const char *rest = l->rest;
     size_t n = strlen(name);
     while (mesh_ctl_field_next(&rest, &f))
-        if (strcmp(f.key, "name") == 0 && strncasecmp(f.value, name, n) == 0 && (!f.value[n] || f.value[n] == ':'))
+        if (strcmp(f.key, "name") == 0 && strncasecmp(f.value, name, n) == 0 &&
+            (!f.value[n] || f.value[n] == ':'))
             return true;
     return false;
 }

@@ -14,7 +14,8 @@
 
 enum { PICK_TRIES = 100, BOTH_FAMILIES = 3 };
 
-/* ---- view ------------------------------------------------------------------------------------------------- */
+/* ---- view -------------------------------------------------------------------------------------------------
+ */
 static void print_time(char ret_text[32], int64_t wall) {
     time_t t = (time_t)wall;
     struct tm tm;
@@ -26,7 +27,8 @@ static void print_head(const struct mesh_view_info *i, bool private_view) {
     char built[32];
     print_time(built, i->built_wall);
     printf("# source: %s\n# version: %llu, built %s\n", i->source, (unsigned long long)i->version, built);
-    printf("# names: %u, clusters: %u, endpoints: %u, listeners: %u\n", i->names, i->clusters, i->endpoints, i->listeners);
+    printf("# names: %u, clusters: %u, endpoints: %u, listeners: %u\n", i->names, i->clusters, i->endpoints,
+           i->listeners);
     printf("# shared as: %s\n", private_view ? "nothing: private to each process tree" : i->path);
     if (i->error[0])
         printf("# not in force: %s\n", i->error);
@@ -73,7 +75,8 @@ int mesh_ctl_view(struct mesh_ctl *c) {
     return status;
 }
 
-/* ---- resolve ---------------------------------------------------------------------------------------------- */
+/* ---- resolve ----------------------------------------------------------------------------------------------
+ */
 struct answer {
     const char *operand;
     char v4[INET_ADDRSTRLEN], v6[INET6_ADDRSTRLEN]; /* "": none */
@@ -173,13 +176,15 @@ int mesh_ctl_resolve(struct mesh_ctl *c) {
     return status;
 }
 
-/* ---- pick ------------------------------------------------------------------------------------------------- */
+/* ---- pick -------------------------------------------------------------------------------------------------
+ */
 struct pick {
     char endpoint[64];
     struct mesh_why why;
 };
 
-/* The cluster's counters as they are now, but for the round robin position, which goes on from pick to pick. */
+/* The cluster's counters as they are now, but for the round robin position, which goes on from pick to pick.
+ */
 static void copy_live(const struct mesh_cluster_stat *from, struct mesh_cluster_stat *to, bool first) {
     if (first)
         atomic_store(&to->rr, atomic_load(&from->rr));
@@ -189,11 +194,12 @@ static void copy_live(const struct mesh_cluster_stat *from, struct mesh_cluster_
     atomic_store(&to->retries, atomic_load(&from->retries));
 }
 
-/* One pick, as a connection of its own would get it. The counters of the cluster are a copy: asking changes nothing
- * for the programs. */
-static int pick_once(struct mesh_ctl *c, const char *name, uint16_t port, struct mesh_cluster_stat *live, bool first,
-                     struct pick *ret) {
-    struct mesh_lb_request q = {.now = mesh_now(), .random = mesh_random(), .families = BOTH_FAMILIES, .want_why = true};
+/* One pick, as a connection of its own would get it. The counters of the cluster are a copy: asking changes
+ * nothing for the programs. */
+static int pick_once(struct mesh_ctl *c, const char *name, uint16_t port, struct mesh_cluster_stat *live,
+                     bool first, struct pick *ret) {
+    struct mesh_lb_request q = {
+        .now = mesh_now(), .random = mesh_random(), .families = BOTH_FAMILIES, .want_why = true};
     struct mesh_route r;
     int err = mesh_view_route_name(c->view, name, port, mesh_random(), &r);
     q.has_hash = c->args.hash || r.has_hash;

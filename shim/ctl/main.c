@@ -31,9 +31,10 @@ static const struct {
     const char *name;
     mesh_ctl_command *run;
 } commands[] = {
-    {"check", check},          {"view", mesh_ctl_view},   {"resolve", mesh_ctl_resolve}, {"pick", mesh_ctl_pick},
-    {"status", mesh_ctl_status}, {"stats", mesh_ctl_stats}, {"why", mesh_ctl_refusals},    {"trace", mesh_ctl_trace},
-    {"csds", not_built_in},    {"agent", not_built_in},
+    {"check", check},           {"view", mesh_ctl_view},     {"resolve", mesh_ctl_resolve},
+    {"pick", mesh_ctl_pick},    {"status", mesh_ctl_status}, {"stats", mesh_ctl_stats},
+    {"why", mesh_ctl_refusals}, {"trace", mesh_ctl_trace},   {"csds", not_built_in},
+    {"agent", not_built_in},
 };
 
 static int run(struct mesh_ctl *c) {

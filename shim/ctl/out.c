@@ -61,7 +61,8 @@ static void put_string(struct mesh_ctl_out *o, const char *text) {
     put(o, "\"");
 }
 
-/* YAML: a list of maps has the first key beside the dash, so an entry's line may have been begun by its parent. */
+/* YAML: a list of maps has the first key beside the dash, so an entry's line may have been begun by its
+ * parent. */
 static void begin_yaml_entry(struct mesh_ctl_out *o, const char *key) {
     bool list = o->level[o->depth].list, first = !o->level[o->depth].any;
     bool beside_dash = first && o->depth > 0 && !list && o->level[o->depth - 1].list;

@@ -31,7 +31,8 @@ static bool link_of(int pid, const char *what, char *ret_text, size_t cap) {
     return n > 0;
 }
 
-/* ---- one process ------------------------------------------------------------------------------------------ */
+/* ---- one process ------------------------------------------------------------------------------------------
+ */
 static int read_whole(FILE *f, char **ret_text, size_t *ret_n) {
     size_t cap = 1 << 16, n = 0, got;
     char *text = malloc(cap);
@@ -179,7 +180,8 @@ int mesh_ctl_proc_each(bool (*fn)(void *arg, int pid), void *arg) {
     return 0;
 }
 
-/* ---- sockets ---------------------------------------------------------------------------------------------- */
+/* ---- sockets ----------------------------------------------------------------------------------------------
+ */
 struct namespace {
     char name[64]; /* net:[4026531840] */
     uint64_t *inodes;
@@ -225,7 +227,8 @@ static int add_table(struct namespace *s, int pid, const char *table) {
     unsigned long long inode;
     FILE *f = open_of(pid, table);
     int r = 0;
-    while (f && r == 0 && fgets(line, sizeof line, f)) /* sl local remote st queues timer retransmit uid timeout inode */
+    while (f && r == 0 &&
+           fgets(line, sizeof line, f)) /* sl local remote st queues timer retransmit uid timeout inode */
         if (sscanf(line, " %*d: %*s %*s %*s %*s %*s %*s %*d %*d %llu", &inode) == 1 && inode)
             r = add_inode(s, inode);
     if (f)

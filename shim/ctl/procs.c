@@ -20,12 +20,17 @@ static const struct {
     const char *word, *text;
 } reasons[] = {
     [MESH_CTL_STATIC] = {"static", "linked statically: nothing can be preloaded; link it dynamically"},
-    [MESH_CTL_GO] = {"go", "a Go program dials by itself; build it with cgo and the system's resolver, or leave it outside"},
-    [MESH_CTL_SECURE] = {"secure-exec", "setuid or file capabilities: the loader drops LD_PRELOAD; use /etc/ld.so.preload"},
+    [MESH_CTL_GO] =
+        {"go",
+         "a Go program dials by itself; build it with cgo and the system's resolver, or leave it outside"},
+    [MESH_CTL_SECURE] = {"secure-exec",
+                         "setuid or file capabilities: the loader drops LD_PRELOAD; use /etc/ld.so.preload"},
     [MESH_CTL_OTHER_LIBC] = {"other libc", "its loader is not glibc's; use an image with glibc"},
     [MESH_CTL_OTHER_CLASS] = {"other class", "32-bit, or of another machine: the library does not fit"},
-    [MESH_CTL_NOT_LOADED] = {"not loaded", "LD_PRELOAD names the library, but the loader could not use that file"},
-    [MESH_CTL_STARTED_WITHOUT] = {"started without", "its environment has no LD_PRELOAD with the library; start it anew with it"},
+    [MESH_CTL_NOT_LOADED] = {"not loaded",
+                             "LD_PRELOAD names the library, but the loader could not use that file"},
+    [MESH_CTL_STARTED_WITHOUT] =
+        {"started without", "its environment has no LD_PRELOAD with the library; start it anew with it"},
     [MESH_CTL_UNKNOWN] = {"unknown", "it cannot be examined; run meshctl as root"},
 };
 
@@ -45,7 +50,8 @@ const char *mesh_ctl_reason_word(enum mesh_ctl_reason r) {
     return reasons[r].word;
 }
 
-/* ---- one process ------------------------------------------------------------------------------------------ */
+/* ---- one process ------------------------------------------------------------------------------------------
+ */
 static bool is_preloaded(int pid) {
     char **envp;
     struct mesh_why why;
@@ -113,7 +119,8 @@ static bool look_at(void *arg, int pid) {
     return s->n < FOUND_MAX;
 }
 
-/* ---- all of them ------------------------------------------------------------------------------------------ */
+/* ---- all of them ------------------------------------------------------------------------------------------
+ */
 static int print_structured(const struct scan *s, bool yaml, int status) {
     struct mesh_ctl_out o;
     mesh_ctl_out_init(&o, stdout, yaml);

@@ -2,9 +2,9 @@
  *
  * meshctl why: the last refusals of the view.
  */
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "shim/base/mem.h"
 #include "shim/ctl/ctl.h"
 #include "shim/ctl/logfmt.h"
 
@@ -13,9 +13,18 @@ struct refusals {
     struct mesh_ctl_out *out; /* JSON or YAML in one list; NULL: a line each */
 };
 
-static bool is_number(const char *text) {
-    size_t n = strspn(text, "0123456789");
-    return n > 0 && n < 18 && text[n] == 0 && (text[0] != '0' || n == 1);
+/* A value's type goes by its key: a service may be called 80. */
+static bool is_number(const struct mesh_ctl_field *f) {
+    static const char *const numbers[] = {"fd", "repeat", "attempts", "in", "out", "ms"};
+    size_t digits = strspn(f->value, "0123456789"), n = strlen(f->value);
+    const char *rest = f->value + digits;
+    bool tenths = rest[0] == '.' && strspn(rest + 1, "0123456789") == 1 && !rest[2];
+    if (digits == 0 || n > 18 || (*rest && !tenths) || (f->value[0] == '0' && digits > 1))
+        return false;
+    for (size_t i = 0; i < MESH_ARRAY_LEN(numbers); i++)
+        if (strcmp(f->key, numbers[i]) == 0)
+            return true;
+    return false;
 }
 
 static void put_fields(struct mesh_ctl_out *o, const struct mesh_ctl_line *l) {
@@ -24,8 +33,8 @@ static void put_fields(struct mesh_ctl_out *o, const struct mesh_ctl_line *l) {
     mesh_ctl_int(o, "pid", l->pid);
     mesh_ctl_str(o, "event", l->event);
     while (mesh_ctl_field_next(&rest, &f)) {
-        if (is_number(f.value))
-            mesh_ctl_int(o, f.key, atoll(f.value));
+        if (is_number(&f))
+            mesh_ctl_raw(o, f.key, f.value);
         else
             mesh_ctl_str(o, f.key, f.value);
     }

@@ -29,11 +29,13 @@ static int become(int pid, uid_t uid, struct mesh_why *why) {
     if (geteuid() == uid)
         return 0;
     if (geteuid() != 0 || seteuid(uid) != 0)
-        return mesh_why(why, MESH_E_INVALID, "process %d belongs to user %u: run meshctl as that user or as root", pid, uid);
+        return mesh_why(why, MESH_E_INVALID,
+                        "process %d belongs to user %u: run meshctl as that user or as root", pid, uid);
     return 0;
 }
 
-static int read_theirs(struct mesh_ctl *c, struct mesh_env_source *src, char *cwd, size_t cap, struct mesh_why *why) {
+static int read_theirs(struct mesh_ctl *c, struct mesh_env_source *src, char *cwd, size_t cap,
+                       struct mesh_why *why) {
     char path[64];
     int pid = c->args.pid;
     int r = mesh_ctl_proc_environ(pid, &c->their_envp, why);
@@ -42,7 +44,8 @@ static int read_theirs(struct mesh_ctl *c, struct mesh_env_source *src, char *cw
     if (mesh_ctl_proc_uid(pid, &c->uid) < 0 || mesh_ctl_proc_secure(pid, &src->secure) < 0)
         return mesh_why(why, MESH_E_NOTFOUND, "process %d cannot be examined", pid);
     if (!mesh_ctl_proc_same_files(pid))
-        return mesh_why(why, MESH_E_INVALID, "process %d has another mount namespace: run meshctl inside it", pid);
+        return mesh_why(why, MESH_E_INVALID, "process %d has another mount namespace: run meshctl inside it",
+                        pid);
     snprintf(path, sizeof path, "/proc/%d/cwd", pid);
     ssize_t n = readlink(path, cwd, cap - 1);
     cwd[n > 0 ? n : 0] = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The environment and the defaults file, byte by byte: each line of the input is one variable, or the whole input is the
- * file's text.
+ * The environment and the defaults file, byte by byte: each line of the input is one variable, or the whole
+ * input is the file's text.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A handshake with damaged or invented records. The first byte chooses the side and version; then come steps of
- * (what, where high, where low, mask): the peer of the same program answers honestly, and `what` says whether its
- * next record is passed on, changed at `where`, cut, doubled, or replaced by bytes of the input. No end may come out
- * with a name that the other does not bear.
+ * A handshake with damaged or invented records. The first byte chooses the side and version; then come steps
+ * of (what, where high, where low, mask): the peer of the same program answers honestly, and `what` says
+ * whether its next record is passed on, changed at `where`, cut, doubled, or replaced by bytes of the input.
+ * No end may come out with a name that the other does not bear.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -91,8 +91,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct mesh_why why;
     if (size < 1)
         return 0;
-    struct mesh_handshake_config cc = {.identity = web, .sni = "x", .wall = wall, .max_version = data[0] & 1 ? 0x0303 : 0};
-    struct mesh_handshake_config sc = {.server = true, .identity = reviews, .wall = wall, .no_client_cert = data[0] & 2};
+    struct mesh_handshake_config cc = {
+        .identity = web, .sni = "x", .wall = wall, .max_version = data[0] & 1 ? 0x0303 : 0};
+    struct mesh_handshake_config sc = {
+        .server = true, .identity = reviews, .wall = wall, .no_client_cert = data[0] & 2};
     if (mesh_handshake_new(&cc, &c) != 0 || mesh_handshake_new(&sc, &s) != 0)
         abort();
     data++;

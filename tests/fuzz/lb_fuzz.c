@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The balancer over memory that may hold anything, as while a publisher recycles it: policy, endpoints, counters and
- * table are the input's bytes. A pick ends, touches nothing outside its arrays, and answers an index in bounds or an
- * error. With a first byte of odd value the table is first built honestly, then damaged by the input.
+ * The balancer over memory that may hold anything, as while a publisher recycles it: policy, endpoints,
+ * counters and table are the input's bytes. A pick ends, touches nothing outside its arrays, and answers an
+ * index in bounds or an error. With a first byte of odd value the table is first built honestly, then damaged
+ * by the input.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -58,12 +59,15 @@ static void make_plausible(struct mesh_cluster_view *c, struct mesh_policy *p) {
 static void build_table(struct mesh_cluster_view *c, struct input *in) {
     size_t size = mesh_lb_table_size(c);
     uint32_t len = 0;
-    if (!size || size > (64 << 20)) return;
+    if (!size || size > (64 << 20))
+        return;
     uint8_t *table = malloc(size);
-    if (mesh_lb_table_build(c, table, size, &len) < 0) len = 0;
+    if (mesh_lb_table_build(c, table, size, &len) < 0)
+        len = 0;
     for (; in->n >= 3; in->p += 3, in->n -= 3) {
         size_t at = (size_t)in->p[0] << 8 | in->p[1];
-        if (len) table[at % len] ^= in->p[2];
+        if (len)
+            table[at % len] ^= in->p[2];
     }
     c->table = table;
     c->table_len = len;
@@ -75,7 +79,8 @@ static void pick_some(const struct mesh_cluster_view *c, struct mesh_lb_request 
     for (int i = 0; i < 8; i++) {
         r->random = r->random * UINT64_C(6364136223846793005) + 1;
         int err = mesh_lb_pick(c, r, &at, &why);
-        if (!err && at >= c->n) abort();
+        if (!err && at >= c->n)
+            abort();
     }
 }
 
@@ -88,7 +93,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     take(&in, head, sizeof head);
     take(&in, &policy, sizeof policy);
     take(&in, &r, sizeof r);
-    *(uint8_t *)&r.has_hash = head[2] & 1; /* a bool of another value is undefined before any code of ours runs */
+    *(uint8_t *)&r.has_hash =
+        head[2] & 1; /* a bool of another value is undefined before any code of ours runs */
     *(uint8_t *)&r.want_why = head[2] >> 1 & 1;
     c.policy = &policy;
     c.n = head[1] % ENDPOINTS_MAX;

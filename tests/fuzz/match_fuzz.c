@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Patterns and values: `kind`, pattern, NUL, value. A pattern list that parses must hold patterns that match without
- * harm, and a SPIFFE pattern matches only valid IDs.
+ * Patterns and values: `kind`, pattern, NUL, value. A pattern list that parses must hold patterns that match
+ * without harm, and a SPIFFE pattern matches only valid IDs.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -17,7 +17,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t len = strlen(text), rest = size - 1 - len;
     const char *value = rest ? text + len + 1 : "";
     size_t value_len = rest ? rest - 1 : 0;
-    struct mesh_match m = {.kind = data[0] & 7, .ignore_case = data[0] >> 7, .len = (uint16_t)len, .text = text}, list[8];
+    struct mesh_match m = {.kind = data[0] & 7,
+                           .ignore_case = data[0] >> 7,
+                           .len = (uint16_t)len,
+                           .text = text},
+                      list[8];
     struct mesh_why why;
     bool yes = mesh_match_text(&m, value, value_len);
     if (yes && m.kind == MESH_MATCH_SPIFFE && !mesh_spiffe_valid(value, value_len, NULL))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Any bytes as a message off the wire, of a type that the first byte chooses: unpacked, checked, printed, and its text
- * parsed again.
+ * Any bytes as a message off the wire, of a type that the first byte chooses: unpacked, checked, printed, and
+ * its text parsed again.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// record -r REPORT [-m MARKER]... [-w PCAP] -- CMD...: runs CMD and watches every TCP payload byte on loopback meanwhile.
-// Without a command it watches until SIGTERM and prints `ready` once it does.
+// record -r REPORT [-m MARKER]... [-w PCAP] -- CMD...: runs CMD and watches every TCP payload byte on
+// loopback meanwhile. Without a command it watches until SIGTERM and prints `ready` once it does.
 //
-// REPORT gets `NAME COUNT` lines: packets, bytes, dropped, marker (occurrences of any marker, also across segments),
-// hello (payloads that start as a TLS handshake record), alert and data (TLS record types at a payload's start), other.
-// Exit status: CMD's, or 125 when the recorder itself cannot work (no right to open a packet socket).
+// REPORT gets `NAME COUNT` lines: packets, bytes, dropped, marker (occurrences of any marker, also across
+// segments), hello (payloads that start as a TLS handshake record), alert and data (TLS record types at a
+// payload's start), other. Exit status: CMD's, or 125 when the recorder itself cannot work (no right to open
+// a packet socket).
 //
 // Loopback shows each packet twice, going out and coming in; only the outgoing one is counted.
 #include <arpa/inet.h>
@@ -162,8 +163,10 @@ static void report(int fd, const char *path) {
         die(path);
     if (getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &st, &len) == 0)
         dropped = st.tp_drops;
-    fprintf(out, "packets %llu\nbytes %llu\ndropped %llu\nmarker %llu\nhello %llu\nalert %llu\ndata %llu\nother %llu\n", packets, bytes,
-            dropped, found, hello, alert, data, other);
+    fprintf(out,
+            "packets %llu\nbytes %llu\ndropped %llu\nmarker %llu\nhello %llu\nalert %llu\ndata %llu\nother "
+            "%llu\n",
+            packets, bytes, dropped, found, hello, alert, data, other);
     if (fclose(out) != 0)
         die(path);
     if (pcap && fclose(pcap) != 0)

@@ -186,7 +186,8 @@ static void close_with_half_read_data_resets(void) {
     ERR(recv(p[0], big, 1, 0), ECONNRESET);
 }
 
-// A client that never reads: nothing that the connection itself needs may be left unread and turn its close into a reset.
+// A client that never reads: nothing that the connection itself needs may be left unread and turn its close
+// into a reset.
 static void writer_that_never_reads_ends_well(void) {
     for (int i = 0; i < 20; i++) {
         int p[2];
@@ -302,8 +303,9 @@ static void descriptor_numbers_are_reused(void) {
 }
 
 T_MAIN(T_CASE(half_close_then_reply), T_CASE(half_close_as_the_first_thing), T_CASE(both_half_close),
-       T_CASE(end_of_stream_stays), T_CASE(end_is_seen_after_all_data), T_CASE(read_shutdown_ends_reading_alone),
-       T_CASE(shutdown_of_both_ways), T_CASE(shutdown_says_what_is_wrong), T_CASE(linger_of_zero_resets),
+       T_CASE(end_of_stream_stays), T_CASE(end_is_seen_after_all_data),
+       T_CASE(read_shutdown_ends_reading_alone), T_CASE(shutdown_of_both_ways),
+       T_CASE(shutdown_says_what_is_wrong), T_CASE(linger_of_zero_resets),
        T_CASE(linger_of_some_time_delivers), T_CASE(close_with_unsent_data_delivers_all),
        T_CASE(shutdown_with_unsent_data_delivers_all), T_CASE(close_with_unread_data_resets),
        T_CASE(close_with_half_read_data_resets), T_CASE(writer_that_never_reads_ends_well),

@@ -64,7 +64,10 @@ static void not_blocking_by_epoll_registered_after(void) {
     for (int flags = 0; flags < 3; flags++) {
         int l = t_listen(AF_INET), c = tcp(SOCK_NONBLOCK), ep = SYS(epoll_create1(0));
         struct t_addr a = t_local(l);
-        struct epoll_event e = {.events = EPOLLOUT | (flags == 1 ? EPOLLET : flags == 2 ? EPOLLONESHOT : 0u), .data.fd = c};
+        struct epoll_event e = {.events = EPOLLOUT | (flags == 1   ? EPOLLET
+                                                      : flags == 2 ? EPOLLONESHOT
+                                                                   : 0u),
+                                .data.fd = c};
         begin(c, &a);
         SYS(epoll_ctl(ep, EPOLL_CTL_ADD, c, &e));
         EQ(epoll_wait(ep, &e, 1, SOON), 1);
@@ -412,9 +415,10 @@ static void many_under_way_at_once(void) {
 T_MAIN(T_CASE(not_blocking_by_poll), T_CASE(not_blocking_by_epoll_registered_after),
        T_CASE(not_blocking_while_interested_in_reading_alone), T_CASE(second_call_while_under_way),
        T_CASE(second_call_when_done), T_CASE(spinning_on_connect), T_CASE(refused), T_CASE(refused_over_ipv6),
-       T_CASE(refused_while_not_blocking), T_CASE(refused_told_by_the_second_call), T_CASE(refused_told_by_recv),
-       T_CASE(refused_then_tried_elsewhere), T_CASE(refused_as_epoll_tells_it), T_CASE(send_timeout_ends_a_blocking_call),
-       T_CASE(before_there_is_a_connection), T_CASE(names_of_both_ends), T_CASE(own_address_is_kept), T_CASE(fast_open),
+       T_CASE(refused_while_not_blocking), T_CASE(refused_told_by_the_second_call),
+       T_CASE(refused_told_by_recv), T_CASE(refused_then_tried_elsewhere), T_CASE(refused_as_epoll_tells_it),
+       T_CASE(send_timeout_ends_a_blocking_call), T_CASE(before_there_is_a_connection),
+       T_CASE(names_of_both_ends), T_CASE(own_address_is_kept), T_CASE(fast_open),
        T_CASE(fast_open_not_blocking), T_CASE(fast_open_by_sendmsg), T_CASE(fast_open_connect),
        T_CASE(address_given_to_send), T_CASE(dissolved_by_unspec), T_CASE(dissolved_while_under_way),
        T_CASE(datagrams_are_left_alone), T_CASE(wrong_calls), T_CASE(many_under_way_at_once))

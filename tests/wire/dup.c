@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One connection under several descriptor numbers, descriptors laid over live connections, and the order of closing.
+// One connection under several descriptor numbers, descriptors laid over live connections, and the order of
+// closing.
 #include "t.h"
 
 #ifndef F_DUPFD_CLOEXEC
@@ -287,8 +288,9 @@ static void storm_of_numbers(void) {
 }
 
 T_MAIN(T_CASE(both_numbers_are_one_stream), T_CASE(part_of_a_piece_by_each_number),
-       T_CASE(lives_until_the_last_number_is_closed), T_CASE(dup_before_the_first_byte), T_CASE(dup_before_connect),
-       T_CASE(laid_over_a_live_connection_ends_it), T_CASE(a_file_laid_over_a_live_connection), T_CASE(laid_over_a_file),
-       T_CASE(onto_itself), T_CASE(wrong_calls), T_CASE(flags_of_the_numbers),
-       T_CASE(watched_under_one_number_read_under_another), T_CASE(shutdown_by_one_number_is_for_all),
-       T_CASE(standard_descriptors), T_CASE(closed_by_ranges), T_CASE(closed_by_the_system_call), T_CASE(storm_of_numbers))
+       T_CASE(lives_until_the_last_number_is_closed), T_CASE(dup_before_the_first_byte),
+       T_CASE(dup_before_connect), T_CASE(laid_over_a_live_connection_ends_it),
+       T_CASE(a_file_laid_over_a_live_connection), T_CASE(laid_over_a_file), T_CASE(onto_itself),
+       T_CASE(wrong_calls), T_CASE(flags_of_the_numbers), T_CASE(watched_under_one_number_read_under_another),
+       T_CASE(shutdown_by_one_number_is_for_all), T_CASE(standard_descriptors), T_CASE(closed_by_ranges),
+       T_CASE(closed_by_the_system_call), T_CASE(storm_of_numbers))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bulk in both directions at once; several threads on one descriptor; event loops under load. Every byte is checked.
+// Bulk in both directions at once; several threads on one descriptor; event loops under load. Every byte is
+// checked.
 #include "t.h"
 
 enum { ALL = 64 * 1024 * 1024 };
@@ -115,7 +116,8 @@ static void one_loop_moves_everything(void) {
     }
 }
 
-// Writers share a descriptor: each send arrives in one piece, in some order; readers share the other and lose none.
+// Writers share a descriptor: each send arrives in one piece, in some order; readers share the other and lose
+// none.
 enum { WRITERS = 4, SENDS = 500, LEN = 800 };
 
 struct shared {

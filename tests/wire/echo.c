@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Plain echo in every arrangement of the two ends: threads, processes, one thread alone, blocking or not, either first.
+// Plain echo in every arrangement of the two ends: threads, processes, one thread alone, blocking or not,
+// either first.
 #include "t.h"
 
 enum { ROUNDS = 20, PIECE = 3000 };
@@ -202,8 +203,9 @@ static void dual_stack_listener(void) {
     talk(s, c);
 }
 
-T_MAIN(T_CASE(two_threads), T_CASE(two_threads_over_ipv6), T_CASE(two_processes), T_CASE(one_thread_connects_then_accepts),
-       T_CASE(one_thread_server_speaks_first), T_CASE(one_thread_writes_before_accept),
-       T_CASE(one_thread_writes_and_closes_before_accept), T_CASE(one_thread_writes_and_shuts_before_accept),
-       T_CASE(one_thread_not_blocking), T_CASE(many_connections_one_after_another), T_CASE(many_connections_at_once),
+T_MAIN(T_CASE(two_threads), T_CASE(two_threads_over_ipv6), T_CASE(two_processes),
+       T_CASE(one_thread_connects_then_accepts), T_CASE(one_thread_server_speaks_first),
+       T_CASE(one_thread_writes_before_accept), T_CASE(one_thread_writes_and_closes_before_accept),
+       T_CASE(one_thread_writes_and_shuts_before_accept), T_CASE(one_thread_not_blocking),
+       T_CASE(many_connections_one_after_another), T_CASE(many_connections_at_once),
        T_CASE(ipv4_mapped_client), T_CASE(dual_stack_listener))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every way to write against every way to read: all call families, their fortified entries, vectors of all shapes.
+// Every way to write against every way to read: all call families, their fortified entries, vectors of all
+// shapes.
 #include "t.h"
 
 enum { N = 9000, PIECES = 7 };
@@ -113,7 +114,8 @@ static ssize_t r_preadv2(int fd, char *b, size_t n) {
 static ssize_t r_recvmsg(int fd, char *b, size_t n) {
     struct iovec iov[PIECES];
     char control[64];
-    struct msghdr m = {.msg_iov = iov, .msg_control = control, .msg_controllen = sizeof control, .msg_flags = -1};
+    struct msghdr m = {
+        .msg_iov = iov, .msg_control = control, .msg_controllen = sizeof control, .msg_flags = -1};
     m.msg_iovlen = (size_t)cut(iov, b, n);
     ssize_t got = recvmsg(fd, &m, 0);
     if (got >= 0) {
@@ -143,14 +145,15 @@ static ssize_t r_recvmmsg(int fd, char *b, size_t n) {
 static const struct {
     const char *name;
     writer *fn;
-} writers[] = {{"write", w_write},       {"send", w_send},       {"sendto", w_sendto},    {"writev", w_writev},
-               {"pwritev2", w_pwritev2}, {"sendmsg", w_sendmsg}, {"sendmmsg", w_sendmmsg}};
+} writers[] = {{"write", w_write},      {"send", w_send},         {"sendto", w_sendto},
+               {"writev", w_writev},    {"pwritev2", w_pwritev2}, {"sendmsg", w_sendmsg},
+               {"sendmmsg", w_sendmmsg}};
 static const struct {
     const char *name;
     reader *fn;
-} readers[] = {{"read", r_read},         {"__read_chk", r_read_chk}, {"recv", r_recv},
-               {"__recv_chk", r_recv_chk}, {"recvfrom", r_recvfrom}, {"__recvfrom_chk", r_recvfrom_chk},
-               {"readv", r_readv},       {"preadv2", r_preadv2},     {"recvmsg", r_recvmsg},
+} readers[] = {{"read", r_read},           {"__read_chk", r_read_chk}, {"recv", r_recv},
+               {"__recv_chk", r_recv_chk}, {"recvfrom", r_recvfrom},   {"__recvfrom_chk", r_recvfrom_chk},
+               {"readv", r_readv},         {"preadv2", r_preadv2},     {"recvmsg", r_recvmsg},
                {"recvmmsg", r_recvmmsg}};
 
 static void write_all(int fd, writer *w, const char *what, uint64_t off, size_t n) {
@@ -355,6 +358,7 @@ static void wrong_descriptors_and_buffers(void) {
 }
 
 T_MAIN(T_CASE(each_writer_with_each_reader), T_CASE(each_reader_with_nothing_to_read_says_again),
-       T_CASE(each_writer_after_shutdown_breaks_the_pipe), T_CASE(offsets_are_refused), T_CASE(nothing_at_all),
-       T_CASE(vectors_of_1024), T_CASE(vectors_of_1025_are_refused), T_CASE(sendmmsg_reports_each_length),
-       T_CASE(recvmmsg_with_a_timeout_ends), T_CASE(wrong_descriptors_and_buffers))
+       T_CASE(each_writer_after_shutdown_breaks_the_pipe), T_CASE(offsets_are_refused),
+       T_CASE(nothing_at_all), T_CASE(vectors_of_1024), T_CASE(vectors_of_1025_are_refused),
+       T_CASE(sendmmsg_reports_each_length), T_CASE(recvmmsg_with_a_timeout_ends),
+       T_CASE(wrong_descriptors_and_buffers))

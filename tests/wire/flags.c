@@ -375,7 +375,8 @@ T_MAIN(T_CASE(peek_shows_and_leaves), T_CASE(peek_beyond_a_record), T_CASE(peek_
        T_CASE(peek_in_a_child_leaves_it_to_the_parent), T_CASE(waitall_waits_for_all),
        T_CASE(waitall_ends_with_the_stream), T_CASE(waitall_on_a_nonblocking_socket_takes_what_is_there),
        T_CASE(waitall_with_peek), T_CASE(waitall_with_recvmsg), T_CASE(trunc_discards),
-       T_CASE(trunc_discards_beyond_a_record), T_CASE(dontwait_never_waits), T_CASE(more_is_sent_with_the_next),
-       T_CASE(more_alone_arrives_in_the_end), T_CASE(more_then_shutdown), T_CASE(more_beyond_a_record),
-       T_CASE(cork_gathers_and_uncork_sends), T_CASE(sigpipe_unless_asked_not_to), T_CASE(sigpipe_kills_by_default),
+       T_CASE(trunc_discards_beyond_a_record), T_CASE(dontwait_never_waits),
+       T_CASE(more_is_sent_with_the_next), T_CASE(more_alone_arrives_in_the_end), T_CASE(more_then_shutdown),
+       T_CASE(more_beyond_a_record), T_CASE(cork_gathers_and_uncork_sends),
+       T_CASE(sigpipe_unless_asked_not_to), T_CASE(sigpipe_kills_by_default),
        T_CASE(write_to_a_gone_peer_breaks_the_pipe), T_CASE(urgent_data), T_CASE(flags_together))

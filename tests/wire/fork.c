@@ -373,5 +373,5 @@ T_MAIN(T_CASE(child_serves_each_connection), T_CASE(prefork), T_CASE(child_goes_
        T_CASE(parent_and_child_alternate), T_CASE(rest_of_a_piece_is_read_by_the_child),
        T_CASE(rest_of_a_piece_is_read_by_the_parent), T_CASE(one_reads_the_other_writes),
        T_CASE(both_write_whole_pieces), T_CASE(child_shares_the_end), T_CASE(accepted_but_untouched),
-       T_CASE(connected_but_untouched), T_CASE(connections_made_in_the_child), T_CASE(generations_of_processes),
-       T_CASE(fork_beside_busy_threads))
+       T_CASE(connected_but_untouched), T_CASE(connections_made_in_the_child),
+       T_CASE(generations_of_processes), T_CASE(fork_beside_busy_threads))

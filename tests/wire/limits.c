@@ -55,7 +55,8 @@ static void connect_with_the_last_descriptor(void) {
     int c = SYS(socket(AF_INET, SOCK_STREAM, 0));
     while (n < 64 && (fds[n] = dup(0)) >= 0)
         n++;
-    // Nothing free at all: the connection may fail with a clear errno, or work; it must not be half of either.
+    // Nothing free at all: the connection may fail with a clear errno, or work; it must not be half of
+    // either.
     if (connect(c, &a.sa, a.len) != 0) {
         CHECK(t_mtls() && (errno == EMFILE || errno == EACCES || errno == ENOMEM));
         return;
@@ -150,5 +151,5 @@ static void hundreds_of_connections(void) {
 }
 
 T_MAIN(T_CASE(with_64_descriptors), T_CASE(out_of_descriptors), T_CASE(connect_with_the_last_descriptor),
-       T_CASE(a_high_limit), T_CASE(standard_descriptors_closed), T_CASE(lowest_free_number), T_CASE(another_user),
-       T_CASE(another_root), T_CASE(hundreds_of_connections))
+       T_CASE(a_high_limit), T_CASE(standard_descriptors_closed), T_CASE(lowest_free_number),
+       T_CASE(another_user), T_CASE(another_root), T_CASE(hundreds_of_connections))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // wire: none
-// Descriptors that are no TCP connections: Unix sockets, datagrams, pipes, files, event descriptors. Everything is as ever.
+// Descriptors that are no TCP connections: Unix sockets, datagrams, pipes, files, event descriptors.
+// Everything is as ever.
 #include <sys/eventfd.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -21,7 +22,8 @@ static void unix_streams(void) {
 static void unix_listener(void) {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     int l = SYS(socket(AF_UNIX, SOCK_STREAM, 0)), c = SYS(socket(AF_UNIX, SOCK_STREAM, 0));
-    socklen_t len = (socklen_t)(sizeof(sa_family_t) + 1 + (size_t)sprintf(a.sun_path + 1, "wire-%d", getpid()));
+    socklen_t len =
+        (socklen_t)(sizeof(sa_family_t) + 1 + (size_t)sprintf(a.sun_path + 1, "wire-%d", getpid()));
     SYS(bind(l, (struct sockaddr *)&a, len));
     SYS(listen(l, 5));
     SYS(connect(c, (struct sockaddr *)&a, len));
@@ -38,11 +40,13 @@ static void descriptors_over_unix(void) {
     int p[2], q[2], got;
     char c = 'x';
     struct iovec iov = {&c, 1};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.room, .msg_controllen = sizeof u.room};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.room, .msg_controllen = sizeof u.room};
     SYS(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
     SYS(pipe(q));
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-    *h = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    *h = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(h), &q[1], sizeof(int));
     EQ(sendmsg(p[0], &m, 0), 1);
     memset(&u, 0, sizeof u);
@@ -110,7 +114,8 @@ static void pipes_and_files(void) {
 }
 
 static void event_descriptors(void) {
-    int e = SYS(eventfd(0, EFD_NONBLOCK)), t = SYS(timerfd_create(CLOCK_MONOTONIC, 0)), ep = SYS(epoll_create1(0));
+    int e = SYS(eventfd(0, EFD_NONBLOCK)), t = SYS(timerfd_create(CLOCK_MONOTONIC, 0)),
+        ep = SYS(epoll_create1(0));
     uint64_t v = 3;
     struct epoll_event ev = {.events = EPOLLIN, .data.u64 = 11};
     struct itimerspec it = {.it_value = {0, 5000000}};
@@ -158,4 +163,5 @@ static void errors_of_the_lowest_calls(void) {
 }
 
 T_MAIN(T_CASE(unix_streams), T_CASE(unix_listener), T_CASE(descriptors_over_unix), T_CASE(datagrams),
-       T_CASE(pipes_and_files), T_CASE(event_descriptors), T_CASE(raw_calls_by_syscall), T_CASE(errors_of_the_lowest_calls))
+       T_CASE(pipes_and_files), T_CASE(event_descriptors), T_CASE(raw_calls_by_syscall),
+       T_CASE(errors_of_the_lowest_calls))

@@ -209,9 +209,10 @@ static void what_the_kernel_says_of_a_connection(void) {
 static void options_set_are_options_read(void) {
     static const struct {
         int level, name, value;
-    } opts[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},     {SOL_SOCKET, SO_REUSEADDR, 1},        {SOL_SOCKET, SO_PRIORITY, 3},
-                {IPPROTO_TCP, TCP_NODELAY, 1},     {IPPROTO_TCP, TCP_KEEPIDLE, 77},      {IPPROTO_TCP, TCP_KEEPCNT, 5},
-                {IPPROTO_TCP, TCP_USER_TIMEOUT, 9000}, {IPPROTO_TCP, TCP_QUICKACK, 1},   {IPPROTO_IP, IP_TOS, 0x10}};
+    } opts[] = {
+        {SOL_SOCKET, SO_KEEPALIVE, 1},         {SOL_SOCKET, SO_REUSEADDR, 1},   {SOL_SOCKET, SO_PRIORITY, 3},
+        {IPPROTO_TCP, TCP_NODELAY, 1},         {IPPROTO_TCP, TCP_KEEPIDLE, 77}, {IPPROTO_TCP, TCP_KEEPCNT, 5},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, 9000}, {IPPROTO_TCP, TCP_QUICKACK, 1},  {IPPROTO_IP, IP_TOS, 0x10}};
     int p[2];
     t_pair(p);
     for (size_t i = 0; i < sizeof opts / sizeof *opts; i++)
@@ -290,7 +291,8 @@ static void sigio_tells_of_data(void) {
     GET(p[1], 0, 10);
 }
 
-// Options by which data would leave or arrive past the reader and the writer; each may be refused, none may leak.
+// Options by which data would leave or arrive past the reader and the writer; each may be refused, none may
+// leak.
 static void options_that_would_bypass(void) {
     int p[2], on = 1, is = -1;
     socklen_t len = sizeof is;
@@ -314,7 +316,8 @@ static void options_that_would_bypass(void) {
 T_MAIN(T_CASE(fionread_counts_what_can_be_read), T_CASE(fionread_leads_to_every_byte),
        T_CASE(fionread_at_the_end_is_nothing), T_CASE(outq_drains), T_CASE(receive_timeout_ends_every_read),
        T_CASE(receive_timeout_gives_what_came), T_CASE(receive_timeout_before_the_first_byte),
-       T_CASE(send_timeout_gives_what_went), T_CASE(low_water_mark_is_kept), T_CASE(low_water_mark_makes_recv_wait),
-       T_CASE(what_the_kernel_says_of_a_connection), T_CASE(options_set_are_options_read),
-       T_CASE(buffers_resized_under_way), T_CASE(error_is_read_and_cleared), T_CASE(fionbio_is_o_nonblock),
-       T_CASE(sigio_tells_of_data), T_CASE(options_that_would_bypass))
+       T_CASE(send_timeout_gives_what_went), T_CASE(low_water_mark_is_kept),
+       T_CASE(low_water_mark_makes_recv_wait), T_CASE(what_the_kernel_says_of_a_connection),
+       T_CASE(options_set_are_options_read), T_CASE(buffers_resized_under_way),
+       T_CASE(error_is_read_and_cleared), T_CASE(fionbio_is_o_nonblock), T_CASE(sigio_tells_of_data),
+       T_CASE(options_that_would_bypass))

@@ -36,7 +36,8 @@ static short by_sets(int fd, short events, int ms, bool with_mask) {
         FD_SET(fd, &r);
     if (events & POLLOUT)
         FD_SET(fd, &w);
-    int n = with_mask ? SYS(pselect(fd + 1, &r, &w, NULL, &ts, &none)) : SYS(select(fd + 1, &r, &w, NULL, &tv));
+    int n =
+        with_mask ? SYS(pselect(fd + 1, &r, &w, NULL, &ts, &none)) : SYS(select(fd + 1, &r, &w, NULL, &tv));
     bool in = FD_ISSET(fd, &r), out = FD_ISSET(fd, &w);
     EQ(n, in + out);
     return (short)((in ? POLLIN : 0) | (out ? POLLOUT : 0));
@@ -134,10 +135,17 @@ static const struct {
     const char *name;
     asker *ask;
     bool full; // tells RDHUP, HUP and ERR apart
-} askers[] = {{"poll", by_poll, true},           {"ppoll", by_ppoll, true},       {"select", by_select, false},
-              {"pselect", by_pselect, false},    {"level", by_level, true},       {"edge", by_edge, true},
-              {"oneshot", by_oneshot, true},     {"exclusive", by_exclusive, false}, {"epoll_pwait", by_epoll_pwait, true},
-              {"epoll_pwait2", by_epoll_pwait2, true}, {"nested", by_nested, true}};
+} askers[] = {{"poll", by_poll, true},
+              {"ppoll", by_ppoll, true},
+              {"select", by_select, false},
+              {"pselect", by_pselect, false},
+              {"level", by_level, true},
+              {"edge", by_edge, true},
+              {"oneshot", by_oneshot, true},
+              {"exclusive", by_exclusive, false},
+              {"epoll_pwait", by_epoll_pwait, true},
+              {"epoll_pwait2", by_epoll_pwait2, true},
+              {"nested", by_nested, true}};
 #define EACH(i) for (size_t i = 0; i < sizeof askers / sizeof *askers; i++)
 
 static void expect_at(int line, size_t i, int fd, short events, int ms, short want) {
@@ -226,7 +234,8 @@ static void closed_both_ways_hangs_up(void) {
         END(p[1]);
         if (askers[i].full)
             EXPECT(i, p[1], 0, SOON, POLLHUP);
-        EXPECT(i, p[1], POLLIN, SOON, askers[i].ask == by_select || askers[i].ask == by_pselect ? POLLIN : POLLIN | POLLHUP);
+        EXPECT(i, p[1], POLLIN, SOON,
+               askers[i].ask == by_select || askers[i].ask == by_pselect ? POLLIN : POLLIN | POLLHUP);
         t_close_pair(p);
     }
 }
@@ -241,8 +250,9 @@ static void reset_is_an_error(void) {
         if (askers[i].full)
             EXPECT(i, p[1], 0, SOON, POLLERR | POLLHUP);
         EXPECT(i, p[1], POLLIN | POLLOUT, SOON,
-               askers[i].ask == by_select || askers[i].ask == by_pselect ? POLLIN | POLLOUT
-                                                                         : POLLIN | POLLOUT | POLLERR | POLLHUP);
+               askers[i].ask == by_select || askers[i].ask == by_pselect
+                   ? POLLIN | POLLOUT
+                   : POLLIN | POLLOUT | POLLERR | POLLHUP);
         SYS(close(p[1]));
     }
 }
@@ -370,7 +380,8 @@ static void oneshot_tells_once_until_rearmed(void) {
     int p[2];
     t_pair(p);
     int ep = watch(p[1], EPOLLIN | EPOLLONESHOT);
-    struct epoll_event e = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = 0xfeedfacecafe0000ull + (unsigned)p[1]};
+    struct epoll_event e = {.events = EPOLLIN | EPOLLONESHOT,
+                            .data.u64 = 0xfeedfacecafe0000ull + (unsigned)p[1]};
     for (int i = 0; i < 10; i++) {
         PUT(p[0], i * 10, 10);
         EQ(told(ep, p[1], SOON), EPOLLIN);
@@ -460,8 +471,9 @@ static void all_kinds_in_one_poll(void) {
     t_pair(p);
     SYS(socketpair(AF_UNIX, SOCK_STREAM, 0, u));
     SYS(pipe(pipe_));
-    struct pollfd f[] = {{.fd = p[1], .events = POLLIN}, {.fd = u[1], .events = POLLIN},   {.fd = pipe_[0], .events = POLLIN},
-                         {.fd = l, .events = POLLIN},    {.fd = -1, .events = POLLIN},     {.fd = 900, .events = POLLIN},
+    struct pollfd f[] = {{.fd = p[1], .events = POLLIN},     {.fd = u[1], .events = POLLIN},
+                         {.fd = pipe_[0], .events = POLLIN}, {.fd = l, .events = POLLIN},
+                         {.fd = -1, .events = POLLIN},       {.fd = 900, .events = POLLIN},
                          {.fd = p[0], .events = POLLOUT}};
     EQ(poll(f, 5, IDLE), 0);
     EQ(poll(f, 7, SOON), 2);
@@ -536,10 +548,11 @@ static void wait_for_nothing(void) {
 }
 
 T_MAIN(T_CASE(idle_is_writable_and_not_readable), T_CASE(never_used_is_writable_and_not_readable),
-       T_CASE(readable_until_all_is_read), T_CASE(readable_through_a_large_piece), T_CASE(half_closed_is_readable),
-       T_CASE(closed_both_ways_hangs_up), T_CASE(reset_is_an_error), T_CASE(full_is_not_writable),
-       T_CASE(a_wait_under_way_is_woken), T_CASE(timeouts_are_waited_for), T_CASE(edge_tells_once_for_each_arrival),
-       T_CASE(edge_is_rearmed_by_a_change), T_CASE(edge_for_both_directions), T_CASE(oneshot_tells_once_until_rearmed),
+       T_CASE(readable_until_all_is_read), T_CASE(readable_through_a_large_piece),
+       T_CASE(half_closed_is_readable), T_CASE(closed_both_ways_hangs_up), T_CASE(reset_is_an_error),
+       T_CASE(full_is_not_writable), T_CASE(a_wait_under_way_is_woken), T_CASE(timeouts_are_waited_for),
+       T_CASE(edge_tells_once_for_each_arrival), T_CASE(edge_is_rearmed_by_a_change),
+       T_CASE(edge_for_both_directions), T_CASE(oneshot_tells_once_until_rearmed),
        T_CASE(registration_says_what_is_wrong), T_CASE(deleted_is_silent), T_CASE(one_descriptor_in_two_sets),
        T_CASE(registered_before_connect), T_CASE(all_kinds_in_one_poll), T_CASE(one_active_among_many),
        T_CASE(selecting_high_numbers), T_CASE(wait_for_nothing))

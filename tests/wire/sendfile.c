@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The calls that move data without showing it to the program: sendfile, splice, tee, vmsplice, copy_file_range.
+// The calls that move data without showing it to the program: sendfile, splice, tee, vmsplice,
+// copy_file_range.
 #include <sys/sendfile.h>
 #include "t.h"
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Signals during calls: EINTR or restart as the handler was set, masks given to wait calls, storms during bulk.
+// Signals during calls: EINTR or restart as the handler was set, masks given to wait calls, storms during
+// bulk.
 #include "t.h"
 #include <sys/select.h>
 
@@ -17,7 +18,8 @@ static void handle(int sig, void (*fn)(int), int flags) {
 }
 
 static void alarm_in(int first_ms, int every_ms) {
-    struct itimerval it = {{every_ms / 1000, every_ms % 1000 * 1000}, {first_ms / 1000, first_ms % 1000 * 1000}};
+    struct itimerval it = {{every_ms / 1000, every_ms % 1000 * 1000},
+                           {first_ms / 1000, first_ms % 1000 * 1000}};
     SYS(setitimer(ITIMER_REAL, &it, NULL));
 }
 
@@ -256,7 +258,8 @@ static void talk_in_handler(int sig) {
     errno = e;
 }
 
-// send() is safe in a signal handler: here on another connection than the one that was interrupted, and on the same.
+// send() is safe in a signal handler: here on another connection than the one that was interrupted, and on
+// the same.
 static void send_in_a_handler(void) {
     int p[2], q[2];
     t_pair(p);
@@ -324,4 +327,5 @@ T_MAIN(T_CASE(interrupts_a_read), T_CASE(restarts_a_read), T_CASE(does_not_resta
        T_CASE(interrupts_every_wait), T_CASE(masks_are_swapped_for_the_wait), T_CASE(interrupts_accept),
        T_CASE(interrupts_a_full_send), T_CASE(partial_waitall_is_short), T_CASE(interrupts_a_connect),
        T_CASE(storm_with_restart), T_CASE(storm_without_restart), T_CASE(storm_during_connections),
-       T_CASE(send_in_a_handler), T_CASE(send_in_a_handler_on_the_same_connection), T_CASE(errno_survives_success))
+       T_CASE(send_in_a_handler), T_CASE(send_in_a_handler_on_the_same_connection),
+       T_CASE(errno_survives_success))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sizes from 1 to 20000 and beyond a record, cut on either side in every way (sampled, the same sample each time), and
-// many small pieces. Whatever the library calls a record must not show.
+// Sizes from 1 to 20000 and beyond a record, cut on either side in every way (sampled, the same sample each
+// time), and many small pieces. Whatever the library calls a record must not show.
 #include "t.h"
 
 enum { MOST = 20000 };
@@ -153,5 +153,5 @@ static void small_buffers(void) {
 
 T_MAIN(T_CASE(every_size), T_CASE(every_split_of_small_pieces), T_CASE(splits_of_a_full_record),
        T_CASE(splits_beyond_a_record), T_CASE(one_byte_at_a_time_from_a_large_piece),
-       T_CASE(one_byte_at_a_time_into_a_large_read), T_CASE(many_small_pieces), T_CASE(one_send_of_four_megabytes),
-       T_CASE(small_buffers))
+       T_CASE(one_byte_at_a_time_into_a_large_read), T_CASE(many_small_pieces),
+       T_CASE(one_send_of_four_megabytes), T_CASE(small_buffers))

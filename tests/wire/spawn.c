@@ -342,9 +342,10 @@ static void listener_crosses_exec(void) {
     ended_well(pid, 0);
 }
 
-T_MAIN(T_CASE(vfork_with_close_range), T_CASE(vfork_child_closes_each_descriptor), T_CASE(vfork_whose_exec_fails),
-       T_CASE(spawn_with_file_actions), T_CASE(spawn_of_nothing), T_CASE(popen_and_system), T_CASE(fork_and_exec),
-       T_CASE(cat_on_a_used_connection), T_CASE(cat_on_a_fresh_connection), T_CASE(cat_with_data_already_waiting),
+T_MAIN(T_CASE(vfork_with_close_range), T_CASE(vfork_child_closes_each_descriptor),
+       T_CASE(vfork_whose_exec_fails), T_CASE(spawn_with_file_actions), T_CASE(spawn_of_nothing),
+       T_CASE(popen_and_system), T_CASE(fork_and_exec), T_CASE(cat_on_a_used_connection),
+       T_CASE(cat_on_a_fresh_connection), T_CASE(cat_with_data_already_waiting),
        T_CASE(parent_goes_on_when_the_program_ends), T_CASE(program_on_a_high_descriptor),
        T_CASE(spawned_on_the_connection), T_CASE(close_on_exec_ends_it_for_the_child), T_CASE(inetd),
        T_CASE(listener_crosses_exec))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Streams on sockets: fdopen, dprintf, freopen over standard descriptors. Their reads and writes happen inside libc.
+// Streams on sockets: fdopen, dprintf, freopen over standard descriptors. Their reads and writes happen
+// inside libc.
 #include "t.h"
 
 static void lines_both_ways(void) {
@@ -186,6 +187,6 @@ static void a_stream_on_a_file_is_as_ever(void) {
 }
 
 T_MAIN(T_CASE(lines_both_ways), T_CASE(one_stream_a_direction), T_CASE(unbuffered_and_line_buffered),
-       T_CASE(formatted_without_a_stream), T_CASE(getline_and_getdelim), T_CASE(scanned), T_CASE(standard_streams),
-       T_CASE(standard_output_unflushed_at_exit), T_CASE(a_stream_and_its_descriptor_together),
-       T_CASE(a_stream_on_a_file_is_as_ever))
+       T_CASE(formatted_without_a_stream), T_CASE(getline_and_getdelim), T_CASE(scanned),
+       T_CASE(standard_streams), T_CASE(standard_output_unflushed_at_exit),
+       T_CASE(a_stream_and_its_descriptor_together), T_CASE(a_stream_on_a_file_is_as_ever))

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the wire tests share. Each test is an ordinary program: no arguments, port 0 on loopback, the same expectation
- * with and without the library. It lists cases; every case runs in a child of its own, so that one that hangs or dies
- * spoils no other. Output is TAP (`ok N - case`, `not ok N - case`), exit status 0, 1 or 77 (all skipped).
+ * What the wire tests share. Each test is an ordinary program: no arguments, port 0 on loopback, the same
+ * expectation with and without the library. It lists cases; every case runs in a child of its own, so that
+ * one that hangs or dies spoils no other. Output is TAP (`ok N - case`, `not ok N - case`), exit status 0, 1
+ * or 77 (all skipped).
  *
  *     static void reads_what_was_written(void) { ... EQ(read(fd, buf, 4), 4); ... }
  *     T_MAIN(T_CASE(reads_what_was_written), ...)
  *
- * Environment: WIRE_MODE (plain, unconfigured, mtls) selects the documented expectation where TLS must differ;
- * WIRE_CASE=NAME runs one case in the program itself, for a debugger; WIRE_SLOW=N multiplies the time a case may take.
- * (None is called MESH_: an unknown MESH_ variable is itself something the library reacts to.)
+ * Environment: WIRE_MODE (plain, unconfigured, mtls) selects the documented expectation where TLS must
+ * differ; WIRE_CASE=NAME runs one case in the program itself, for a debugger; WIRE_SLOW=N multiplies the time
+ * a case may take. (None is called MESH_: an unknown MESH_ variable is itself something the library reacts
+ * to.)
  *
- * Data sent is a function of its offset in the stream and holds T_MARK every 64 bytes, so that a receiver can check it
- * anywhere and a recording of the wire can be searched for plaintext.
+ * Data sent is a function of its offset in the stream and holds T_MARK every 64 bytes, so that a receiver can
+ * check it anywhere and a recording of the wire can be searched for plaintext.
  */
 #ifndef TESTS_WIRE_T_H
 #define TESTS_WIRE_T_H
@@ -54,7 +56,8 @@
 
 static const char *t_name = "?"; /* the running case */
 
-T_UNUSED __attribute__((format(printf, 3, 4), noreturn)) static void t_fail(const char *file, int line, const char *fmt, ...) {
+T_UNUSED __attribute__((format(printf, 3, 4), noreturn)) static void t_fail(const char *file, int line,
+                                                                            const char *fmt, ...) {
     char what[512], text[768];
     va_list ap;
     va_start(ap, fmt);
@@ -69,37 +72,37 @@ T_UNUSED __attribute__((format(printf, 3, 4), noreturn)) static void t_fail(cons
 }
 
 #define FAIL(...) t_fail(__FILE__, __LINE__, __VA_ARGS__)
-#define CHECK(cond)                                                                                                    \
-    do {                                                                                                               \
-        if (!(cond))                                                                                                   \
-            FAIL("%s (errno %s)", #cond, strerrorname_np(errno));                                                      \
+#define CHECK(cond)                                                                                          \
+    do {                                                                                                     \
+        if (!(cond))                                                                                         \
+            FAIL("%s (errno %s)", #cond, strerrorname_np(errno));                                            \
     } while (0)
-#define EQ(got, want)                                                                                                  \
-    do {                                                                                                               \
-        long long got_ = (long long)(got), want_ = (long long)(want);                                                  \
-        if (got_ != want_)                                                                                             \
-            FAIL("%s is %lld, not %lld (errno %s)", #got, got_, want_, strerrorname_np(errno));                        \
+#define EQ(got, want)                                                                                        \
+    do {                                                                                                     \
+        long long got_ = (long long)(got), want_ = (long long)(want);                                        \
+        if (got_ != want_)                                                                                   \
+            FAIL("%s is %lld, not %lld (errno %s)", #got, got_, want_, strerrorname_np(errno));              \
     } while (0)
 /* Evaluates to the call's value; fails on -1. */
-#define SYS(call)                                                                                                      \
-    __extension__({                                                                                                    \
-        __typeof__(call) value_ = (call);                                                                              \
-        if (value_ == (__typeof__(value_))-1)                                                                          \
-            FAIL("%s: %s", #call, strerrorname_np(errno));                                                             \
-        value_;                                                                                                        \
+#define SYS(call)                                                                                            \
+    __extension__({                                                                                          \
+        __typeof__(call) value_ = (call);                                                                    \
+        if (value_ == (__typeof__(value_))-1)                                                                \
+            FAIL("%s: %s", #call, strerrorname_np(errno));                                                   \
+        value_;                                                                                              \
     })
-#define ERR(call, want)                                                                                                \
-    do {                                                                                                               \
-        errno = 0;                                                                                                     \
-        long long value_ = (long long)(call);                                                                          \
-        if (value_ != -1 || errno != (want))                                                                           \
-            FAIL("%s is %lld with %s, not -1 with %s", #call, value_, errno ? strerrorname_np(errno) : "no errno",     \
-                 strerrorname_np(want));                                                                               \
+#define ERR(call, want)                                                                                      \
+    do {                                                                                                     \
+        errno = 0;                                                                                           \
+        long long value_ = (long long)(call);                                                                \
+        if (value_ != -1 || errno != (want))                                                                 \
+            FAIL("%s is %lld with %s, not -1 with %s", #call, value_,                                        \
+                 errno ? strerrorname_np(errno) : "no errno", strerrorname_np(want));                        \
     } while (0)
-#define SKIP(why)                                                                                                      \
-    do {                                                                                                               \
-        fprintf(stderr, "# %s: skipped: %s\n", t_name, why);                                                           \
-        _exit(77);                                                                                                     \
+#define SKIP(why)                                                                                            \
+    do {                                                                                                     \
+        fprintf(stderr, "# %s: skipped: %s\n", t_name, why);                                                 \
+        _exit(77);                                                                                           \
     } while (0)
 
 T_UNUSED static bool t_mtls(void) {
@@ -119,11 +122,12 @@ struct t_case {
     const char *name;
     void (*run)(void);
 };
-#define T_CASE(fn) {#fn, fn}
-#define T_MAIN(...)                                                                                                    \
-    static const struct t_case t_cases[] = {__VA_ARGS__};                                                              \
-    int main(void) {                                                                                                   \
-        return t_run(t_cases, sizeof t_cases / sizeof *t_cases);                                                       \
+#define T_CASE(fn)                                                                                           \
+    { #fn, fn }
+#define T_MAIN(...)                                                                                          \
+    static const struct t_case t_cases[] = {__VA_ARGS__};                                                    \
+    int main(void) {                                                                                         \
+        return t_run(t_cases, sizeof t_cases / sizeof *t_cases);                                             \
     }
 
 T_UNUSED static long long t_now_ms(void) {
@@ -250,11 +254,11 @@ T_UNUSED static size_t t_same(const void *buf, uint64_t off, size_t n) {
     return n;
 }
 
-#define SAME(buf, off, n)                                                                                              \
-    do {                                                                                                               \
-        size_t n_ = (size_t)(n), same_ = t_same(buf, (uint64_t)(off), n_);                                             \
-        if (same_ != n_)                                                                                               \
-            FAIL("byte %zu of %zu at offset %llu is wrong", same_, n_, (unsigned long long)(off));                     \
+#define SAME(buf, off, n)                                                                                    \
+    do {                                                                                                     \
+        size_t n_ = (size_t)(n), same_ = t_same(buf, (uint64_t)(off), n_);                                   \
+        if (same_ != n_)                                                                                     \
+            FAIL("byte %zu of %zu at offset %llu is wrong", same_, n_, (unsigned long long)(off));           \
     } while (0)
 
 T_UNUSED static bool t_wait(int fd, short events, int ms) {
@@ -279,7 +283,8 @@ T_UNUSED static void t_put_at(const char *file, int line, int fd, uint64_t off, 
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            t_fail(file, line, "send at offset %llu: %zd, %s", (unsigned long long)off, got, strerrorname_np(errno));
+            t_fail(file, line, "send at offset %llu: %zd, %s", (unsigned long long)off, got,
+                   strerrorname_np(errno));
         off += (uint64_t)got, n -= (size_t)got;
     }
 }
@@ -297,7 +302,8 @@ T_UNUSED static void t_get_at(const char *file, int line, int fd, uint64_t off, 
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            t_fail(file, line, "recv at offset %llu, %zu to go: %zd, %s", (unsigned long long)off, n, got, strerrorname_np(errno));
+            t_fail(file, line, "recv at offset %llu, %zu to go: %zd, %s", (unsigned long long)off, n, got,
+                   strerrorname_np(errno));
         size_t same = t_same(buf, off, (size_t)got);
         if (same != (size_t)got)
             t_fail(file, line, "byte at offset %llu is wrong", (unsigned long long)(off + same));
@@ -378,7 +384,8 @@ T_UNUSED static void t_nonblock(int fd, bool on) {
     SYS(fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK));
 }
 
-/* Both ends in one thread, connect before accept; nothing has been sent yet. p[0] connected, p[1] was accepted. */
+/* Both ends in one thread, connect before accept; nothing has been sent yet. p[0] connected, p[1] was
+ * accepted. */
 T_UNUSED static void t_pair_cold(int family, int p[2]) {
     int l = t_listen(family);
     p[0] = t_dial(t_local(l));

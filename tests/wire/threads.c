@@ -78,7 +78,8 @@ static void shutdown_wakes_a_poll(void) {
     CHECK(c.error & POLLIN);
 }
 
-// close() does not wake a reader in Linux: the call goes on, on the connection that it has, until the peer says something.
+// close() does not wake a reader in Linux: the call goes on, on the connection that it has, until the peer
+// says something.
 static void close_leaves_a_reader_to_its_call(void) {
     int p[2];
     t_pair(p);
@@ -112,7 +113,8 @@ static void on_signal(int sig) {
     (void)sig;
 }
 
-// How the JDK closes a socket under a blocked reader: shutdown, a dead socket laid over the number, a signal to the thread.
+// How the JDK closes a socket under a blocked reader: shutdown, a dead socket laid over the number, a signal
+// to the thread.
 static void dup2_and_signal(bool with_shutdown) {
     struct sigaction sa = {.sa_handler = on_signal};
     int p[2], marker[2];
@@ -372,8 +374,8 @@ static void one_event_wakes_one_thread(void) {
 }
 
 T_MAIN(T_CASE(shutdown_wakes_a_reader), T_CASE(shutdown_wakes_an_acceptor), T_CASE(shutdown_wakes_a_poll),
-       T_CASE(close_leaves_a_reader_to_its_call), T_CASE(close_and_reuse_under_a_reader), T_CASE(jdk_close_by_signal),
-       T_CASE(jdk_close_by_shutdown), T_CASE(jdk_close_of_an_acceptor),
+       T_CASE(close_leaves_a_reader_to_its_call), T_CASE(close_and_reuse_under_a_reader),
+       T_CASE(jdk_close_by_signal), T_CASE(jdk_close_by_shutdown), T_CASE(jdk_close_of_an_acceptor),
        T_CASE(cancellation_ends_the_wait_and_nothing_else), T_CASE(cancellation_of_a_writer),
        T_CASE(cancellation_switched_off), T_CASE(stack_of_128_kib), T_CASE(many_threads_connect_and_accept),
        T_CASE(first_use_by_two_threads), T_CASE(one_event_wakes_one_thread))

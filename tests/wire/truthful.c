@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Truthful readiness: request and response, the peer waits for an answer to each message, so a readiness that is not told
-// stalls. (A busy stream hides that.) Level, edge, oneshot, poll, select and nested epoll, with application buffers
-// smaller than a record, about one, and larger; each wake reads once (edge: until EAGAIN). No stall, and not more than one
-// wake without data a record.
+// Truthful readiness: request and response, the peer waits for an answer to each message, so a readiness that
+// is not told stalls. (A busy stream hides that.) Level, edge, oneshot, poll, select and nested epoll, with
+// application buffers smaller than a record, about one, and larger; each wake reads once (edge: until
+// EAGAIN). No stall, and not more than one wake without data a record.
 #include <sys/select.h>
 #include "t.h"
 
@@ -96,7 +96,8 @@ static int read_message(struct waiter *w, char *buf, size_t room, uint64_t off, 
     int empty = 0;
     for (size_t done = 0; done < n;) {
         if (!wait_readable(w))
-            FAIL("stalls at offset %llu, %zu of %zu read, buffer %zu", (unsigned long long)off, done, n, room);
+            FAIL("stalls at offset %llu, %zu of %zu read, buffer %zu", (unsigned long long)off, done, n,
+                 room);
         ssize_t got = read_once(w->fd, buf, room, off + done);
         empty += got == 0;
         do
@@ -161,7 +162,8 @@ static void nested(void) {
     by(NESTED);
 }
 
-// The same without a wait call between reads of one message, as blocking programs do it: a poll for the first byte only.
+// The same without a wait call between reads of one message, as blocking programs do it: a poll for the first
+// byte only.
 static void poll_then_blocking_reads(void) {
     static char buf[16384];
     int p[2];
@@ -200,5 +202,5 @@ static void pooled_and_idle(void) {
     }
 }
 
-T_MAIN(T_CASE(level_triggered), T_CASE(edge_triggered), T_CASE(oneshot), T_CASE(polled), T_CASE(selected), T_CASE(nested),
-       T_CASE(poll_then_blocking_reads), T_CASE(pooled_and_idle))
+T_MAIN(T_CASE(level_triggered), T_CASE(edge_triggered), T_CASE(oneshot), T_CASE(polled), T_CASE(selected),
+       T_CASE(nested), T_CASE(poll_then_blocking_reads), T_CASE(pooled_and_idle))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The order of probes is what std::mt19937(hash) and Envoy's shuffle give, computed apart: for six hosts and hash 1
- * ORDER below. (MT19937's own check, 4123659995 as the 10,000th output of seed 5489, held for that computation.)
+ * The order of probes is what std::mt19937(hash) and Envoy's shuffle give, computed apart: for six hosts and
+ * hash 1 ORDER below. (MT19937's own check, 4123659995 as the 10,000th output of seed 5489, held for that
+ * computation.)
  */
 #include <criterion/criterion.h>
 #include "tests/unit/lb/cluster.h"
@@ -15,7 +16,8 @@ static struct cluster *bounded(uint16_t factor) {
     return c;
 }
 
-Test(bounded_load, host_within_its_bound_is_kept) { /* total 11 + 1 = 12, * 150 % = 18.99 -> 18; / 6 = 3 slots */
+Test(bounded_load,
+     host_within_its_bound_is_kept) { /* total 11 + 1 = 12, * 150 % = 18.99 -> 18; / 6 = 3 slots */
     struct cluster *c = bounded(150);
     c->live->inflight = 11;
     c->stats[4].inflight = 3;
@@ -39,7 +41,8 @@ Test(bounded_load, probes_follow_envoys_order) {
     struct cluster *c = bounded(100);
     c->stats[4].inflight = 2;
     for (int i = 0; i < 6; i++) {
-        if (ORDER[i] == 4) continue;
+        if (ORDER[i] == 4)
+            continue;
         cr_expect_eq(cluster_pick_hash(c, 1), ORDER[i], "%d: %d", i, cluster_pick_hash(c, 1));
         c->stats[ORDER[i]].inflight = 2;
     }
@@ -48,7 +51,8 @@ Test(bounded_load, probes_follow_envoys_order) {
 
 Test(bounded_load, all_over_takes_the_least_overloaded) {
     struct cluster *c = bounded(100);
-    for (int i = 0; i < 6; i++) c->stats[i].inflight = i == 3 ? 5 : 9;
+    for (int i = 0; i < 6; i++)
+        c->stats[i].inflight = i == 3 ? 5 : 9;
     cr_expect_eq(cluster_pick_hash(c, 1), 3);
     cluster_free(c);
 }
@@ -68,7 +72,8 @@ Test(bounded_load, first_within_its_bound_is_taken_not_the_idlest) {
     cluster_free(c);
 }
 
-Test(bounded_load, total_is_rounded_up) { /* 12 * 101 % = 12.12 -> 13; 13 / 6 -> 3 slots, where 12 would give 2 */
+Test(bounded_load,
+     total_is_rounded_up) { /* 12 * 101 % = 12.12 -> 13; 13 / 6 -> 3 slots, where 12 would give 2 */
     struct cluster *c = bounded(101);
     c->live->inflight = 11;
     c->stats[4].inflight = 3;

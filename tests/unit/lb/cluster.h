@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A cluster in plain memory for the balancer's tests: n endpoints 10.0.x.y:80, healthy, weight 1, priority 0, the
- * stat index is the endpoint index. The policy is mesh_lb_policy_defaults'. `rr` starts at 1: the counter's random
- * start is a case of its own.
+ * A cluster in plain memory for the balancer's tests: n endpoints 10.0.x.y:80, healthy, weight 1, priority 0,
+ * the stat index is the endpoint index. The policy is mesh_lb_policy_defaults'. `rr` starts at 1: the
+ * counter's random start is a case of its own.
  */
 #ifndef TESTS_LB_CLUSTER_H
 #define TESTS_LB_CLUSTER_H
@@ -38,15 +38,20 @@ static inline struct cluster *cluster_new(uint32_t n, uint8_t policy) {
     c->policy.policy = policy;
     for (uint32_t i = 0; i < n; i++) {
         struct mesh_endpoint *e = &c->endpoints[i];
-        *e = (struct mesh_endpoint){.port = 80, .family = 4, .health = MESH_HEALTH_HEALTHY, .weight = 1, .stat = i};
+        *e = (struct mesh_endpoint){
+            .port = 80, .family = 4, .health = MESH_HEALTH_HEALTHY, .weight = 1, .stat = i};
         e->addr[0] = 10;
         e->addr[1] = (uint8_t)(i >> 16);
         e->addr[2] = (uint8_t)(i >> 8);
         e->addr[3] = (uint8_t)i;
     }
     c->live->rr = 1;
-    c->view = (struct mesh_cluster_view){.policy = &c->policy, .endpoints = c->endpoints, .n = n, .stats = c->stats,
-                                         .nstats = n, .live = c->live};
+    c->view = (struct mesh_cluster_view){.policy = &c->policy,
+                                         .endpoints = c->endpoints,
+                                         .n = n,
+                                         .stats = c->stats,
+                                         .nstats = n,
+                                         .live = c->live};
     c->request = (struct mesh_lb_request){.now = 1000 * MESH_SEC, .families = 3};
     c->rng = 42;
     return c;
@@ -74,11 +79,13 @@ static inline int cluster_publish(struct cluster *c) {
     free(c->table);
     c->view.table = c->table = NULL;
     c->view.table_len = 0;
-    if (!size) return 0;
+    if (!size)
+        return 0;
     c->table = malloc(size);
     uint32_t len = 0;
     int err = mesh_lb_table_build(&c->view, c->table, size, &len);
-    if (err) return err;
+    if (err)
+        return err;
     c->view.table = c->table;
     c->view.table_len = len;
     return 0;
@@ -109,7 +116,8 @@ static inline uint32_t *cluster_count(struct cluster *c, uint32_t times) {
     uint32_t *count = calloc(c->view.n ? c->view.n : 1, sizeof *count);
     for (uint32_t i = 0; i < times; i++) {
         int at = cluster_pick(c);
-        if (at >= 0) count[at]++;
+        if (at >= 0)
+            count[at]++;
     }
     return count;
 }

@@ -6,7 +6,8 @@ Test(latency, slower_sample_replaces_the_average) {
     cr_expect_eq(mesh_lb_latency_after(100, 900, 1), 900);
 }
 
-Test(latency, faster_sample_pulls_by_elapsed_time) { /* after 10 s: 1000/e + 100 (1 - 1/e) = 367.9 + 63.2 = 431.1 */
+Test(latency,
+     faster_sample_pulls_by_elapsed_time) { /* after 10 s: 1000/e + 100 (1 - 1/e) = 367.9 + 63.2 = 431.1 */
     cr_expect_eq(mesh_lb_latency_after(1000, 100, 10 * MESH_SEC), 431);
     cr_expect_eq(mesh_lb_latency_after(1000, 100, 0), 1000);
     cr_expect_eq(mesh_lb_latency_after(1000, 100, 1000 * MESH_SEC), 100);

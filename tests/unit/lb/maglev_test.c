@@ -61,8 +61,10 @@ Test(maglev, lopsided_weights_give_each_light_host_one_slot) { /* [LocalityWeigh
         c->endpoints[i].locality_weight = i ? 1 : 127;
     }
     cr_assert_eq(cluster_publish(c), 0);
-    for (uint32_t i = 0; i < 65537; i++) count[cluster_pick_hash(c, i)]++;
-    for (uint32_t i = 1; i < 1024; i++) cr_expect_eq(count[i], 1);
+    for (uint32_t i = 0; i < 65537; i++)
+        count[cluster_pick_hash(c, i)]++;
+    for (uint32_t i = 1; i < 1024; i++)
+        cr_expect_eq(count[i], 1);
     cr_expect_eq(count[0], 65537 - 1023);
     cluster_free(c);
 }
@@ -89,19 +91,25 @@ Test(maglev, size_that_is_no_prime_is_the_default) {
 
 static void counts_of(struct cluster *c, int *owner) {
     cr_assert_eq(cluster_publish(c), 0);
-    for (uint32_t i = 0; i < 65537; i++) owner[i] = cluster_pick_hash(c, i);
+    for (uint32_t i = 0; i < 65537; i++)
+        owner[i] = cluster_pick_hash(c, i);
 }
 
-Test(maglev, thousand_hosts_share_within_one_percent_and_a_leaver_moves_few) { /* 65537/1000 = 65.5: 66/65.5 = 1.007 */
+Test(
+    maglev,
+    thousand_hosts_share_within_one_percent_and_a_leaver_moves_few) { /* 65537/1000 = 65.5: 66/65.5 = 1.007 */
     static int before[65537], after[65537];
     uint32_t count[1000] = {0}, moved = 0;
     struct cluster *c = maglev(1000, 65537);
     counts_of(c, before);
-    for (uint32_t i = 0; i < 65537; i++) count[before[i]]++;
-    for (int i = 0; i < 1000; i++) cr_expect(count[i] == 65 || count[i] == 66, "%d: %u", i, count[i]);
+    for (uint32_t i = 0; i < 65537; i++)
+        count[before[i]]++;
+    for (int i = 0; i < 1000; i++)
+        cr_expect(count[i] == 65 || count[i] == 66, "%d: %u", i, count[i]);
     c->view.n = 999; /* the last one leaves */
     counts_of(c, after);
-    for (uint32_t i = 0; i < 65537; i++) moved += before[i] != 999 && before[i] != after[i];
+    for (uint32_t i = 0; i < 65537; i++)
+        moved += before[i] != 999 && before[i] != after[i];
     cr_expect_lt(moved, 65537 * 2 / 100, "%u slots of others moved", moved);
     cluster_free(c);
 }

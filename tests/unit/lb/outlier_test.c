@@ -6,7 +6,8 @@
 #include "tests/unit/lb/cluster.h"
 
 static void fail(struct cluster *c, uint32_t i, int times) {
-    while (times--) mesh_lb_report(&c->view, i, MESH_LB_REFUSED, c->request.now, 0);
+    while (times--)
+        mesh_lb_report(&c->view, i, MESH_LB_REFUSED, c->request.now, 0);
 }
 static bool out(const struct cluster *c, uint32_t i) {
     return mesh_lb_ejected(&c->stats[i], c->request.now);
@@ -46,7 +47,8 @@ Test(outlier, late_refusals_of_our_certificate_eject_though_each_connected_first
 
 Test(outlier, resets_of_established_connections_do_not_eject) {
     struct cluster *c = cluster_new(3, MESH_LB_ROUND_ROBIN);
-    for (int i = 0; i < 10; i++) mesh_lb_report(&c->view, 1, MESH_LB_RESET_LATER, c->request.now, 0);
+    for (int i = 0; i < 10; i++)
+        mesh_lb_report(&c->view, 1, MESH_LB_RESET_LATER, c->request.now, 0);
     cr_expect_not(out(c, 1));
     cr_expect_eq(c->stats[1].failures, 10);
     cluster_free(c);
@@ -81,7 +83,8 @@ Test(outlier, ejected_again_at_once_stays_out_longer) {
     cluster_free(c);
 }
 
-Test(outlier, multiplier_falls_by_one_for_each_healthy_interval) { /* 2 ejections, then 10 s and more of health */
+Test(outlier,
+     multiplier_falls_by_one_for_each_healthy_interval) { /* 2 ejections, then 10 s and more of health */
     struct cluster *c = cluster_new(3, MESH_LB_ROUND_ROBIN);
     fail(c, 1, 2);
     c->request.now += 30 * MESH_SEC;
@@ -115,7 +118,8 @@ Test(outlier, jitter_lengthens_within_its_bound) {
 Test(outlier, share_limits_how_many_are_out) { /* 10 percent of 20: two */
     struct cluster *c = cluster_new(20, MESH_LB_ROUND_ROBIN);
     c->policy.max_ejection_percent = 10;
-    for (uint32_t i = 0; i < 20; i++) fail(c, i, 2);
+    for (uint32_t i = 0; i < 20; i++)
+        fail(c, i, 2);
     cr_expect_eq(c->live->ejected, 2);
     cr_expect(out(c, 0) && out(c, 1) && !out(c, 2));
     cluster_free(c);
@@ -162,7 +166,8 @@ static void *report_many(void *arg) {
     struct reporter *r = arg;
     for (uint32_t i = 0; i < 2000; i++) {
         uint32_t stat = (r->at + i) % r->c->view.n;
-        mesh_lb_report(&r->c->view, stat, i % 3 ? MESH_LB_REFUSED : MESH_LB_CONNECTED, r->c->request.now + i, MESH_MS);
+        mesh_lb_report(&r->c->view, stat, i % 3 ? MESH_LB_REFUSED : MESH_LB_CONNECTED, r->c->request.now + i,
+                       MESH_MS);
     }
     return NULL;
 }
@@ -176,8 +181,10 @@ Test(outlier, sixty_four_reporters_in_two_processes_lose_no_count_and_never_ejec
         r[i] = (struct reporter){c, i};
         cr_assert_eq(pthread_create(&t[i], NULL, report_many, &r[i]), 0);
     }
-    for (int i = 0; i < 32; i++) pthread_join(t[i], NULL);
-    if (!child) _exit(0);
+    for (int i = 0; i < 32; i++)
+        pthread_join(t[i], NULL);
+    if (!child)
+        _exit(0);
     waitpid(child, NULL, 0);
     uint64_t connects = 0, failures = 0, left = 0;
     uint64_t end = c->request.now + 2000;

@@ -16,7 +16,8 @@ Test(pick_first, takes_the_first_that_may_be_picked) {
 Test(pick_first, order_holds_in_a_large_cluster) {
     struct cluster *c = cluster_new(500, MESH_LB_PICK_FIRST);
     cr_assert_eq(cluster_publish(c), 0);
-    for (uint32_t i = 0; i < 100; i++) c->stats[i].ejected_until = c->request.now + MESH_SEC;
+    for (uint32_t i = 0; i < 100; i++)
+        c->stats[i].ejected_until = c->request.now + MESH_SEC;
     mesh_lb_recount(&c->view, c->request.now);
     cr_expect_eq(cluster_pick(c), 100);
     cluster_free(c);
@@ -26,12 +27,14 @@ Test(pick_first, shuffled_one_is_kept_until_it_may_not_be_picked) {
     struct cluster *c = cluster_new(5, MESH_LB_PICK_FIRST);
     c->policy.shuffle = 1;
     int kept = cluster_pick(c);
-    for (int i = 0; i < 100; i++) cr_expect_eq(cluster_pick(c), kept);
+    for (int i = 0; i < 100; i++)
+        cr_expect_eq(cluster_pick(c), kept);
     cluster_eject(c, (uint32_t)kept, c->request.now + MESH_SEC);
     int next = cluster_pick(c);
     cr_expect_neq(next, kept);
     c->request.now += 2 * MESH_SEC;
-    for (int i = 0; i < 100; i++) cr_expect_eq(cluster_pick(c), next, "the old one is not gone back to");
+    for (int i = 0; i < 100; i++)
+        cr_expect_eq(cluster_pick(c), next, "the old one is not gone back to");
     cluster_free(c);
 }
 

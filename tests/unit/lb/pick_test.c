@@ -2,8 +2,9 @@
 #include <criterion/criterion.h>
 #include "tests/unit/lb/cluster.h"
 
-static const uint8_t policies[] = {MESH_LB_ROUND_ROBIN, MESH_LB_LEAST_REQUEST, MESH_LB_RING_HASH, MESH_LB_RANDOM,
-                                   MESH_LB_MAGLEV,      MESH_LB_PICK_FIRST,    MESH_LB_PEAK_EWMA};
+static const uint8_t policies[] = {MESH_LB_ROUND_ROBIN, MESH_LB_LEAST_REQUEST, MESH_LB_RING_HASH,
+                                   MESH_LB_RANDOM,      MESH_LB_MAGLEV,        MESH_LB_PICK_FIRST,
+                                   MESH_LB_PEAK_EWMA};
 
 Test(pick, no_endpoints_is_noendpoint) {
     struct cluster *c = cluster_new(0, MESH_LB_ROUND_ROBIN);
@@ -43,9 +44,11 @@ Test(pick, nobody_healthy_is_noendpoint) {
 
 Test(pick, too_few_healthy_is_panic_and_uses_all) { /* 1 of 4 is below 50 percent */
     struct cluster *c = cluster_new(4, MESH_LB_RANDOM);
-    for (int i = 1; i < 4; i++) c->endpoints[i].health = MESH_HEALTH_UNHEALTHY;
+    for (int i = 1; i < 4; i++)
+        c->endpoints[i].health = MESH_HEALTH_UNHEALTHY;
     uint32_t *count = cluster_count(c, 4000);
-    for (int i = 0; i < 4; i++) cr_expect_gt(count[i], 800);
+    for (int i = 0; i < 4; i++)
+        cr_expect_gt(count[i], 800);
     free(count);
     c->policy.panic_percent = 0;
     count = cluster_count(c, 100);
@@ -56,7 +59,8 @@ Test(pick, too_few_healthy_is_panic_and_uses_all) { /* 1 of 4 is below 50 percen
 
 Test(pick, degraded_takes_only_what_healthy_cannot) { /* 7 of 10 healthy: 98 percent; degraded 3 -> 2 */
     struct cluster *c = cluster_new(10, MESH_LB_RANDOM);
-    for (int i = 7; i < 10; i++) c->endpoints[i].health = MESH_HEALTH_DEGRADED;
+    for (int i = 7; i < 10; i++)
+        c->endpoints[i].health = MESH_HEALTH_DEGRADED;
     uint32_t *count = cluster_count(c, 100000);
     uint32_t degraded = count[7] + count[8] + count[9];
     cr_expect(degraded > 1780 && degraded < 2220, "%u: 2,000, sd 44", degraded);
@@ -66,21 +70,27 @@ Test(pick, degraded_takes_only_what_healthy_cannot) { /* 7 of 10 healthy: 98 per
 
 Test(pick, lower_priority_waits_for_the_higher_to_fail) {
     struct cluster *c = cluster_new(8, MESH_LB_ROUND_ROBIN);
-    for (int i = 4; i < 8; i++) c->endpoints[i].priority = 1;
+    for (int i = 4; i < 8; i++)
+        c->endpoints[i].priority = 1;
     uint32_t *count = cluster_count(c, 400);
-    for (int i = 4; i < 8; i++) cr_expect_eq(count[i], 0);
+    for (int i = 4; i < 8; i++)
+        cr_expect_eq(count[i], 0);
     free(count);
-    for (int i = 0; i < 4; i++) c->endpoints[i].health = MESH_HEALTH_UNHEALTHY;
+    for (int i = 0; i < 4; i++)
+        c->endpoints[i].health = MESH_HEALTH_UNHEALTHY;
     count = cluster_count(c, 400);
-    for (int i = 0; i < 4; i++) cr_expect_eq(count[i], 0);
-    for (int i = 4; i < 8; i++) cr_expect_eq(count[i], 100);
+    for (int i = 0; i < 4; i++)
+        cr_expect_eq(count[i], 0);
+    for (int i = 4; i < 8; i++)
+        cr_expect_eq(count[i], 100);
     free(count);
     cluster_free(c);
 }
 
 Test(pick, ejection_counts_against_a_priority) { /* 2 of 4 out: 50 * 1.4 = 70 percent stay, 30 spill */
     struct cluster *c = cluster_new(8, MESH_LB_RANDOM);
-    for (int i = 4; i < 8; i++) c->endpoints[i].priority = 1;
+    for (int i = 4; i < 8; i++)
+        c->endpoints[i].priority = 1;
     cluster_eject(c, 0, c->request.now + MESH_SEC);
     cluster_eject(c, 1, c->request.now + MESH_SEC);
     uint32_t *count = cluster_count(c, 100000);
@@ -121,7 +131,8 @@ Test(pick, tried_ones_are_avoided_while_another_is_left) {
         c->request.tried[0] = 0;
         c->request.tried[1] = 1;
         c->request.tried[2] = 3;
-        for (int i = 0; i < 100; i++) cr_expect_eq(cluster_pick(c), 2);
+        for (int i = 0; i < 100; i++)
+            cr_expect_eq(cluster_pick(c), 2);
         cluster_free(c);
     }
 }
@@ -218,10 +229,13 @@ Test(pick, why_is_told_on_request) {
 /* Is there one that any order of preference puts first: healthy, in reach, not ejected, not tried? */
 static bool good(const struct cluster *c, uint32_t i) {
     const struct mesh_endpoint *e = &c->endpoints[i];
-    if (mesh_lb_class_of(e, c->request.families) > LB_DEGRADED) return false;
-    if (mesh_lb_ejected(&c->stats[i], c->request.now)) return false;
+    if (mesh_lb_class_of(e, c->request.families) > LB_DEGRADED)
+        return false;
+    if (mesh_lb_ejected(&c->stats[i], c->request.now))
+        return false;
     for (uint32_t k = 0; k < c->request.ntried; k++)
-        if (c->request.tried[k] == i) return false;
+        if (c->request.tried[k] == i)
+            return false;
     return true;
 }
 
@@ -247,7 +261,8 @@ static void disturb(struct cluster *c) {
     }
     c->request.families = (uint8_t)(1 + rand() % 3);
     c->request.attempt = c->request.ntried = (uint8_t)(rand() % 4);
-    for (uint32_t i = 0; i < c->request.ntried; i++) c->request.tried[i] = (uint32_t)rand() % c->view.n;
+    for (uint32_t i = 0; i < c->request.ntried; i++)
+        c->request.tried[i] = (uint32_t)rand() % c->view.n;
     cr_assert_eq(cluster_publish(c), 0);
     mesh_lb_recount(&c->view, c->request.now);
 }
@@ -260,7 +275,8 @@ Test(pick, any_mix_picks_an_eligible_one_while_one_is_left) {
         c->policy.panic_percent = 0; /* else unhealthy ones are eligible too */
         disturb(c);
         bool left = false;
-        for (uint32_t i = 0; i < n; i++) left = left || good(c, i);
+        for (uint32_t i = 0; i < n; i++)
+            left = left || good(c, i);
         for (int i = 0; left && i < 20; i++) {
             int at = cluster_pick(c);
             cr_assert(at >= 0 && good(c, (uint32_t)at), "round %d, n %u: picked %d", round, n, at);
@@ -271,9 +287,11 @@ Test(pick, any_mix_picks_an_eligible_one_while_one_is_left) {
 
 Test(pick, ejected_one_goes_before_one_that_was_tried) {
     struct cluster *c = cluster_new(3, MESH_LB_ROUND_ROBIN);
-    for (uint32_t i = 0; i < 3; i++) cluster_eject(c, i, c->request.now + MESH_SEC);
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_eject(c, i, c->request.now + MESH_SEC);
     c->request.ntried = 2; /* attempt 0: tried ones are allowed, last */
     c->request.tried[1] = 2;
-    for (int i = 0; i < 20; i++) cr_expect_eq(cluster_pick(c), 1);
+    for (int i = 0; i < 20; i++)
+        cr_expect_eq(cluster_pick(c), 1);
     cluster_free(c);
 }

@@ -35,7 +35,8 @@ Test(priority, three_levels_25_25_25_take_35_35_30) { /* [doc] 25 * 1.4 = 35 eac
     cr_expect(!r.panic[0] && !r.panic[1] && !r.panic[2], "no panic while the total is 100");
 }
 
-Test(priority, total_below_100_is_normalised) { /* [doc] 20 and 20 of 100: 28 + 28 = 56 -> 50 each; both panic */
+Test(priority,
+     total_below_100_is_normalised) { /* [doc] 20 and 20 of 100: 28 + 28 = 56 -> 50 each; both panic */
     struct lb_level l[] = {{100, 20, 0}, {100, 20, 0}};
     struct lb_loads r = loads_of(l, 2, 0);
     cr_expect_eq(r.healthy[0], 50);
@@ -76,7 +77,8 @@ Test(priority, only_degraded_left_takes_all) {
     cr_expect_eq(r.degraded[0], 100);
 }
 
-Test(priority, one_level_in_panic_keeps_its_load) { /* 0.14 -> 14, 0.7 -> 70: 84; 14*100/84 = 16, 83; 1 left to P0 */
+Test(priority,
+     one_level_in_panic_keeps_its_load) { /* 0.14 -> 14, 0.7 -> 70: 84; 14*100/84 = 16, 83; 1 left to P0 */
     struct lb_level l[] = {{10, 1, 0}, {10, 5, 0}};
     struct lb_loads r = loads_of(l, 2, 50);
     cr_expect(r.panic[0]);
@@ -121,8 +123,10 @@ Test(priority, loads_always_sum_to_100) {
             l[p] = (struct lb_level){hosts, healthy, (uint32_t)rand() % (hosts - healthy + 1)};
         }
         struct lb_loads r;
-        if (!mesh_lb_loads(l, n, 140, (uint32_t)rand() % 101, &r)) continue;
-        for (uint32_t p = 0; p < n; p++) sum += (uint32_t)r.healthy[p] + r.degraded[p];
+        if (!mesh_lb_loads(l, n, 140, (uint32_t)rand() % 101, &r))
+            continue;
+        for (uint32_t p = 0; p < n; p++)
+            sum += (uint32_t)r.healthy[p] + r.degraded[p];
         cr_assert_eq(sum, 100, "case %d: %u", i, sum);
     }
 }

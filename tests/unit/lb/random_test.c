@@ -8,7 +8,8 @@
 Test(random, equal_weights_are_uniform) { /* 100,000 picks of 10: 10,000 each, sd 94.9 */
     struct cluster *c = cluster_new(10, MESH_LB_RANDOM);
     uint32_t *count = cluster_count(c, 100000);
-    for (int i = 0; i < 10; i++) cr_expect(count[i] > 9525 && count[i] < 10475, "%d: %u", i, count[i]);
+    for (int i = 0; i < 10; i++)
+        cr_expect(count[i] > 9525 && count[i] < 10475, "%d: %u", i, count[i]);
     free(count);
     cluster_free(c);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Expected rings are those in the comments and assertions of Envoy's ring_hash_lb_test.cc, test names in brackets.
+ * Expected rings are those in the comments and assertions of Envoy's ring_hash_lb_test.cc, test names in
+ * brackets.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -22,7 +23,8 @@ struct at {
 static void expect(struct cluster *c, const struct at *at, size_t n) {
     cr_assert_eq(cluster_publish(c), 0);
     for (size_t i = 0; i < n; i++) {
-        cr_expect_eq(cluster_pick_hash(c, at[i].hash), at[i].host, "%zu: %d", i, cluster_pick_hash(c, at[i].hash));
+        cr_expect_eq(cluster_pick_hash(c, at[i].hash), at[i].host, "%zu: %d", i,
+                     cluster_pick_hash(c, at[i].hash));
     }
     cluster_free(c);
 }
@@ -31,16 +33,29 @@ Test(ring_hash, murmur_ring_is_envoys) { /* [BasicWithMurmur2] */
     struct cluster *c = ring(6, 80, 12, 8388608);
     c->policy.murmur = 1;
     const struct at at[] = {
-        {0, 5}, {UINT64_MAX, 5}, {1358027074129602068u, 5}, {1358027074129602069u, 3}, {4361834613929391114u, 3},
-        {7224494972555149682u, 4}, {7701421856454313576u, 1}, {8649315368077433379u, 2}, {8739448859063030639u, 4},
-        {9887544217113020895u, 1}, {10150910876324007730u, 2}, {15168472011420622455u, 3}, {15427156902705414897u, 0},
-        {16375050414328759093u, 5}, {17613279263364193813u, 0}, {17613279263364193814u, 5},
+        {0, 5},
+        {UINT64_MAX, 5},
+        {1358027074129602068u, 5},
+        {1358027074129602069u, 3},
+        {4361834613929391114u, 3},
+        {7224494972555149682u, 4},
+        {7701421856454313576u, 1},
+        {8649315368077433379u, 2},
+        {8739448859063030639u, 4},
+        {9887544217113020895u, 1},
+        {10150910876324007730u, 2},
+        {15168472011420622455u, 3},
+        {15427156902705414897u, 0},
+        {16375050414328759093u, 5},
+        {17613279263364193813u, 0},
+        {17613279263364193814u, 5},
     };
     expect(c, at, sizeof at / sizeof at[0]);
 }
 
 static const char *two_digits(const void *view, uint32_t offset, size_t *ret_len) {
-    if (!offset) return NULL;
+    if (!offset)
+        return NULL;
     *ret_len = 2;
     return (const char *)view + offset;
 }
@@ -49,16 +64,27 @@ static void name_by_key(struct cluster *c) {
     static const char names[] = "..909192939495";
     c->view.view = names;
     c->view.hash_key = two_digits;
-    for (uint32_t i = 0; i < 6; i++) c->endpoints[i].hash_key = 2 + 2 * i;
+    for (uint32_t i = 0; i < 6; i++)
+        c->endpoints[i].hash_key = 2 + 2 * i;
 }
 
 Test(ring_hash, ring_of_metadata_keys_is_envoys) { /* [BasicWithMetadataHashKey] */
     struct cluster *c = ring(6, 90, 12, 8388608);
     name_by_key(c);
     const struct at at[] = {
-        {0, 5}, {UINT64_MAX, 5}, {1975508444536362413u, 5}, {2376063919839173711u, 5}, {2386806903309390596u, 3},
-        {6749904478991551885u, 4}, {6803900775736438537u, 3}, {7225015537174310577u, 2}, {8787465352164086522u, 0},
-        {11282020843382717940u, 2}, {13723418369486627818u, 1}, {13776502110861797421u, 0}, {14338313586354474791u, 1},
+        {0, 5},
+        {UINT64_MAX, 5},
+        {1975508444536362413u, 5},
+        {2376063919839173711u, 5},
+        {2386806903309390596u, 3},
+        {6749904478991551885u, 4},
+        {6803900775736438537u, 3},
+        {7225015537174310577u, 2},
+        {8787465352164086522u, 0},
+        {11282020843382717940u, 2},
+        {13723418369486627818u, 1},
+        {13776502110861797421u, 0},
+        {14338313586354474791u, 1},
         {15364271037087512980u, 4},
     };
     expect(c, at, sizeof at / sizeof at[0]);
@@ -73,9 +99,9 @@ Test(ring_hash, weights_of_hosts_and_localities_make_envoys_ring) { /* [HostAndL
         c->endpoints[i].locality_weight = 1 + i / 2;
     }
     const struct at at[] = {
-        {928266305478181108u, 2}, {3851675632748031481u, 3}, {5583722120771150861u, 1}, {6311230543546372928u, 1},
-        {7700377290971790572u, 3}, {12559126875973811811u, 3}, {13444792449719432967u, 2}, {13784988426630141778u, 3},
-        {16117243373044804889u, 0},
+        {928266305478181108u, 2},   {3851675632748031481u, 3},  {5583722120771150861u, 1},
+        {6311230543546372928u, 1},  {7700377290971790572u, 3},  {12559126875973811811u, 3},
+        {13444792449719432967u, 2}, {13784988426630141778u, 3}, {16117243373044804889u, 0},
     };
     expect(c, at, sizeof at / sizeof at[0]);
 }
@@ -88,8 +114,9 @@ Test(ring_hash, ring_too_small_for_all_hosts_is_envoys) { /* [LopsidedWeightSmal
         c->endpoints[i].locality_weight = i ? 1 : 127;
     }
     const struct at at[] = {
-        {11664790346325243808u, 1}, {15894554872961148518u, 128}, {13958138884277627155u, 256}, {15803774069438192949u, 384},
-        {3829253010855396576u, 512}, {17918147347826565154u, 640}, {6442769608292299103u, 768}, {5881074926069334434u, 896},
+        {11664790346325243808u, 1},   {15894554872961148518u, 128}, {13958138884277627155u, 256},
+        {15803774069438192949u, 384}, {3829253010855396576u, 512},  {17918147347826565154u, 640},
+        {6442769608292299103u, 768},  {5881074926069334434u, 896},
     };
     expect(c, at, sizeof at / sizeof at[0]);
 }
@@ -97,8 +124,10 @@ Test(ring_hash, ring_too_small_for_all_hosts_is_envoys) { /* [LopsidedWeightSmal
 static void histogram(struct cluster *c, uint32_t hashes, const uint32_t *expected) {
     uint32_t count[8] = {0};
     cr_assert_eq(cluster_publish(c), 0);
-    for (uint32_t i = 0; i < hashes; i++) count[cluster_pick_hash(c, i * (UINT64_MAX / hashes))]++;
-    for (uint32_t i = 0; i < c->view.n; i++) cr_expect_eq(count[i], expected[i], "%u: %u", i, count[i]);
+    for (uint32_t i = 0; i < hashes; i++)
+        count[cluster_pick_hash(c, i * (UINT64_MAX / hashes))]++;
+    for (uint32_t i = 0; i < c->view.n; i++)
+        cr_expect_eq(count[i], expected[i], "%u: %u", i, count[i]);
     cluster_free(c);
 }
 
@@ -127,7 +156,8 @@ Test(ring_hash, odd_ring_is_envoys) { /* [LargeFractionalScale] */
     histogram(ring(2, 90, 1023, 1023), 1023, (uint32_t[]){526, 497});
 }
 
-Test(ring_hash, ring_is_bounded_whatever_the_weights) { /* 1 of 2^31: Envoy's scale would be its maximum, 8M */
+Test(ring_hash,
+     ring_is_bounded_whatever_the_weights) { /* 1 of 2^31: Envoy's scale would be its maximum, 8M */
     struct cluster *c = ring(2, 90, 1024, 8388608);
     c->endpoints[1].weight = UINT32_MAX / 2;
     cr_assert_eq(cluster_publish(c), 0);

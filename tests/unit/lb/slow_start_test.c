@@ -43,9 +43,11 @@ Test(slow_start, newcomer_gets_its_part_of_the_turns) { /* 0.5 against 1 and 1: 
 Test(slow_start, all_new_is_all_equal) {
     struct cluster *c = cluster_new(3, MESH_LB_ROUND_ROBIN);
     c->policy.slow_start_ms = 10000;
-    for (int i = 0; i < 3; i++) c->endpoints[i].since = c->request.now;
+    for (int i = 0; i < 3; i++)
+        c->endpoints[i].since = c->request.now;
     uint32_t *count = cluster_count(c, 300);
-    for (int i = 0; i < 3; i++) cr_expect_eq(count[i], 100);
+    for (int i = 0; i < 3; i++)
+        cr_expect_eq(count[i], 100);
     free(count);
     cluster_free(c);
 }

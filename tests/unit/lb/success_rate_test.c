@@ -6,7 +6,8 @@
 static void report(struct cluster *c, const uint32_t *bad, uint32_t reports) {
     for (uint32_t i = 0; i < c->view.n; i++)
         for (uint32_t k = 0; k < reports; k++)
-            mesh_lb_report(&c->view, i, k < 2 * bad[i] && k % 2 ? MESH_LB_REFUSED : MESH_LB_CONNECTED, c->request.now, MESH_MS);
+            mesh_lb_report(&c->view, i, k < 2 * bad[i] && k % 2 ? MESH_LB_REFUSED : MESH_LB_CONNECTED,
+                           c->request.now, MESH_MS);
 }
 
 static void next_interval(struct cluster *c) {
@@ -27,17 +28,22 @@ static struct cluster *by_success(void) {
 
 Test(success_rate, threshold_is_mean_less_deviations) {
     /* Envoy's documentation: 4 at 100 and 1 at 50: mean 90, deviation 20; 90 - 1.9 * 20 = 52 */
-    cr_expect_float_eq(mesh_lb_success_threshold(5, 450, 4 * 10000.0 + 2500, 1900), 52, 1e-9);
-    cr_expect_float_eq(mesh_lb_success_threshold(3, 300, 30000, 1900), 100, 1e-9);
+    double squares = 4 * 10000.0 + 2500;
+    cr_expect(mesh_lb_success_below(51.99, 5, 450, squares, 1900));
+    cr_expect_not(mesh_lb_success_below(52.01, 5, 450, squares, 1900));
+    cr_expect_not(mesh_lb_success_below(95, 5, 450, squares, 0), "above the mean is never below");
+    cr_expect_not(mesh_lb_success_below(100, 3, 300, 30000, 1900));
 }
 
-Test(success_rate, one_far_below_the_others_is_ejected_at_the_end_of_the_interval) { /* 100,100,100,100,50: below 52 */
+Test(success_rate,
+     one_far_below_the_others_is_ejected_at_the_end_of_the_interval) { /* 100,100,100,100,50: below 52 */
     struct cluster *c = by_success();
     report(c, (uint32_t[]){0, 0, 0, 0, 50}, 100);
     cr_expect_not(out(c, 4));
     next_interval(c);
     cr_expect(out(c, 4));
-    for (uint32_t i = 0; i < 4; i++) cr_expect_not(out(c, i));
+    for (uint32_t i = 0; i < 4; i++)
+        cr_expect_not(out(c, i));
     cluster_free(c);
 }
 
@@ -45,7 +51,8 @@ Test(success_rate, wide_spread_ejects_nobody) { /* 100,90,80,70,60: mean 80, sd 
     struct cluster *c = by_success();
     report(c, (uint32_t[]){0, 10, 20, 30, 40}, 100);
     next_interval(c);
-    for (uint32_t i = 0; i < 5; i++) cr_expect_not(out(c, i));
+    for (uint32_t i = 0; i < 5; i++)
+        cr_expect_not(out(c, i));
     cluster_free(c);
 }
 
@@ -61,7 +68,8 @@ Test(success_rate, too_few_reports_or_hosts_judge_nobody) {
     cluster_free(c);
 }
 
-Test(success_rate, interval_is_judged_by_its_own_reports) { /* bad in one interval, fine in the next two: judged once */
+Test(success_rate,
+     interval_is_judged_by_its_own_reports) { /* bad in one interval, fine in the next two: judged once */
     struct cluster *c = by_success();
     c->policy.base_ejection_ms = c->policy.max_ejection_ms = 1;
     report(c, (uint32_t[]){0, 0, 0, 0, 50}, 100);
@@ -99,7 +107,8 @@ Test(success_rate, enforcing_ejects_its_share) { /* 30 percent of 400 trials: 12
     cr_expect(ejected > 74 && ejected < 166, "%d", ejected);
 }
 
-Test(success_rate, failure_percentage_ejects_at_its_threshold) { /* 40 and 39 of 80 failed: 50 and 48.75 percent */
+Test(success_rate,
+     failure_percentage_ejects_at_its_threshold) { /* 40 and 39 of 80 failed: 50 and 48.75 percent */
     struct cluster *c = by_success();
     c->policy.success_enforcing = 0;
     c->policy.failure_enforcing = 100;
@@ -131,7 +140,8 @@ Test(success_rate, equals_are_never_below_themselves) {
     cluster_free(c);
 }
 
-Test(success_rate, counts_from_before_an_idle_time_are_not_judged) { /* three intervals later: the same side, odd or even */
+Test(success_rate,
+     counts_from_before_an_idle_time_are_not_judged) { /* three intervals later: the same side, odd or even */
     struct cluster *c = by_success();
     report(c, (uint32_t[]){0, 0, 0, 0, 50}, 100);
     c->request.now += 2 * c->policy.interval_ms * MESH_MS;

@@ -1,40 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Memory that a publisher recycles while it is read: words of policy, endpoints, counters and table are replaced by
- * others, and each pick still ends with an index in bounds or an error. To be run with the sanitizers as well; the
- * arrays end where their allocation ends.
+ * Memory that a publisher recycles while it is read: words of policy, endpoints, counters and table are
+ * replaced by others, and each pick still ends with an index in bounds or an error. To be run with the
+ * sanitizers as well; the arrays end where their allocation ends.
  */
 #include <criterion/criterion.h>
 #include "tests/unit/lb/cluster.h"
 
 static uint32_t word(uint32_t limit) {
     switch (rand() % 6) {
-    case 0: return 0;
-    case 1: return 1;
-    case 2: return UINT32_MAX;
-    case 3: return (uint32_t)rand() % (limit + 1);
-    case 4: return UINT32_MAX / 2 + 1;
-    default: return (uint32_t)rand() * 2654435761u;
+    case 0:
+        return 0;
+    case 1:
+        return 1;
+    case 2:
+        return UINT32_MAX;
+    case 3:
+        return (uint32_t)rand() % (limit + 1);
+    case 4:
+        return UINT32_MAX / 2 + 1;
+    default:
+        return (uint32_t)rand() * 2654435761u;
     }
 }
 
 static void damage(void *at, size_t len, int times, uint32_t limit) {
-    for (; len >= 4 && times--;) ((uint32_t *)at)[(size_t)rand() % (len / 4)] = word(limit);
+    for (; len >= 4 && times--;)
+        ((uint32_t *)at)[(size_t)rand() % (len / 4)] = word(limit);
 }
 
 static void damage_some(struct cluster *c) {
     uint32_t n = c->view.n;
-    if (rand() % 3 == 0) damage(&c->policy, sizeof c->policy, 3, n);
-    if (rand() % 3 == 0) damage(c->endpoints, n * sizeof *c->endpoints, 10, n);
-    if (rand() % 3 == 0) damage(c->live, sizeof *c->live, 3, n);
-    if (rand() % 3 == 0) damage(c->stats, n * sizeof *c->stats, 10, n);
+    if (rand() % 3 == 0)
+        damage(&c->policy, sizeof c->policy, 3, n);
+    if (rand() % 3 == 0)
+        damage(c->endpoints, n * sizeof *c->endpoints, 10, n);
+    if (rand() % 3 == 0)
+        damage(c->live, sizeof *c->live, 3, n);
+    if (rand() % 3 == 0)
+        damage(c->stats, n * sizeof *c->stats, 10, n);
     uint32_t head = c->view.table_len < 256 ? c->view.table_len : 256;
     damage(c->table, rand() % 2 ? c->view.table_len : head, 1 + rand() % 8, n);
-    if (rand() % 4 == 0 && c->view.table_len) c->view.table_len = (uint32_t)rand() % c->view.table_len;
+    if (rand() % 4 == 0 && c->view.table_len)
+        c->view.table_len = (uint32_t)rand() % c->view.table_len;
 }
 
 static struct cluster *some_cluster(int round) {
-    struct cluster *c = cluster_new(round % 3 ? 1 + (uint32_t)rand() % 40 : 100 + (uint32_t)rand() % 100, (uint8_t)(round % 7));
+    struct cluster *c = cluster_new(round % 3 ? 1 + (uint32_t)rand() % 40 : 100 + (uint32_t)rand() % 100,
+                                    (uint8_t)(round % 7));
     c->policy.table_size = 251;
     c->policy.ring_max = 2048;
     c->policy.locality_weighted = rand() % 2;
@@ -67,7 +80,8 @@ Test(torn, any_damage_ends_with_an_index_in_bounds_or_an_error) {
             c->request.random = c->request.hash = cluster_random(c);
             int err = mesh_lb_pick(&c->view, &c->request, &at, &why);
             cr_assert(err < 0 || at < c->view.n, "round %d: %u", round, at);
-            mesh_lb_report(&c->view, word(c->view.n), (enum mesh_lb_outcome)(rand() % 5), c->request.now, MESH_MS);
+            mesh_lb_report(&c->view, word(c->view.n), (enum mesh_lb_outcome)(rand() % 5), c->request.now,
+                           MESH_MS);
         }
         cluster_free(c);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Vectors: Envoy's test/common/common/hash_test.cc; the reference implementation's self test (xxHash, xxhsum.c), whose
- * buffer is byte i = top byte of a 32-bit generator that starts at 2654435761 and squares itself.
+ * Vectors: Envoy's test/common/common/hash_test.cc; the reference implementation's self test (xxHash,
+ * xxhsum.c), whose buffer is byte i = top byte of a 32-bit generator that starts at 2654435761 and squares
+ * itself.
  */
 #include <criterion/criterion.h>
 #include <string.h>

@@ -39,7 +39,8 @@ Test(check, guarded_field_is_refused_with_its_path) {
     chain.filter_chain_match = &match;
     says(&l, 0, "");
     match.address_suffix = (char[]){"10."};
-    says(&l, MESH_E_UNSUPPORTED, "x.filter_chains[0].filter_chain_match.address_suffix: address suffixes are not matched");
+    says(&l, MESH_E_UNSUPPORTED,
+         "x.filter_chains[0].filter_chain_match.address_suffix: address suffixes are not matched");
 }
 
 Test(check, false_and_null_say_nothing) {
@@ -64,7 +65,9 @@ Test(check, inside_of_an_any_is_checked) {
     c.transport_socket = &socket;
     socket.config_type_case = MESH__CORE__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG;
     socket.typed_config = &any;
-    says(&c, MESH_E_UNSUPPORTED, "x.transport_socket.typed_config.common_tls_context.custom_handshaker: custom handshakers are not supported");
+    says(&c, MESH_E_UNSUPPORTED,
+         "x.transport_socket.typed_config.common_tls_context.custom_handshaker: custom handshakers are not "
+         "supported");
     any.value.len--;
     says(&c, MESH_E_SYNTAX, "x.transport_socket.typed_config: not well-formed");
     any.type_url = (char[]){"a/foo.Bar"};
@@ -75,7 +78,8 @@ Test(check, duration_out_of_range_is_refused) {
     static const struct {
         int64_t seconds;
         int32_t nanos;
-    } bad[] = {{-1, 0}, {315576000001, 0}, {0, -1}, {0, 1000000000}, {315576000000, 1}, {INT64_MIN, INT32_MIN}};
+    } bad[] = {{-1, 0},         {315576000001, 0}, {0, -1},
+               {0, 1000000000}, {315576000000, 1}, {INT64_MIN, INT32_MIN}};
     Mesh__Cluster__Cluster c = MESH__CLUSTER__CLUSTER__INIT;
     Mesh__Pb__Duration d = MESH__PB__DURATION__INIT;
     c.connect_timeout = &d;

@@ -10,7 +10,8 @@ static void fails(const char *text, size_t len, int err, const char *says) {
     cr_expect(!strncmp(why.text, says, strlen(says)), "%.60s: %s", text, why.text);
 }
 
-static void is(const struct mesh_node *n, enum mesh_node_kind kind, const char *text, uint32_t line, uint32_t column) {
+static void is(const struct mesh_node *n, enum mesh_node_kind kind, const char *text, uint32_t line,
+               uint32_t column) {
     cr_assert(n);
     cr_expect_eq(n->kind, kind, "%s is %d", n->text, (int)n->kind);
     cr_expect_str_eq(n->text, text);
@@ -41,26 +42,38 @@ Test(doc, plain_scalars_have_the_kinds_of_yaml_1_2) {
         const char *text;
         enum mesh_node_kind kind;
     } cases[] = {
-        {"null", MESH_NODE_NULL},     {"~", MESH_NODE_NULL},          {"Null", MESH_NODE_NULL},    {"nULL", MESH_NODE_STRING},
-        {"true", MESH_NODE_BOOL},     {"FALSE", MESH_NODE_BOOL},      {"off", MESH_NODE_STRING},   {"no", MESH_NODE_STRING},
-        {"Yes", MESH_NODE_STRING},    {"y", MESH_NODE_STRING},        {"0", MESH_NODE_NUMBER},     {"-17", MESH_NODE_NUMBER},
-        {"+1", MESH_NODE_NUMBER},     {"010", MESH_NODE_NUMBER},      {"0x1F", MESH_NODE_NUMBER},  {"0o17", MESH_NODE_NUMBER},
-        {"0xg", MESH_NODE_STRING},    {"1.5", MESH_NODE_NUMBER},      {".5", MESH_NODE_NUMBER},    {"5.", MESH_NODE_NUMBER},
-        {"1e3", MESH_NODE_NUMBER},    {"1.e-3", MESH_NODE_NUMBER},    {"1e", MESH_NODE_STRING},    {".", MESH_NODE_STRING},
-        {"-", MESH_NODE_LIST},        {".inf", MESH_NODE_NUMBER},     {"-.INF", MESH_NODE_NUMBER}, {"+.nan", MESH_NODE_STRING},
-        {".nan", MESH_NODE_NUMBER},   {"1_000", MESH_NODE_STRING},    {"1:30", MESH_NODE_STRING},  {"10.0.0.1", MESH_NODE_STRING},
-        {"0x", MESH_NODE_STRING},     {"2026-01-31", MESH_NODE_STRING}, {"'1'", MESH_NODE_STRING}, {"\"true\"", MESH_NODE_STRING},
-        {"!!str 1", MESH_NODE_STRING}, {"!!int 1", MESH_NODE_NUMBER},   {"!!null null", MESH_NODE_NULL},
+        {"null", MESH_NODE_NULL},        {"~", MESH_NODE_NULL},
+        {"Null", MESH_NODE_NULL},        {"nULL", MESH_NODE_STRING},
+        {"true", MESH_NODE_BOOL},        {"FALSE", MESH_NODE_BOOL},
+        {"off", MESH_NODE_STRING},       {"no", MESH_NODE_STRING},
+        {"Yes", MESH_NODE_STRING},       {"y", MESH_NODE_STRING},
+        {"0", MESH_NODE_NUMBER},         {"-17", MESH_NODE_NUMBER},
+        {"+1", MESH_NODE_NUMBER},        {"010", MESH_NODE_NUMBER},
+        {"0x1F", MESH_NODE_NUMBER},      {"0o17", MESH_NODE_NUMBER},
+        {"0xg", MESH_NODE_STRING},       {"1.5", MESH_NODE_NUMBER},
+        {".5", MESH_NODE_NUMBER},        {"5.", MESH_NODE_NUMBER},
+        {"1e3", MESH_NODE_NUMBER},       {"1.e-3", MESH_NODE_NUMBER},
+        {"1e", MESH_NODE_STRING},        {".", MESH_NODE_STRING},
+        {"-", MESH_NODE_LIST},           {".inf", MESH_NODE_NUMBER},
+        {"-.INF", MESH_NODE_NUMBER},     {"+.nan", MESH_NODE_STRING},
+        {".nan", MESH_NODE_NUMBER},      {"1_000", MESH_NODE_STRING},
+        {"1:30", MESH_NODE_STRING},      {"10.0.0.1", MESH_NODE_STRING},
+        {"0x", MESH_NODE_STRING},        {"2026-01-31", MESH_NODE_STRING},
+        {"'1'", MESH_NODE_STRING},       {"\"true\"", MESH_NODE_STRING},
+        {"!!str 1", MESH_NODE_STRING},   {"!!int 1", MESH_NODE_NUMBER},
+        {"!!null null", MESH_NODE_NULL},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct mesh_doc *doc = parse(cases[i].text);
-        cr_expect_eq(mesh_doc_root(doc)->kind, cases[i].kind, "%s is %d", cases[i].text, (int)mesh_doc_root(doc)->kind);
+        cr_expect_eq(mesh_doc_root(doc)->kind, cases[i].kind, "%s is %d", cases[i].text,
+                     (int)mesh_doc_root(doc)->kind);
         mesh_doc_free(doc);
     }
 }
 
 Test(doc, json_is_read_with_its_escapes) {
-    struct mesh_doc *doc = parse("{\n\t\"a\\/b\" : \"\\u00e9\\n\\ud83d\\ude00\",\"c\":[1,2 ],\n\t\"d\":null}");
+    struct mesh_doc *doc =
+        parse("{\n\t\"a\\/b\" : \"\\u00e9\\n\\ud83d\\ude00\",\"c\":[1,2 ],\n\t\"d\":null}");
     const struct mesh_node *root = mesh_doc_root(doc);
     is(mesh_node_get(root, "a/b"), MESH_NODE_STRING, "\xc3\xa9\n\xf0\x9f\x98\x80", 2, 11);
     cr_expect_eq(mesh_node_get(root, "c")->n, 2);

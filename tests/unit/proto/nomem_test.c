@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Each allocation of an operation fails once: the operation says so, leaves its results alone and keeps nothing.
+ * Each allocation of an operation fails once: the operation says so, leaves its results alone and keeps
+ * nothing.
  */
 #include <errno.h>
 
@@ -9,11 +10,14 @@
 #include "tests/unit/proto/reading.h"
 
 static const char view[] =
-    "services:\n  a.mesh:80:\n    endpoints: [10.0.0.1:1, b:2]\n    peers: ['spiffe://s/*/x']\n    addresses: [10.0.0.9]\n    policy: pick_first\n"
-    "resources:\n- '@type': x/envoy.service.discovery.v3.Resource\n  resource:\n    '@type': x/envoy.config.cluster.v3.Cluster\n    name: b\n"
+    "services:\n  a.mesh:80:\n    endpoints: [10.0.0.1:1, b:2]\n    peers: ['spiffe://s/*/x']\n    "
+    "addresses: [10.0.0.9]\n    policy: pick_first\n"
+    "resources:\n- '@type': x/envoy.service.discovery.v3.Resource\n  resource:\n    '@type': "
+    "x/envoy.config.cluster.v3.Cluster\n    name: b\n"
     "    upstream_config: {}\n    metadata: {filter_metadata: {x: {k: [1, null, {a: b}, text]}}}\n"
     "    health_checks: [{tcp_health_check: {send: {binary: AAAA}}, http_health_check: }]\n"
-    "- '@type': x/envoy.config.listener.v3.Listener\n  filter_chains: [{filter_chain_match: {source_ports: [1, 2], server_names: [a, b]}}]\n";
+    "- '@type': x/envoy.config.listener.v3.Listener\n  filter_chains: [{filter_chain_match: {source_ports: "
+    "[1, 2], server_names: [a, b]}}]\n";
 
 /* The sanitizers bring an allocator of their own, which cannot be stood before. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -62,7 +66,8 @@ static int read_view(void **ret) {
 }
 
 static int read_json(void **ret) {
-    static const char text[] = "{\"resources\": [{\"@type\": \"x/envoy.config.cluster.v3.Cluster\", \"name\": \"\\ud83d\\ude00\"}]}";
+    static const char text[] =
+        "{\"resources\": [{\"@type\": \"x/envoy.config.cluster.v3.Cluster\", \"name\": \"\\ud83d\\ude00\"}]}";
     return mesh_resources_read(text, sizeof(text) - 1, NULL, (struct mesh_resources **)ret, NULL);
 }
 
@@ -110,8 +115,10 @@ Test(nomem, view_file_that_does_not_fit_is_an_error) {
 
 static void read_message(void) {
     message = must_read("envoy.config.cluster.v3.Cluster",
-                        "{name: a, transport_socket: {typed_config: {'@type': x/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, "
-                        "sni: x, common_tls_context: {alpn_protocols: [a, b]}}}, metadata: {filter_metadata: {a: {b: c, d: [1, 2]}}}, "
+                        "{name: a, transport_socket: {typed_config: {'@type': "
+                        "x/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, "
+                        "sni: x, common_tls_context: {alpn_protocols: [a, b]}}}, metadata: {filter_metadata: "
+                        "{a: {b: c, d: [1, 2]}}}, "
                         "health_checks: [{tcp_health_check: {send: {binary: AAAA}}}]}");
     wire_len = protobuf_c_message_pack(message, wire);
 }

@@ -31,7 +31,8 @@ static inline struct mesh_doc *parse(const char *text) {
 }
 
 /* `type` by its full name. */
-static inline int try_read(const char *type, const char *text, ProtobufCMessage **ret, struct mesh_why *why, struct warnings *w) {
+static inline int try_read(const char *type, const char *text, ProtobufCMessage **ret, struct mesh_why *why,
+                           struct warnings *w) {
     struct mesh_read_opts opts = {.file = "f", .warn = w ? remember : NULL, .arg = w};
     const ProtobufCMessageDescriptor *d = mesh_proto_type(type);
     cr_assert(d, "%s", type);

@@ -29,7 +29,8 @@ static void fails(const char *text, int err, const char *says) {
     cr_expect_str_eq(why.text, says, "%s", why.text);
 }
 
-static void is(const struct mesh_resource *r, const char *type, const char *name, const char *path, uint32_t line, uint32_t column) {
+static void is(const struct mesh_resource *r, const char *type, const char *name, const char *path,
+               uint32_t line, uint32_t column) {
     cr_expect_str_eq(r->type->short_name, type);
     cr_expect_str_eq(r->name, name);
     cr_expect_str_eq(r->path, path);
@@ -48,8 +49,9 @@ Test(resources, list_holds_types_that_each_entry_names) {
 }
 
 Test(resources, wrapper_is_taken_off) {
-    struct mesh_resources *r = read_all("resources: [{'@type': x/envoy.service.discovery.v3.Resource, name: a, resource: {" CLUSTER_TYPE
-                                        ", name: a}}, {'@type': x/envoy.service.discovery.v3.Resource, name: heartbeat}]");
+    struct mesh_resources *r = read_all(
+        "resources: [{'@type': x/envoy.service.discovery.v3.Resource, name: a, resource: {" CLUSTER_TYPE
+        ", name: a}}, {'@type': x/envoy.service.discovery.v3.Resource, name: heartbeat}]");
     cr_assert_eq(r->n, 1);
     is(&r->items[0], "Cluster", "a", "resources[0]", 1, 13);
     mesh_resources_free(r);
@@ -57,8 +59,9 @@ Test(resources, wrapper_is_taken_off) {
 
 Test(resources, bootstrap_gives_its_static_resources) {
     struct warnings w = {0};
-    const char *text = "admin: {address: {}}\nstatic_resources:\n  clusters:\n  - name: a\n  - {name: b, " CLUSTER_TYPE "}\n"
-                       "  listeners: [{name: l}]\n  secrets: [{name: s, tls_certificate: {}}]\n";
+    const char *text =
+        "admin: {address: {}}\nstatic_resources:\n  clusters:\n  - name: a\n  - {name: b, " CLUSTER_TYPE "}\n"
+        "  listeners: [{name: l}]\n  secrets: [{name: s, tls_certificate: {}}]\n";
     struct mesh_resources *r = read_text(text, strlen(text), false, &w);
     cr_assert_eq(r->n, 4);
     cr_expect_eq(w.n, 1);
@@ -71,20 +74,26 @@ Test(resources, bootstrap_gives_its_static_resources) {
 }
 
 Test(resources, config_dump_gives_what_is_in_force) {
-    struct mesh_resources *r = read_all(
-        "{\"configs\": [{\"@type\": \"x/envoy.admin.v3.BootstrapConfigDump\", \"bootstrap\": {\"static_resources\": {\"clusters\": [{\"name\": \"s\"}]}}},\n"
-        "{\"static_clusters\": [{\"cluster\": {\"name\": \"s\"}}], \"dynamic_active_clusters\": [{\"version_info\": \"1\", \"cluster\": {\"name\": \"a\"}}],"
-        " \"dynamic_warming_clusters\": [{\"cluster\": {\"name\": \"a\"}}]},\n"
-        "{\"dynamicListeners\": [{\"name\": \"l\", \"activeState\": null, \"active_state\": {\"listener\": {\"name\": \"l\"}}, \"draining_state\": {\"listener\": {\"name\": \"l\"}}},"
-        " {\"name\": \"broken\", \"error_state\": {}}]},\n"
-        "{\"static_route_configs\": [{\"route_config\": {\"name\": \"x\"}}], \"dynamic_route_configs\": [{\"route_config\": {\"name\": \"x\"}}]},\n"
-        "{\"dynamic_endpoint_configs\": [{\"endpoint_config\": {\"cluster_name\": \"a\"}}]}, {\"dynamic_active_secrets\": [{\"name\": \"k\", \"secret\": {\"name\": \"k\"}}]}]}");
+    struct mesh_resources *r =
+        read_all("{\"configs\": [{\"@type\": \"x/envoy.admin.v3.BootstrapConfigDump\", \"bootstrap\": "
+                 "{\"static_resources\": {\"clusters\": [{\"name\": \"s\"}]}}},\n"
+                 "{\"static_clusters\": [{\"cluster\": {\"name\": \"s\"}}], \"dynamic_active_clusters\": "
+                 "[{\"version_info\": \"1\", \"cluster\": {\"name\": \"a\"}}],"
+                 " \"dynamic_warming_clusters\": [{\"cluster\": {\"name\": \"a\"}}]},\n"
+                 "{\"dynamicListeners\": [{\"name\": \"l\", \"activeState\": null, \"active_state\": "
+                 "{\"listener\": {\"name\": \"l\"}}, \"draining_state\": {\"listener\": {\"name\": \"l\"}}},"
+                 " {\"name\": \"broken\", \"error_state\": {}}]},\n"
+                 "{\"static_route_configs\": [{\"route_config\": {\"name\": \"x\"}}], "
+                 "\"dynamic_route_configs\": [{\"route_config\": {\"name\": \"x\"}}]},\n"
+                 "{\"dynamic_endpoint_configs\": [{\"endpoint_config\": {\"cluster_name\": \"a\"}}]}, "
+                 "{\"dynamic_active_secrets\": [{\"name\": \"k\", \"secret\": {\"name\": \"k\"}}]}]}");
     cr_assert_eq(r->n, 6);
     is(&r->items[0], "Cluster", "s", "configs[1].static_clusters[0].cluster", 2, 34);
     is(&r->items[1], "Cluster", "a", "configs[1].dynamic_active_clusters[0].cluster", 2, 112);
     is(&r->items[2], "Listener", "l", "configs[2].dynamic_listeners[0].active_state.listener", 3, 87);
     is(&r->items[3], "RouteConfiguration", "x", "configs[3].dynamic_route_configs[0].route_config", 4, 104);
-    is(&r->items[4], "ClusterLoadAssignment", "a", "configs[4].dynamic_endpoint_configs[0].endpoint_config", 5, 51);
+    is(&r->items[4], "ClusterLoadAssignment", "a", "configs[4].dynamic_endpoint_configs[0].endpoint_config",
+       5, 51);
     is(&r->items[5], "Secret", "k", "configs[5].dynamic_active_secrets[0].secret", 5, 129);
     mesh_resources_free(r);
 }
@@ -103,7 +112,8 @@ static void istio(const char *path, unsigned lds, unsigned cds, unsigned rds, un
         n[3] += r->items[i].type == &mesh__endpoint__cluster_load_assignment__descriptor;
         cr_expect_eq(mesh_proto_check(r->items[i].msg, r->items[i].path, &why), 0, "%s", why.text);
     }
-    cr_expect(n[0] == lds && n[1] == cds && n[3] == eds && r->n == lds + cds + rds + eds, "%s: %zu", path, r->n);
+    cr_expect(n[0] == lds && n[1] == cds && n[3] == eds && r->n == lds + cds + rds + eds, "%s: %zu", path,
+              r->n);
     cr_expect(strstr(w.last, "its type is not known"), "%s", w.last);
     mesh_resources_free(r);
 }
@@ -115,7 +125,8 @@ Test(resources, what_istio_sends_is_read_whole) {
 
 Test(resources, other_types_are_warned_of) {
     struct warnings w = {0};
-    const char *text = "resources:\n- '@type': x/istio.networking.nds.v1.NameTable\n- '@type': x/google.protobuf.Empty\n  value: {}\n";
+    const char *text = "resources:\n- '@type': x/istio.networking.nds.v1.NameTable\n- '@type': "
+                       "x/google.protobuf.Empty\n  value: {}\n";
     struct mesh_resources *r = read_text(text, strlen(text), false, &w);
     cr_expect_eq(r->n, 0);
     cr_expect_eq(w.n, 2);
@@ -155,18 +166,21 @@ Test(resources, second_of_a_name_is_refused) {
 }
 
 Test(resources, refused_field_fails_all_or_marks_its_resource) {
-    const char *text = "CDS:\n- name: a\n  upstream_config: {name: x}\n  transport_socket_matcher: {}\n- name: b\n";
+    const char *text =
+        "CDS:\n- name: a\n  upstream_config: {name: x}\n  transport_socket_matcher: {}\n- name: b\n";
     fails(text, MESH_E_UNSUPPORTED, "f:3:3: CDS[0].upstream_config: custom upstreams are not supported");
     struct mesh_resources *r = read_text(text, strlen(text), true, NULL);
     cr_assert_eq(r->n, 2);
-    cr_expect_str_eq(r->items[0].refused, "f:3:3: CDS[0].upstream_config: custom upstreams are not supported");
+    cr_expect_str_eq(r->items[0].refused,
+                     "f:3:3: CDS[0].upstream_config: custom upstreams are not supported");
     cr_expect_str_eq(r->items[0].name, "a");
     cr_expect_null(r->items[1].refused);
     mesh_resources_free(r);
 }
 
 Test(resources, refused_field_inside_an_any_marks_its_resource) {
-    const char *text = "CDS:\n- name: a\n  transport_socket:\n    typed_config:\n      '@type': x/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext\n"
+    const char *text = "CDS:\n- name: a\n  transport_socket:\n    typed_config:\n      '@type': "
+                       "x/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext\n"
                        "      common_tls_context: {validation_context: {crl: {}}}\n";
     struct mesh_resources *r = read_text(text, strlen(text), true, NULL);
     cr_assert(r->items[0].refused);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Messages made at random from the descriptors: printed as JSON and as YAML, read again and packed, they are what they
- * were. PROTO_SEED repeats one run.
+ * Messages made at random from the descriptors: printed as JSON and as YAML, read again and packed, they are
+ * what they were. PROTO_SEED repeats one run.
  */
 #include "proto/cluster.pb-c.h"
 #include "proto/core.pb-c.h"
@@ -19,13 +19,40 @@ static unsigned draw(unsigned n) {
 }
 
 static uint64_t draw64(void) {
-    static const uint64_t corners[] = {0, 1, 127, 128, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX, (uint64_t)INT64_MIN};
+    static const uint64_t corners[] = {
+        0, 1, 127, 128, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX, (uint64_t)INT64_MIN};
     return draw(2) ? corners[draw(9)] : ((uint64_t)draw(1u << 31) << 33 | draw(1u << 31)) >> draw(64);
 }
 
 static char *draw_text(struct mesh_heap *h) {
-    static const char *const pieces[] = {"a", "Z", "0", " ", "-", ":", "\"", "\\", "\n", "\t", "#", "{", "]", ",", "'", "\x01", "\x7f", "\xc2\x85",
-                                         "\xe2\x80\xa8", "\xef\xbb\xbf", "\xef\xbf\xbf", "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf", "true", "no", "~", "\\u0041", "\xc3\xa9"};
+    static const char *const pieces[] = {"a",
+                                         "Z",
+                                         "0",
+                                         " ",
+                                         "-",
+                                         ":",
+                                         "\"",
+                                         "\\",
+                                         "\n",
+                                         "\t",
+                                         "#",
+                                         "{",
+                                         "]",
+                                         ",",
+                                         "'",
+                                         "\x01",
+                                         "\x7f",
+                                         "\xc2\x85",
+                                         "\xe2\x80\xa8",
+                                         "\xef\xbb\xbf",
+                                         "\xef\xbf\xbf",
+                                         "\xf0\x9f\x98\x80",
+                                         "\xf4\x8f\xbf\xbf",
+                                         "true",
+                                         "no",
+                                         "~",
+                                         "\\u0041",
+                                         "\xc3\xa9"};
     char text[128] = "";
     for (unsigned n = draw(6); n; n--)
         strcat(text, pieces[draw(sizeof(pieces) / sizeof(pieces[0]))]);
@@ -35,8 +62,11 @@ static char *draw_text(struct mesh_heap *h) {
 static ProtobufCMessage *draw_message(struct mesh_heap *h, const ProtobufCMessageDescriptor *d, int depth);
 
 static void draw_special(struct mesh_heap *h, ProtobufCMessage *m, int depth) {
-    static const char *const types[] = {"envoy.config.cluster.v3.Cluster", "google.protobuf.Duration", "google.protobuf.Struct",
-                                        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "envoy.config.core.v3.Address",
+    static const char *const types[] = {"envoy.config.cluster.v3.Cluster",
+                                        "google.protobuf.Duration",
+                                        "google.protobuf.Struct",
+                                        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                                        "envoy.config.core.v3.Address",
                                         "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin"};
     if (m->descriptor == &mesh__pb__duration__descriptor) {
         ((Mesh__Pb__Duration *)m)->seconds = (int64_t)(draw64() % 315576000000u);
@@ -92,7 +122,8 @@ static void draw_value(struct mesh_heap *h, const ProtobufCFieldDescriptor *f, v
     }
 }
 
-static void draw_many(struct mesh_heap *h, const ProtobufCFieldDescriptor *f, ProtobufCMessage *m, int depth) {
+static void draw_many(struct mesh_heap *h, const ProtobufCFieldDescriptor *f, ProtobufCMessage *m,
+                      int depth) {
     size_t n = 1 + draw(3), size = mesh_field_size(f);
     if (mesh_field_map(f))
         n = 1; /* two drawn keys might be one */
@@ -111,7 +142,8 @@ static bool secret(const ProtobufCFieldDescriptor *f) {
     return false;
 }
 
-static void draw_into(struct mesh_heap *h, const ProtobufCFieldDescriptor *f, ProtobufCMessage *m, int depth) {
+static void draw_into(struct mesh_heap *h, const ProtobufCFieldDescriptor *f, ProtobufCMessage *m,
+                      int depth) {
     if (mesh_field_repeated(f)) {
         draw_many(h, f, m, depth);
         return;
@@ -122,8 +154,10 @@ static void draw_into(struct mesh_heap *h, const ProtobufCFieldDescriptor *f, Pr
 }
 
 /* Drawn into a message of its own, and moved from there unless it is one that is refused. */
-static void draw_field(struct mesh_heap *h, const ProtobufCFieldDescriptor *f, ProtobufCMessage *m, int depth) {
-    if (secret(f) || (depth <= 1 && f->type == PROTOBUF_C_TYPE_MESSAGE) || (mesh_field_oneof(f) && *mesh_field_case(m, f)))
+static void draw_field(struct mesh_heap *h, const ProtobufCFieldDescriptor *f, ProtobufCMessage *m,
+                       int depth) {
+    if (secret(f) || (depth <= 1 && f->type == PROTOBUF_C_TYPE_MESSAGE) ||
+        (mesh_field_oneof(f) && *mesh_field_case(m, f)))
         return;
     ProtobufCMessage *own = mesh_message_new(h, m->descriptor);
     draw_into(h, f, own, depth);
@@ -131,7 +165,8 @@ static void draw_field(struct mesh_heap *h, const ProtobufCFieldDescriptor *f, P
         drop(own);
         return;
     }
-    memcpy(mesh_field_value(m, f), mesh_field_value(own, f), mesh_field_repeated(f) ? sizeof(void *) : mesh_field_size(f));
+    memcpy(mesh_field_value(m, f), mesh_field_value(own, f),
+           mesh_field_repeated(f) ? sizeof(void *) : mesh_field_size(f));
     if (mesh_field_repeated(f))
         *mesh_field_count(m, f) = *mesh_field_count(own, f);
     else if (mesh_field_oneof(f))
@@ -144,7 +179,8 @@ static ProtobufCMessage *draw_message(struct mesh_heap *h, const ProtobufCMessag
     bool entry = d->n_fields == 2 && !strcmp(d->fields[0].name, "key") && !strcmp(d->fields[1].name, "value");
     bool value = d == &mesh__pb__value__descriptor;
     draw_special(h, m, depth);
-    if (d == &mesh__pb__duration__descriptor || d == &mesh__pb__timestamp__descriptor || d == &mesh__pb__any__descriptor)
+    if (d == &mesh__pb__duration__descriptor || d == &mesh__pb__timestamp__descriptor ||
+        d == &mesh__pb__any__descriptor)
         return m;
     if (value && depth <= 2) { /* one that holds no message; a value of no kind prints as null */
         draw_field(h, &d->fields[2], m, depth);
@@ -172,12 +208,15 @@ static void comes_back(const ProtobufCMessage *m, bool yaml, int indent, uint64_
     ProtobufCMessage *back = NULL;
     protobuf_c_message_pack(m, before);
     cr_assert_eq(mesh_proto_print(m, yaml, indent, &text), 0);
-    cr_assert_eq(mesh_doc_parse(text, strlen(text), "f", &doc, &why), 0, "seed %lu: %s\n%s", (unsigned long)seed, why.text, text);
-    cr_assert_eq(mesh_proto_read(mesh_doc_root(doc), m->descriptor, "", &opts, &back, &why), 0, "seed %lu: %s\n%s", (unsigned long)seed, why.text, text);
+    cr_assert_eq(mesh_doc_parse(text, strlen(text), "f", &doc, &why), 0, "seed %lu: %s\n%s",
+                 (unsigned long)seed, why.text, text);
+    cr_assert_eq(mesh_proto_read(mesh_doc_root(doc), m->descriptor, "", &opts, &back, &why), 0,
+                 "seed %lu: %s\n%s", (unsigned long)seed, why.text, text);
     size_t n2 = protobuf_c_message_get_packed_size(back);
     after = malloc(n2 + 1);
     protobuf_c_message_pack(back, after);
-    cr_assert(n == n2 && !memcmp(before, after, n), "seed %lu: %zu and %zu bytes\n%s", (unsigned long)seed, n, n2, text);
+    cr_assert(n == n2 && !memcmp(before, after, n), "seed %lu: %zu and %zu bytes\n%s", (unsigned long)seed, n,
+              n2, text);
     drop(back);
     ProtobufCMessage *unpacked = NULL;
     cr_assert_eq(mesh_proto_unpack(m->descriptor, before, n, &unpacked), 0);
@@ -191,13 +230,21 @@ static void comes_back(const ProtobufCMessage *m, bool yaml, int indent, uint64_
 
 Test(roundtrip, random_messages_come_back_as_they_were) {
     static const char *const types[] = {
-        "envoy.config.cluster.v3.Cluster", "envoy.config.listener.v3.Listener", "envoy.config.route.v3.RouteConfiguration",
-        "envoy.config.endpoint.v3.ClusterLoadAssignment", "envoy.extensions.transport_sockets.tls.v3.Secret",
+        "envoy.config.cluster.v3.Cluster",
+        "envoy.config.listener.v3.Listener",
+        "envoy.config.route.v3.RouteConfiguration",
+        "envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "envoy.extensions.transport_sockets.tls.v3.Secret",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", "envoy.extensions.filters.network.rbac.v3.RBAC",
-        "google.protobuf.Value", "google.protobuf.Struct", "google.protobuf.Any", "google.protobuf.Timestamp"};
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "envoy.extensions.filters.network.rbac.v3.RBAC",
+        "google.protobuf.Value",
+        "google.protobuf.Struct",
+        "google.protobuf.Any",
+        "google.protobuf.Timestamp"};
     const char *only = getenv("PROTO_SEED");
-    for (uint64_t seed = only ? strtoull(only, NULL, 10) : 1; seed <= (only ? strtoull(only, NULL, 10) : 600); seed++) {
+    for (uint64_t seed = only ? strtoull(only, NULL, 10) : 1; seed <= (only ? strtoull(only, NULL, 10) : 600);
+         seed++) {
         struct mesh_heap h;
         state = seed * 977;
         mesh_heap_init(&h, (size_t)64 << 20);

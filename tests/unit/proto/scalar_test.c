@@ -56,9 +56,12 @@ Test(scalar, numbers_out_of_range_are_refused) {
     read_fails(U32, "-1", MESH_E_INVALID, "f:1:1: -1 is out of range");
     read_fails(I64, "9223372036854775808", MESH_E_INVALID, "f:1:1: 9223372036854775808 is out of range");
     read_fails(I64, "-9223372036854775809", MESH_E_INVALID, "f:1:1: -9223372036854775809 is out of range");
-    read_fails("google.protobuf.Int32Value", "2147483648", MESH_E_INVALID, "f:1:1: 2147483648 is out of range");
-    read_fails("google.protobuf.Int32Value", "-2147483649", MESH_E_INVALID, "f:1:1: -2147483649 is out of range");
-    read_fails("google.protobuf.UInt64Value", "18446744073709551616", MESH_E_INVALID, "f:1:1: wants a whole number, not a number");
+    read_fails("google.protobuf.Int32Value", "2147483648", MESH_E_INVALID,
+               "f:1:1: 2147483648 is out of range");
+    read_fails("google.protobuf.Int32Value", "-2147483649", MESH_E_INVALID,
+               "f:1:1: -2147483649 is out of range");
+    read_fails("google.protobuf.UInt64Value", "18446744073709551616", MESH_E_INVALID,
+               "f:1:1: wants a whole number, not a number");
     read_fails(U32, "1.5", MESH_E_INVALID, "f:1:1: wants a whole number, not a number");
     read_fails(U32, "\"\"", MESH_E_INVALID, "f:1:1: wants a whole number, not a text");
     read_fails(U32, "\" 1\"", MESH_E_INVALID, "f:1:1: wants a whole number, not a text");
@@ -96,7 +99,8 @@ Test(scalar, doubles_print_as_short_as_they_read_back) {
     static const struct {
         double v;
         const char *text;
-    } cases[] = {{0.1, "0.1"}, {1.0 / 3, "0.3333333333333333"}, {1e22, "1e+22"}, {-5, "-5"}, {NAN, "NaN"}, {-INFINITY, "-Infinity"}};
+    } cases[] = {{0.1, "0.1"}, {1.0 / 3, "0.3333333333333333"}, {1e22, "1e+22"}, {-5, "-5"},
+                 {NAN, "NaN"}, {-INFINITY, "-Infinity"}};
     char text[32];
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         mesh_double_to_text(cases[i].v, false, text);
@@ -107,13 +111,15 @@ Test(scalar, doubles_print_as_short_as_they_read_back) {
 }
 
 Test(scalar, booleans_take_the_words_that_yaml_1_1_had) {
-    static const char *const yes[] = {"true", "True", "yes", "ON", "\"true\""}, *const no[] = {"false", "off", "No", "\"false\""};
+    static const char *const yes[] = {"true", "True", "yes", "ON", "\"true\""}, *const no[] = {"false", "off",
+                                                                                               "No", "OFF",
+                                                                                               "\"false\""};
     for (size_t i = 0; i < 5; i++) {
         Mesh__Pb__BoolValue *m = must_read(BOO, yes[i]);
         cr_expect(m->value, "%s", yes[i]);
         drop(m);
     }
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
         Mesh__Pb__BoolValue *m = must_read(BOO, no[i]);
         cr_expect_not(m->value, "%s", no[i]);
         drop(m);
@@ -133,7 +139,8 @@ Test(scalar, texts_must_be_texts) {
 
 static void bytes_are(const char *text, const char *bytes, size_t n) {
     Mesh__Pb__BytesValue *m = must_read(BYT, text);
-    cr_expect(m->value.len == n && (!n || !memcmp(m->value.data, bytes, n)), "%s: %zu bytes", text, m->value.len);
+    cr_expect(m->value.len == n && (!n || !memcmp(m->value.data, bytes, n)), "%s: %zu bytes", text,
+              m->value.len);
     drop(m);
 }
 
@@ -156,7 +163,8 @@ Test(scalar, bytes_are_base64_of_either_alphabet) {
 }
 
 Test(scalar, enums_go_by_name_or_number) {
-    Mesh__Cluster__Cluster *m = must_read("envoy.config.cluster.v3.Cluster", "{lb_policy: MAGLEV, dns_lookup_family: 3}");
+    Mesh__Cluster__Cluster *m =
+        must_read("envoy.config.cluster.v3.Cluster", "{lb_policy: MAGLEV, dns_lookup_family: 3}");
     cr_expect_eq(m->lb_policy, MESH__CLUSTER__CLUSTER__LB_POLICY__MAGLEV);
     cr_expect_eq(m->dns_lookup_family, MESH__CLUSTER__CLUSTER__DNS_LOOKUP_FAMILY__V4_PREFERRED);
     drop(m);

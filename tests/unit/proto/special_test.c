@@ -25,7 +25,8 @@ Test(special, durations_are_seconds_with_a_fraction) {
 }
 
 Test(special, other_durations_are_refused) {
-    static const char *const bad[] = {"5", "250ms", "1.s", ".5s", "\"1s \"", "s", "1.0000000001s", "\"\"", "1e3s", "+1s", "1S", "1m", "[]"};
+    static const char *const bad[] = {"5",    "250ms", "1.s", ".5s", "\"1s \"", "s", "1.0000000001s",
+                                      "\"\"", "1e3s",  "+1s", "1S",  "1m",      "[]"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         read_fails(DUR, bad[i], MESH_E_INVALID, "f:1:1: wants a duration in seconds, as in \"1.5s\"");
     read_fails(DUR, "-1s", MESH_E_INVALID, "f:1:1: -1s is out of range");
@@ -48,9 +49,17 @@ Test(special, times_are_rfc_3339) {
     time_is("0001-01-01T00:00:00Z", -62135596800, 0);
     time_is("9999-12-31T23:59:59Z", 253402300799, 0);
     time_is("2000-02-29T00:00:00z", 951782400, 0);
-    static const char *const bad[] = {"5", "2026-11-22", "2026-11-22T18:00:00", "2026-13-22T18:00:00Z", "2026-11-22T24:00:00Z",
-                                      "0000-01-01T00:00:00Z", "2026-11-22 18:00:00Z", "2026-1-22T18:00:00Z", "2026-11-22T18:00:00Zx",
-                                      "2026-11-22T18:00:00+1:00", "2026-11-00T18:00:00Z"};
+    static const char *const bad[] = {"5",
+                                      "2026-11-22",
+                                      "2026-11-22T18:00:00",
+                                      "2026-13-22T18:00:00Z",
+                                      "2026-11-22T24:00:00Z",
+                                      "0000-01-01T00:00:00Z",
+                                      "2026-11-22 18:00:00Z",
+                                      "2026-1-22T18:00:00Z",
+                                      "2026-11-22T18:00:00Zx",
+                                      "2026-11-22T18:00:00+1:00",
+                                      "2026-11-00T18:00:00Z"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         read_fails(TIM, bad[i], MESH_E_INVALID, "f:1:1: wants a time, as in \"2026-01-31T12:00:00Z\"");
 }
@@ -65,15 +74,22 @@ Test(special, values_take_any_json) {
     cr_expect(f[3]->value->bool_value);
     cr_expect_eq(f[4]->value->struct_value->n_fields, 0);
     cr_assert_eq(f[5]->value->list_value->n_values, 2);
-    cr_expect_eq(f[5]->value->list_value->values[1]->list_value->values[0]->kind_case, MESH__PB__VALUE__KIND_NULL_VALUE);
+    cr_expect_eq(f[5]->value->list_value->values[1]->list_value->values[0]->kind_case,
+                 MESH__PB__VALUE__KIND_NULL_VALUE);
     drop(m);
     m = must_read(VAL, "null");
     cr_expect_eq(m->kind_case, MESH__PB__VALUE__KIND_NULL_VALUE);
     drop(m);
 }
 
+Test(special, value_that_is_no_json_number_is_refused) {
+    read_fails(VAL, "[.nan]", MESH_E_INVALID, "f:1:2: [0]: JSON has no such number");
+    read_fails(VAL, "-.inf", MESH_E_INVALID, "f:1:1: JSON has no such number");
+}
+
 Test(special, any_holds_the_packed_message) {
-    Mesh__Pb__Any *m = must_read(ANY, "{'@type': type.googleapis.com/envoy.config.core.v3.Address, pipe: {path: /x}}");
+    Mesh__Pb__Any *m =
+        must_read(ANY, "{'@type': type.googleapis.com/envoy.config.core.v3.Address, pipe: {path: /x}}");
     cr_expect_str_eq(m->type_url, "type.googleapis.com/envoy.config.core.v3.Address");
     cr_expect(m->value.len == 6 && !memcmp(m->value.data, "\x12\x04\x0a\x02/x", 6));
     drop(m);
@@ -90,12 +106,16 @@ Test(special, special_form_in_an_any_stands_under_value) {
     cr_expect(m->value.len == 2 && !memcmp(m->value.data, "\x08\x01", 2));
     drop(m);
     m = must_read(ANY, "{'@type': x/google.protobuf.StringValue, value: a}");
-    cr_expect(m->value.len == 3 && !memcmp(m->value.data, "\x0a\x01" "a", 3));
+    cr_expect(m->value.len == 3 && !memcmp(m->value.data,
+                                           "\x0a\x01"
+                                           "a",
+                                           3));
     drop(m);
     m = must_read(ANY, "{'@type': x/google.protobuf.Empty, value: {}}");
     cr_expect_eq(m->value.len, 0);
     drop(m);
-    read_fails(ANY, "{'@type': x/google.protobuf.Duration}", MESH_E_INVALID, "f:1:1: wants a \"value\" beside its \"@type\"");
+    read_fails(ANY, "{'@type': x/google.protobuf.Duration}", MESH_E_INVALID,
+               "f:1:1: wants a \"value\" beside its \"@type\"");
 }
 
 Test(special, any_of_unknown_type_is_kept_empty_and_warned_of) {
@@ -103,7 +123,9 @@ Test(special, any_of_unknown_type_is_kept_empty_and_warned_of) {
     struct mesh_why why = {""};
     ProtobufCMessage *m;
     cr_assert_eq(try_read("envoy.config.core.v3.TypedExtensionConfig",
-                          "{name: x, typed_config: {\n'@type': type.googleapis.com/foo.Bar, a: {b: [1]}}}", &m, &why, &w), 0);
+                          "{name: x, typed_config: {\n'@type': type.googleapis.com/foo.Bar, a: {b: [1]}}}",
+                          &m, &why, &w),
+                 0);
     const Mesh__Pb__Any *any = ((Mesh__Core__TypedExtensionConfig *)m)->typed_config;
     cr_expect_str_eq(any->type_url, "type.googleapis.com/foo.Bar");
     cr_expect_eq(any->value.len, 0);
@@ -119,7 +141,8 @@ Test(special, any_without_a_type_is_refused) {
 }
 
 Test(special, typed_struct_is_a_known_type) {
-    Mesh__Pb__Any *m = must_read(ANY, "{'@type': x/udpa.type.v1.TypedStruct, type_url: x/a.B, value: {k: v}}");
+    Mesh__Pb__Any *m =
+        must_read(ANY, "{'@type': x/udpa.type.v1.TypedStruct, type_url: x/a.B, value: {k: v}}");
     cr_expect_gt(m->value.len, 7);
     drop(m);
 }

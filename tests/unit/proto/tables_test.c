@@ -50,7 +50,8 @@ Test(tables, each_guarded_field_exists) {
 #undef MESH_HANDLED
     };
     for (size_t i = 0; i < sizeof(guards) / sizeof(guards[0]); i++)
-        cr_expect(mesh_field_find(guards[i].d, guards[i].field), "%s has no %s", guards[i].d->name, guards[i].field);
+        cr_expect(mesh_field_find(guards[i].d, guards[i].field), "%s has no %s", guards[i].d->name,
+                  guards[i].field);
 }
 
 Test(tables, field_is_either_in_the_subset_or_left_out) {

@@ -19,7 +19,9 @@ static int unpack(const ProtobufCMessageDescriptor *d, const char *bytes, size_t
 
 Test(unpack, well_formed_message_is_unpacked) {
     ProtobufCMessage *m = NULL;
-    cr_assert_eq(mesh_proto_unpack(&mesh__core__locality__descriptor, (const uint8_t *)"\x0a\x02r1\x12\x02z1", 8, &m), 0);
+    cr_assert_eq(
+        mesh_proto_unpack(&mesh__core__locality__descriptor, (const uint8_t *)"\x0a\x02r1\x12\x02z1", 8, &m),
+        0);
     cr_expect_str_eq(((Mesh__Core__Locality *)m)->zone, "z1");
     drop(m);
     cr_expect_eq(LOCALITY(""), 0);
@@ -38,7 +40,9 @@ Test(unpack, broken_wire_is_a_syntax_error) {
 }
 
 Test(unpack, text_that_is_cut_by_nul_or_no_utf_8_is_refused) {
-    cr_expect_eq(LOCALITY("\x0a\x03" "a\0b"), MESH_E_SYNTAX);
+    cr_expect_eq(LOCALITY("\x0a\x03"
+                          "a\0b"),
+                 MESH_E_SYNTAX);
     cr_expect_eq(LOCALITY("\x0a\x02\xc3\xa9"), 0);
     cr_expect_eq(LOCALITY("\x0a\x01\xc3"), MESH_E_SYNTAX);
     cr_expect_eq(LOCALITY("\x0a\x02\xc0\x80"), MESH_E_SYNTAX);
@@ -50,7 +54,9 @@ Test(unpack, text_that_is_cut_by_nul_or_no_utf_8_is_refused) {
     cr_expect_eq(LOCALITY("\x0a\x04\xf8\x88\x80\x80"), MESH_E_SYNTAX);
     cr_expect_eq(LOCALITY("\x0a\x02\x80x"), MESH_E_SYNTAX);
     cr_expect_eq(LOCALITY("\x0a\x0c\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80"), MESH_E_SYNTAX);
-    cr_expect_eq(LOCALITY("\x2a\x03" "a\0b"), 0); /* of an unknown field nobody knows what it is */
+    cr_expect_eq(LOCALITY("\x2a\x03"
+                          "a\0b"),
+                 0); /* of an unknown field nobody knows what it is */
 }
 
 /* ListValue{values: Value{list_value: ListValue{...}}}, `depth` messages in all. */
@@ -101,6 +107,10 @@ Test(unpack, memory_that_a_message_takes_is_bounded) {
         memcpy(wire + i, "\x12\x00", 2); /* an empty LbEndpoint */
     cr_expect_eq(unpack(&mesh__endpoint__locality_lb_endpoints__descriptor, wire, n), MESH_E_LIMIT);
     cr_expect_eq(unpack(&mesh__endpoint__locality_lb_endpoints__descriptor, wire, 65536), 0);
+    for (size_t i = 0; i < n; i += 2)
+        memcpy(wire + i, "\x42\x00", 2); /* an empty HealthCheck */
+    cr_expect_eq(unpack(&mesh__cluster__cluster__descriptor, wire, 1 << 20), MESH_E_LIMIT);
+    cr_expect_eq(unpack(&mesh__cluster__cluster__descriptor, wire, 4096), 0);
     free(wire);
     cr_expect_eq(unpack(&mesh__pb__struct__descriptor, NULL, (64 << 20) + 1), MESH_E_LIMIT);
 }
@@ -108,7 +118,8 @@ Test(unpack, memory_that_a_message_takes_is_bounded) {
 Test(unpack, embedded_message_that_comes_twice_is_merged) {
     ProtobufCMessage *m = NULL;
     cr_assert_eq(mesh_proto_unpack(&mesh__endpoint__locality_lb_endpoints__descriptor,
-                                   (const uint8_t *)"\x0a\x03\x0a\x01r\x0a\x03\x12\x01z", 10, &m), 0);
+                                   (const uint8_t *)"\x0a\x03\x0a\x01r\x0a\x03\x12\x01z", 10, &m),
+                 0);
     const Mesh__Core__Locality *l = ((Mesh__Endpoint__LocalityLbEndpoints *)m)->locality;
     cr_expect_str_eq(l->region, "r");
     cr_expect_str_eq(l->zone, "z");

@@ -59,8 +59,14 @@ Test(env, empty_environment_has_the_defaults) {
 
 Test(env, files_and_texts_are_copied) {
     char view[] = "MESH_VIEW=/a/view.yaml";
-    char *vars[] = {view, "GRPC_XDS_BOOTSTRAP=/b", "GRPC_XDS_BOOTSTRAP_CONFIG={}", "MESH_VIEW_SEED=/s",
-                    "MESH_CERT=/c", "MESH_KEY=/k", "MESH_CA=/r", NULL};
+    char *vars[] = {view,
+                    "GRPC_XDS_BOOTSTRAP=/b",
+                    "GRPC_XDS_BOOTSTRAP_CONFIG={}",
+                    "MESH_VIEW_SEED=/s",
+                    "MESH_CERT=/c",
+                    "MESH_KEY=/k",
+                    "MESH_CA=/r",
+                    NULL};
     read_from(&(struct mesh_env_source){.envp = vars});
     memset(view, 'x', sizeof view - 1);
     cr_assert_str_eq(env.view, "/a/view.yaml");
@@ -75,7 +81,8 @@ Test(env, files_and_texts_are_copied) {
 }
 
 Test(env, relative_files_are_taken_from_the_directory) {
-    static char *const vars[] = {"MESH_VIEW=view.yaml", "MESH_CERT=/c", "MESH_KEY=k/k.pem", "MESH_CA=/r", NULL};
+    static char *const vars[] = {"MESH_VIEW=view.yaml", "MESH_CERT=/c", "MESH_KEY=k/k.pem", "MESH_CA=/r",
+                                 NULL};
     read_from(&(struct mesh_env_source){.envp = vars, .cwd = "/srv/app"});
     cr_assert_str_eq(env.view, "/srv/app/view.yaml");
     cr_assert_str_eq(env.key, "/srv/app/k/k.pem");
@@ -118,9 +125,15 @@ Test(env, inbound_modes_go_by_port) {
 }
 
 Test(env, wrong_inbound_is_strict_everywhere) {
-    static char *const wrong[] = {"MESH_INBOUND=strikt", "MESH_INBOUND=80=off,strict", "MESH_INBOUND=80=off,80=strict",
-                                  "MESH_INBOUND=0=off", "MESH_INBOUND=65536=off", "MESH_INBOUND=80 =off",
-                                  "MESH_INBOUND=80=off,", "MESH_INBOUND=", "MESH_INBOUND=-1=off"};
+    static char *const wrong[] = {"MESH_INBOUND=strikt",
+                                  "MESH_INBOUND=80=off,strict",
+                                  "MESH_INBOUND=80=off,80=strict",
+                                  "MESH_INBOUND=0=off",
+                                  "MESH_INBOUND=65536=off",
+                                  "MESH_INBOUND=80 =off",
+                                  "MESH_INBOUND=80=off,",
+                                  "MESH_INBOUND=",
+                                  "MESH_INBOUND=-1=off"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         char *vars[] = {wrong[i], NULL};
         read_from(&(struct mesh_env_source){.envp = vars});
@@ -179,8 +192,8 @@ Test(env, identity_is_whole_or_wrong) {
 
 Test(env, ranges_fill_their_lists) {
     uint8_t addr[4] = {10, 1, 2, 3};
-    READ("MESH_CAPTURE=10.0.0.0/8:443", "MESH_EXCLUDE=db.shop.mesh:5432,10.1.0.0/16", "MESH_INBOUND_PLAIN=127.0.0.1",
-         "MESH_VIRTUAL=240.0.0.0/8,fd12::/48");
+    READ("MESH_CAPTURE=10.0.0.0/8:443", "MESH_EXCLUDE=db.shop.mesh:5432,10.1.0.0/16",
+         "MESH_INBOUND_PLAIN=127.0.0.1", "MESH_VIRTUAL=240.0.0.0/8,fd12::/48");
     cr_assert(mesh_cidr_has(env.capture, 4, addr, 443));
     cr_assert(mesh_cidr_has(env.exclude, 4, addr, 1));
     cr_assert(mesh_cidr_has_name(env.exclude, "db.shop.mesh", 5432));
@@ -224,9 +237,15 @@ Test(env, durations_have_units) {
 }
 
 Test(env, wrong_durations_keep_the_default) {
-    static char *const wrong[] = {"MESH_PATIENCE=5", "MESH_PATIENCE=ms", "MESH_PATIENCE=-5s", "MESH_PATIENCE=5sec",
-                                  "MESH_PATIENCE=1.5s", "MESH_PATIENCE= 5s", "MESH_PATIENCE=99999999999999999999s",
-                                  "MESH_PATIENCE=5S", "MESH_VIEW_MAX_AGE=0s"};
+    static char *const wrong[] = {"MESH_PATIENCE=5",
+                                  "MESH_PATIENCE=ms",
+                                  "MESH_PATIENCE=-5s",
+                                  "MESH_PATIENCE=5sec",
+                                  "MESH_PATIENCE=1.5s",
+                                  "MESH_PATIENCE= 5s",
+                                  "MESH_PATIENCE=99999999999999999999s",
+                                  "MESH_PATIENCE=5S",
+                                  "MESH_VIEW_MAX_AGE=0s"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         char *vars[] = {wrong[i], NULL};
         read_from(&(struct mesh_env_source){.envp = vars});
@@ -269,7 +288,8 @@ Test(env, hash_key_trace_and_run_dir_are_checked) {
 }
 
 Test(env, run_dir_has_its_defaults) {
-    static char *const xdg[] = {"XDG_RUNTIME_DIR=/run/user/7", NULL}, *const none[] = {"XDG_RUNTIME_DIR=rel", NULL};
+    static char *const xdg[] = {"XDG_RUNTIME_DIR=/run/user/7", NULL}, *const none[] = {"XDG_RUNTIME_DIR=rel",
+                                                                                       NULL};
     read_from(&(struct mesh_env_source){.envp = xdg, .uid = 7});
     cr_assert_str_eq(env.run_dir, "/run/user/7/meshshim");
     mesh_env_done(&env);
@@ -316,7 +336,8 @@ Test(env, first_of_two_equal_names_holds) {
 Test(env, skip_lists_whole_names) {
     READ("MESH_SKIP=gdb, strace,my app");
     cr_assert(mesh_env_skips(&env, "gdb") && mesh_env_skips(&env, "strace"));
-    cr_assert_not(mesh_env_skips(&env, "gdbserver") || mesh_env_skips(&env, "gd") || mesh_env_skips(&env, ""));
+    cr_assert_not(mesh_env_skips(&env, "gdbserver") || mesh_env_skips(&env, "gd") ||
+                  mesh_env_skips(&env, ""));
     mesh_env_done(&env);
     READ("MESH_SKIP=/usr/bin/gdb");
     cr_assert_eq(ntold, 1);
@@ -335,7 +356,8 @@ Test(env, rows_name_every_variable_once) {
     }
 }
 
-/* ---- the file --------------------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------------------------------
+ */
 static char conf[] = "/tmp/env_test.XXXXXX";
 
 static void write_conf(const char *text) {
@@ -349,7 +371,8 @@ Test(env, environment_wins_over_the_file) {
     static char *const vars[] = {"MESH_VIEW=/env", NULL};
     if (geteuid() != 0)
         cr_skip("the file must be root's");
-    write_conf("# defaults\n\n MESH_VIEW = /file \nMESH_TLS=required\r\nMESH_VIEWS=1\nnonsense\nMESH_TLS=view");
+    write_conf(
+        "# defaults\n\n MESH_VIEW = /file \nMESH_TLS=required\r\nMESH_VIEWS=1\nnonsense\nMESH_TLS=view");
     read_from(&(struct mesh_env_source){.envp = vars, .conf = conf});
     cr_expect_str_eq(env.view, "/env");
     cr_expect_eq(env.tls, MESH_TLS_REQUIRED);
@@ -374,7 +397,8 @@ Test(env, file_that_others_may_write_is_ignored) {
     EXPECT_TOLD(0, "writable by others");
 }
 
-/* ---- this process ----------------------------------------------------------------------------------------- */
+/* ---- this process -----------------------------------------------------------------------------------------
+ */
 static char *take_trace(void) {
     static char text[4096];
     FILE *f = fopen(conf, "r");
@@ -401,8 +425,9 @@ Test(start, wrong_values_are_traced_by_name) {
     char *const vars[] = {"MESH_TLS=maybe", trace, "MESH_VIEW=/v", NULL};
     cr_assert_eq(mesh_env_start(vars, false), 0);
     const char *text = take_trace();
-    cr_assert(strstr(text, "error config variable=MESH_TLS value=maybe why=\"must be mutual, view or required\"\n"),
-              "%s", text);
+    cr_assert(
+        strstr(text, "error config variable=MESH_TLS value=maybe why=\"must be mutual, view or required\"\n"),
+        "%s", text);
     cr_assert(mesh_env()->any);
     cr_assert_eq(mesh_env()->tls, MESH_TLS_REQUIRED);
 }

@@ -71,11 +71,13 @@ Test(handshake, versions_that_do_not_overlap_are_refused) {
 Test(handshake, every_kind_of_key_works_in_both_versions) {
     static const char *const kinds[] = {"P-256", "P-384", "RSA", "ED25519"};
     for (size_t i = 0; i < 4; i++) {
-        struct pki_cert cert = pki_make(&root, "k", (struct pki_spec){.san = "URI:" REVIEWS, .key = kinds[i]});
+        struct pki_cert cert =
+            pki_make(&root, "k", (struct pki_spec){.san = "URI:" REVIEWS, .key = kinds[i]});
         struct mesh_identity *id = pki_identity(&cert, &root);
         for (uint16_t v = 0x0303; v <= 0x0304; v++) {
             if (v == 0x0303 && i == 1)
-                continue; /* 1.2 ties the certificate's curve to the groups offered, and P-384 is none of ours */
+                continue; /* 1.2 ties the certificate's curve to the groups offered, and P-384 is none of ours
+                           */
             struct mesh_handshake_config c = client_config(web), s = server_config(id);
             c.max_version = v;
             struct pair *p = pair_run(&c, &s);
@@ -147,9 +149,14 @@ Test(handshake, a_name_in_the_callers_list_passes) {
 }
 
 Test(handshake, dns_names_pass_by_matcher_only) {
-    struct pki_cert cert = pki_make(&root, "dns", (struct pki_spec){.san = "DNS:*.shop.mesh,IP:10.0.0.7,email:a@b.c"});
+    struct pki_cert cert =
+        pki_make(&root, "dns", (struct pki_spec){.san = "DNS:*.shop.mesh,IP:10.0.0.7,email:a@b.c"});
     struct mesh_identity *id = pki_identity(&cert, &root);
-    static const struct { const char *text; uint8_t kind, type; bool pass; } cases[] = {
+    static const struct {
+        const char *text;
+        uint8_t kind, type;
+        bool pass;
+    } cases[] = {
         {"reviews.shop.mesh", MESH_MATCH_EXACT, MESH_SAN_DNS, true},
         {"REVIEWS.shop.mesh", MESH_MATCH_EXACT, MESH_SAN_DNS, true},
         {"a.b.shop.mesh", MESH_MATCH_EXACT, MESH_SAN_DNS, false},
@@ -162,7 +169,10 @@ Test(handshake, dns_names_pass_by_matcher_only) {
         {"spiffe://shop/*", MESH_MATCH_SPIFFE, MESH_SAN_ANY, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct mesh_match m = {.kind = cases[i].kind, .san_type = cases[i].type, .len = (uint16_t)strlen(cases[i].text), .text = cases[i].text};
+        struct mesh_match m = {.kind = cases[i].kind,
+                               .san_type = cases[i].type,
+                               .len = (uint16_t)strlen(cases[i].text),
+                               .text = cases[i].text};
         struct mesh_handshake_config c = client_config(web), s = server_config(id);
         c.peers = &m;
         c.npeers = 1;
@@ -194,7 +204,8 @@ Test(handshake, chain_validation_alone_passes_any_name) {
 
 Test(handshake, peers_that_lived_in_the_callers_memory_may_go) {
     char text[] = "spiffe://shop/ns/prod/sa/reviews";
-    struct mesh_match m = {.kind = MESH_MATCH_EXACT, .san_type = MESH_SAN_URI, .len = sizeof text - 1, .text = text};
+    struct mesh_match m = {
+        .kind = MESH_MATCH_EXACT, .san_type = MESH_SAN_URI, .len = sizeof text - 1, .text = text};
     struct mesh_handshake_config c = client_config(web), s = server_config(reviews);
     struct pair *p = calloc(1, sizeof *p);
     c.peers = &m;
@@ -230,7 +241,8 @@ static void expect_server_refused(struct mesh_identity *server, const char *sent
     }
 }
 
-/* A client shows it: the server refuses. In 1.3 the client is done by then and hears of it under the new keys. */
+/* A client shows it: the server refuses. In 1.3 the client is done by then and hears of it under the new
+ * keys. */
 static void expect_client_refused(struct mesh_identity *client, const char *sentence) {
     struct mesh_handshake_config c = client_config(client), s = server_config(reviews);
     c.any_peer_san = true;
@@ -247,7 +259,8 @@ static void expect_client_refused(struct mesh_identity *client, const char *sent
     end_finish(&p->client);
     uint8_t text[64], type, number = 0;
     size_t n = wire_record(p->to_client.bytes, p->to_client.n);
-    int got = mesh_record_open(&p->client.rx, &p->client.rx_aead, 1, p->to_client.bytes, n, text, sizeof text, &type);
+    int got = mesh_record_open(&p->client.rx, &p->client.rx_aead, 1, p->to_client.bytes, n, text, sizeof text,
+                               &type);
     cr_assert(got == 2 && type == MESH_REC_ALERT, "%d", got);
     cr_assert_eq(mesh_alert_read(&p->client.rx, text, 2, &number), MESH_E_ALERT);
     pair_free(p);
@@ -263,7 +276,8 @@ static void expect_refused(struct pki_spec spec, const char *sentence) {
 }
 
 Test(handshake, an_expired_certificate_is_refused) {
-    struct pki_cert cert = pki_make(&root, "old", (struct pki_spec){.san = "URI:" REVIEWS, .from = -7200, .to = -60});
+    struct pki_cert cert =
+        pki_make(&root, "old", (struct pki_spec){.san = "URI:" REVIEWS, .from = -7200, .to = -60});
     struct mesh_identity *id = pki_identity_at(&cert, &root, -3600);
     expect_server_refused(id, "expired");
     expect_client_refused(id, "expired");
@@ -272,7 +286,8 @@ Test(handshake, an_expired_certificate_is_refused) {
 }
 
 Test(handshake, a_certificate_of_tomorrow_is_refused) {
-    struct pki_cert cert = pki_make(&root, "new", (struct pki_spec){.san = "URI:" REVIEWS, .from = 3600, .to = 7200});
+    struct pki_cert cert =
+        pki_make(&root, "new", (struct pki_spec){.san = "URI:" REVIEWS, .from = 3600, .to = 7200});
     struct mesh_identity *id = pki_identity_at(&cert, &root, 4000);
     expect_server_refused(id, "not yet valid");
     expect_client_refused(id, "not yet valid");
@@ -290,7 +305,8 @@ Test(handshake, the_time_is_the_callers) {
 }
 
 Test(handshake, another_root_is_refused) {
-    struct pki_cert other = pki_root("other"), cert = pki_make(&other, "x", (struct pki_spec){.san = "URI:" REVIEWS});
+    struct pki_cert other = pki_root("other"),
+                    cert = pki_make(&other, "x", (struct pki_spec){.san = "URI:" REVIEWS});
     struct mesh_identity *id = pki_identity(&cert, &root);
     expect_server_refused(id, REVIEWS ": unable to get local issuer");
     expect_client_refused(id, "unable to get local issuer");
@@ -300,7 +316,8 @@ Test(handshake, another_root_is_refused) {
 }
 
 Test(handshake, a_root_of_the_same_name_is_refused) {
-    struct pki_cert other = pki_root("root"), cert = pki_make(&other, "x", (struct pki_spec){.san = "URI:" REVIEWS});
+    struct pki_cert other = pki_root("root"),
+                    cert = pki_make(&other, "x", (struct pki_spec){.san = "URI:" REVIEWS});
     struct mesh_identity *id = pki_identity(&cert, &root);
     expect_server_refused(id, REVIEWS);
     expect_client_refused(id, REVIEWS);
@@ -310,22 +327,26 @@ Test(handshake, a_root_of_the_same_name_is_refused) {
 }
 
 Test(handshake, another_trust_domain_is_refused) {
-    struct pki_cert cert = pki_make(&root, "x", (struct pki_spec){.san = "URI:spiffe://shop.evil/ns/prod/sa/reviews"});
+    struct pki_cert cert =
+        pki_make(&root, "x", (struct pki_spec){.san = "URI:spiffe://shop.evil/ns/prod/sa/reviews"});
     struct mesh_identity *id = pki_identity(&cert, &root);
-    expect_server_refused(id, "peer shows spiffe://shop.evil/ns/prod/sa/reviews, accepted is any ID of spiffe://shop");
+    expect_server_refused(
+        id, "peer shows spiffe://shop.evil/ns/prod/sa/reviews, accepted is any ID of spiffe://shop");
     mesh_identity_unref(id);
     pki_free(&cert);
 }
 
 Test(handshake, a_name_outside_the_list_is_refused) {
     struct mesh_match list[2];
-    cr_assert_eq(mesh_match_parse_patterns("spiffe://shop/ns/prod/sa/ratings,spiffe://a/b", list, 2, NULL), 2);
+    cr_assert_eq(mesh_match_parse_patterns("spiffe://shop/ns/prod/sa/ratings,spiffe://a/b", list, 2, NULL),
+                 2);
     struct mesh_handshake_config c = client_config(web), s = server_config(reviews);
     c.peers = list;
     c.npeers = 2;
     struct pair *p = pair_run(&c, &s);
     cr_assert_eq(p->client.err, MESH_E_PEER);
-    cr_assert_str_eq(p->client.why.text, "peer shows " REVIEWS ", accepted is spiffe://shop/ns/prod/sa/ratings and 1 more");
+    cr_assert_str_eq(p->client.why.text,
+                     "peer shows " REVIEWS ", accepted is spiffe://shop/ns/prod/sa/ratings and 1 more");
     cr_assert_eq(p->server.err, MESH_E_ALERT);
     cr_assert(strstr(p->server.why.text, "bad_certificate"), "%s", p->server.why.text);
     pair_free(p);
@@ -352,13 +373,18 @@ Test(handshake, an_identity_without_a_domain_accepts_nobody_by_default) {
 }
 
 Test(handshake, a_ca_as_leaf_is_refused) {
-    struct pki_spec spec = {.san = "URI:" REVIEWS, .ca = true, .usage = "critical,digitalSignature,keyCertSign"};
+    struct pki_spec spec = {
+        .san = "URI:" REVIEWS, .ca = true, .usage = "critical,digitalSignature,keyCertSign"};
     expect_refused(spec, "is a CA");
 }
 
 Test(handshake, wrong_key_usages_are_refused) {
-    expect_refused((struct pki_spec){.san = "URI:" REVIEWS, .usage = "digitalSignature,keyCertSign", .no_constraints = true}, "");
-    expect_refused((struct pki_spec){.san = "URI:" REVIEWS, .usage = "critical,digitalSignature,cRLSign"}, "may sign certificates");
+    expect_refused((struct pki_spec){.san = "URI:" REVIEWS,
+                                     .usage = "digitalSignature,keyCertSign",
+                                     .no_constraints = true},
+                   "");
+    expect_refused((struct pki_spec){.san = "URI:" REVIEWS, .usage = "critical,digitalSignature,cRLSign"},
+                   "may sign certificates");
 }
 
 Test(handshake, wrong_extended_key_usages_are_refused) {
@@ -368,7 +394,8 @@ Test(handshake, wrong_extended_key_usages_are_refused) {
 }
 
 Test(handshake, both_extended_key_usages_pass) {
-    struct pki_cert cert = pki_make(&root, "x", (struct pki_spec){.san = "URI:" REVIEWS, .eku = "serverAuth,clientAuth"});
+    struct pki_cert cert =
+        pki_make(&root, "x", (struct pki_spec){.san = "URI:" REVIEWS, .eku = "serverAuth,clientAuth"});
     struct mesh_identity *id = pki_identity(&cert, &root);
     struct mesh_handshake_config c = client_config(id), s = server_config(id);
     struct pair *p = pair_run(&c, &s);
@@ -409,7 +436,8 @@ static void expect_stock_server_refused(const struct pki_cert *cert, const char 
 }
 
 Test(handshake, two_uri_names_are_refused) {
-    static const char *const sans[] = {"URI:" REVIEWS ",URI:" WEB, "URI:" REVIEWS ",URI:https://a/", "URI:https://a/,URI:" REVIEWS};
+    static const char *const sans[] = {"URI:" REVIEWS ",URI:" WEB, "URI:" REVIEWS ",URI:https://a/",
+                                       "URI:https://a/,URI:" REVIEWS};
     for (size_t i = 0; i < 3; i++) {
         struct pki_cert cert = pki_make(&root, "x", (struct pki_spec){.san = sans[i]});
         expect_stock_server_refused(&cert, "exactly one");
@@ -417,9 +445,18 @@ Test(handshake, two_uri_names_are_refused) {
     }
 }
 
+Test(handshake, two_lists_of_names_are_refused) {
+    struct pki_spec spec = {.san = "URI:" REVIEWS, .san_again = "URI:" WEB};
+    struct pki_cert cert = pki_make(&root, "x", spec);
+    expect_stock_server_refused(&cert, "peer");
+    pki_free(&cert);
+}
+
 Test(handshake, ids_that_are_not_valid_are_refused) {
-    static const char *const ids[] = {"URI:spiffe://shop/ns//sa/x", "URI:spiffe://shop/../x", "URI:spiffe://SHOP/ns/x",
-                                      "URI:spiffe://shop/ns/x/", "URI:SPIFFE://shop/ns/x", "URI:spiffe://shop:1/x", "URI:spiffe://shop/a?b"};
+    static const char *const ids[] = {"URI:spiffe://shop/ns//sa/x", "URI:spiffe://shop/../x",
+                                      "URI:spiffe://SHOP/ns/x",     "URI:spiffe://shop/ns/x/",
+                                      "URI:SPIFFE://shop/ns/x",     "URI:spiffe://shop:1/x",
+                                      "URI:spiffe://shop/a?b"};
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
         struct pki_cert cert = pki_make(&root, "x", (struct pki_spec){.san = ids[i]});
         expect_stock_server_refused(&cert, "not a valid SPIFFE ID");
@@ -545,7 +582,8 @@ Test(handshake, tls12_without_extended_master_secret_is_refused) {
 
 Test(handshake, suites_without_aead_or_forward_secrecy_are_refused) {
     static struct wire w;
-    static const char *const bad[] = {"AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES128-SHA", "DHE-RSA-AES128-GCM-SHA256"};
+    static const char *const bad[] = {"AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256",
+                                      "ECDHE-ECDSA-AES128-SHA", "DHE-RSA-AES128-GCM-SHA256"};
     for (size_t i = 0; i < 4; i++) {
         SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
         SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION);
@@ -615,8 +653,11 @@ Test(handshake, finishing_too_early_is_refused) {
 }
 
 Test(handshake, what_is_not_a_record_is_refused) {
-    static const struct { const char *p; size_t n; } bad[] = {{"GET / HTTP/1.1\r\n", 16}, {"\26\3\1\0", 4}, {"\26\3\1\0\5abcd", 9},
-        {"\26\3\1\0\5abcdef", 11}, {"\27\4\1\0\1a", 6}, {"\1\3\1\0\1a", 6}};
+    static const struct {
+        const char *p;
+        size_t n;
+    } bad[] = {{"GET / HTTP/1.1\r\n", 16}, {"\26\3\1\0", 4},    {"\26\3\1\0\5abcd", 9},
+               {"\26\3\1\0\5abcdef", 11},  {"\27\4\1\0\1a", 6}, {"\1\3\1\0\1a", 6}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct mesh_handshake_config s = server_config(reviews);
         struct mesh_handshake *hs;
@@ -628,7 +669,8 @@ Test(handshake, what_is_not_a_record_is_refused) {
     }
 }
 
-/* One byte of one flight changed: nobody may crash, and the end that reads it may not be content with another's name. */
+/* One byte of one flight changed: nobody may crash, and the end that reads it may not be content with
+ * another's name. */
 static void expect_damage_survived(int flight, size_t at, uint8_t mask) {
     struct mesh_handshake_config c = client_config(web), s = server_config(reviews);
     static struct pair p;

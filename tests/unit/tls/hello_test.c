@@ -59,7 +59,9 @@ Test(hello, every_prefix_wants_more) {
 }
 
 Test(hello, other_programs_first_bytes_are_plain_at_once) {
-    static const char *const plain[] = {"GET / HTTP/1.1\r\n", "SSH-2.0-x\r\n", "*1\r\n$4\r\n", "\26\2", "\26\3\5", "\26\3\1\0\3", "\26\3\1\100\1", "\26\3\1\1\0\2"};
+    static const char *const plain[] = {
+        "GET / HTTP/1.1\r\n", "SSH-2.0-x\r\n", "*1\r\n$4\r\n", "\26\2", "\26\3\5",
+        "\26\3\1\0\3",        "\26\3\1\100\1", "\26\3\1\1\0\2"};
     static const size_t len[] = {1, 1, 1, 2, 3, 5, 5, 6};
     for (size_t i = 0; i < sizeof len / sizeof len[0]; i++)
         cr_assert_eq(mesh_first_bytes((const uint8_t *)plain[i], len[i]), MESH_FIRST_PLAIN, "%zu", i);

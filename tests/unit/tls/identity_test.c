@@ -74,6 +74,16 @@ Test(identity, several_spiffe_ids_are_refused) {
     pki_free(&two);
 }
 
+Test(identity, names_that_cannot_be_read_are_not_no_names) {
+    struct pki_spec spec = {.san = "URI:" WEB, .san_again = "URI:spiffe://shop/b"};
+    struct pki_cert two = pki_make(&root, "web", spec);
+    char *c = pki_chain_pem(&two), *k = pki_key_pem(&two);
+    expect_refused(c, k, ca, MESH_E_INVALID, "cannot be read");
+    free(c);
+    free(k);
+    pki_free(&two);
+}
+
 Test(identity, a_key_of_somebody_else_is_refused) {
     char *other = pki_key_pem(&root);
     expect_refused(cert, other, ca, MESH_E_INVALID, "key does not belong");
@@ -183,13 +193,19 @@ Test(identity, the_digest_follows_leaf_and_bundle) {
 }
 
 Test(identity, certificate_times_are_seconds_since_1970) {
-    static const struct { const char *text; int64_t seconds; } cases[] = {
-        {"19700101000000Z", 0}, {"20000229235959Z", 951868799}, {"20240301000000Z", 1709251200}, {"20381231235959Z", 2177452799},
-        {"20991231235959Z", 4102444799}, {"21000301000000Z", 4107542400}, {"99991231235959Z", 253402300799}};
+    static const struct {
+        const char *text;
+        int64_t seconds;
+    } cases[] = {{"19700101000000Z", 0},           {"20000229235959Z", 951868799},
+                 {"20240301000000Z", 1709251200},  {"20381231235959Z", 2177452799},
+                 {"20991231235959Z", 4102444799},  {"21000301000000Z", 4107542400},
+                 {"99991231235959Z", 253402300799}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         ASN1_TIME *t = ASN1_TIME_new();
-        cr_assert_eq(ASN1_TIME_set_string_X509(t, cases[i].text) || ASN1_TIME_set_string(t, cases[i].text), 1);
-        cr_assert_eq(mesh_tls_time_seconds(t), cases[i].seconds, "%s: %lld", cases[i].text, (long long)mesh_tls_time_seconds(t));
+        cr_assert_eq(ASN1_TIME_set_string_X509(t, cases[i].text) || ASN1_TIME_set_string(t, cases[i].text),
+                     1);
+        cr_assert_eq(mesh_tls_time_seconds(t), cases[i].seconds, "%s: %lld", cases[i].text,
+                     (long long)mesh_tls_time_seconds(t));
         ASN1_TIME_free(t);
     }
     cr_assert_eq(mesh_tls_time_seconds(NULL), INT64_MIN);

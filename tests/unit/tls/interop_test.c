@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Our handshake and record layer against OpenSSL's own SSL object, over memory: every suite, both sides, tickets,
- * KeyUpdate in both directions, padding, small fragments, alerts.
+ * Our handshake and record layer against OpenSSL's own SSL object, over memory: every suite, both sides,
+ * tickets, KeyUpdate in both directions, padding, small fragments, alerts.
  */
 #include "tests/unit/tls/pair.h"
 #include "tls/internal.h"
@@ -25,21 +25,24 @@ TestSuite(interop, .init = setup);
 struct link { /* ours on one side, theirs on the other */
     struct end ours;
     SSL *theirs;
-    BIO *in, *out; /* theirs */
+    BIO *in, *out;       /* theirs */
     struct wire pending; /* records from theirs that ours has not read */
     struct mesh_post post;
 };
 
-static SSL_CTX *stock_ctx(bool server, const struct pki_cert *cert, const char *suite13, const char *suite12) {
+static SSL_CTX *stock_ctx(bool server, const struct pki_cert *cert, const char *suite13,
+                          const char *suite12) {
     SSL_CTX *ctx = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
     X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), root.cert);
     cr_assert(SSL_CTX_use_certificate(ctx, cert->cert) && SSL_CTX_use_PrivateKey(ctx, cert->key));
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"stock", 5);
     if (suite13) {
-        cr_assert(SSL_CTX_set_ciphersuites(ctx, suite13) && SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION));
+        cr_assert(SSL_CTX_set_ciphersuites(ctx, suite13) &&
+                  SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION));
     } else if (suite12) {
-        cr_assert(SSL_CTX_set_cipher_list(ctx, suite12) && SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION));
+        cr_assert(SSL_CTX_set_cipher_list(ctx, suite12) &&
+                  SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION));
     }
     return ctx;
 }
@@ -91,7 +94,8 @@ static void ours_send(struct link *l, uint8_t type, const void *p, size_t n) {
     cr_assert_eq(BIO_write(l->in, out, (int)len), (int)len);
 }
 
-/* Reads what theirs wrote; post-handshake messages are acted on as the shim would. Returns bytes of data, or the error. */
+/* Reads what theirs wrote; post-handshake messages are acted on as the shim would. Returns bytes of data, or
+ * the error. */
 static int ours_receive(struct link *l, uint8_t *text, size_t cap) {
     static uint8_t plain[MESH_REC_WIRE_MAX];
     size_t got = 0, len;
@@ -99,7 +103,8 @@ static int ours_receive(struct link *l, uint8_t *text, size_t cap) {
     l->pending.n += n > 0 ? (size_t)n : 0;
     while ((len = wire_record(l->pending.bytes, l->pending.n))) {
         uint8_t type, alert, msg[5];
-        int r = mesh_record_open(&l->ours.rx, &l->ours.rx_aead, 1, l->pending.bytes, len, plain, sizeof plain, &type);
+        int r = mesh_record_open(&l->ours.rx, &l->ours.rx_aead, 1, l->pending.bytes, len, plain, sizeof plain,
+                                 &type);
         if (r >= 0 && type == MESH_REC_HANDSHAKE) {
             int action = mesh_post_feed(&l->post, &l->ours.rx, l->ours.hs->server, plain, (size_t)r);
             if (action > 0 && (action & MESH_POST_TICKET))
@@ -154,7 +159,8 @@ static void expect_closes(struct link *l) {
     cr_assert_eq(SSL_get_error(l->theirs, 0), SSL_ERROR_ZERO_RETURN);
 }
 
-static void expect_suite(const struct pki_cert *cert, const char *suite13, const char *suite12, uint8_t cipher) {
+static void expect_suite(const struct pki_cert *cert, const char *suite13, const char *suite12,
+                         uint8_t cipher) {
     for (int we_serve = 0; we_serve < 2; we_serve++) {
         SSL_CTX *ctx = stock_ctx(!we_serve, cert, suite13, suite12);
         struct link *l = link_make(ctx, we_serve, NULL);
@@ -177,10 +183,15 @@ Test(interop, every_tls13_suite_talks) {
 
 Test(interop, every_tls12_suite_talks) {
     /* The certificate that matters is the server's: with ours (ECDSA) only the ECDSA names are possible. */
-    static const struct { const char *name; uint8_t cipher; } ecdsa[] = {{"ECDHE-ECDSA-AES128-GCM-SHA256", MESH_AES128_GCM},
-        {"ECDHE-ECDSA-AES256-GCM-SHA384", MESH_AES256_GCM}, {"ECDHE-ECDSA-CHACHA20-POLY1305", MESH_CHACHA20_POLY1305}},
-        rsa[] = {{"ECDHE-RSA-AES128-GCM-SHA256", MESH_AES128_GCM}, {"ECDHE-RSA-AES256-GCM-SHA384", MESH_AES256_GCM},
-                 {"ECDHE-RSA-CHACHA20-POLY1305", MESH_CHACHA20_POLY1305}};
+    static const struct {
+        const char *name;
+        uint8_t cipher;
+    } ecdsa[] = {{"ECDHE-ECDSA-AES128-GCM-SHA256", MESH_AES128_GCM},
+                 {"ECDHE-ECDSA-AES256-GCM-SHA384", MESH_AES256_GCM},
+                 {"ECDHE-ECDSA-CHACHA20-POLY1305", MESH_CHACHA20_POLY1305}},
+      rsa[] = {{"ECDHE-RSA-AES128-GCM-SHA256", MESH_AES128_GCM},
+               {"ECDHE-RSA-AES256-GCM-SHA384", MESH_AES256_GCM},
+               {"ECDHE-RSA-CHACHA20-POLY1305", MESH_CHACHA20_POLY1305}};
     for (size_t i = 0; i < 3; i++) {
         expect_suite(&stock_cert, NULL, ecdsa[i].name, ecdsa[i].cipher);
         SSL_CTX *ctx = stock_ctx(true, &stock_rsa, NULL, rsa[i].name);
@@ -262,7 +273,8 @@ Test(interop, empty_records_are_passed_over_by_a_stock_peer) {
 
 Test(interop, a_stock_servers_tickets_resume_our_client) {
     for (int v = 0; v < 2; v++) {
-        SSL_CTX *ctx = stock_ctx(true, &stock_cert, v ? "TLS_AES_128_GCM_SHA256" : NULL, v ? NULL : "ECDHE-ECDSA-AES128-GCM-SHA256");
+        SSL_CTX *ctx = stock_ctx(true, &stock_cert, v ? "TLS_AES_128_GCM_SHA256" : NULL,
+                                 v ? NULL : "ECDHE-ECDSA-AES128-GCM-SHA256");
         for (int i = 0; i < 4; i++) {
             struct link *l = link_make(ctx, false, v ? "thirteen" : "twelve");
             expect_talk(l, 100); /* its two tickets come before its data */

@@ -5,7 +5,8 @@
 #include "tls/tls.h"
 
 static bool match(uint8_t kind, const char *text, const char *value, bool ignore_case) {
-    struct mesh_match m = {.kind = kind, .ignore_case = ignore_case, .len = (uint16_t)strlen(text), .text = text};
+    struct mesh_match m = {
+        .kind = kind, .ignore_case = ignore_case, .len = (uint16_t)strlen(text), .text = text};
     return mesh_match_text(&m, value, strlen(value));
 }
 
@@ -69,7 +70,8 @@ Test(match, patterns_are_parsed_in_place) {
     struct mesh_match list[3];
     struct mesh_why why = {""};
     cr_assert_eq(mesh_match_parse_patterns(text, list, 3, &why), 3);
-    cr_assert(list[0].text == text && list[0].len == 25 && list[0].kind == MESH_MATCH_SPIFFE && list[0].san_type == MESH_SAN_URI);
+    cr_assert(list[0].text == text && list[0].len == 25 && list[0].kind == MESH_MATCH_SPIFFE &&
+              list[0].san_type == MESH_SAN_URI);
     cr_assert(list[1].text == text + 27 && list[1].len == 14);
     cr_assert(list[2].len == 12);
     cr_assert_eq(mesh_match_parse_patterns(text, list, 2, &why), MESH_E_LIMIT);
@@ -77,9 +79,23 @@ Test(match, patterns_are_parsed_in_place) {
 }
 
 Test(match, bad_patterns_are_named) {
-    static const char *const bad[] = {"", ",", "spiffe://a/b,", "none", "spiffe://", "spiffe://*", "spiffe://*/x", "spiffe://sh*p/x", "spiffe://shop*",
-                                      "spiffe://shop/a*/b", "spiffe://shop/*a", "spiffe://shop/**", "spiffe://shop/", "spiffe://Shop/x", "https://shop/*",
-                                      "spiffe://shop/a b", "spiffe://shop/*/"};
+    static const char *const bad[] = {"",
+                                      ",",
+                                      "spiffe://a/b,",
+                                      "none",
+                                      "spiffe://",
+                                      "spiffe://*",
+                                      "spiffe://*/x",
+                                      "spiffe://sh*p/x",
+                                      "spiffe://shop*",
+                                      "spiffe://shop/a*/b",
+                                      "spiffe://shop/*a",
+                                      "spiffe://shop/**",
+                                      "spiffe://shop/",
+                                      "spiffe://Shop/x",
+                                      "https://shop/*",
+                                      "spiffe://shop/a b",
+                                      "spiffe://shop/*/"};
     struct mesh_match list[4];
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct mesh_why why = {""};
@@ -122,8 +138,18 @@ Test(match, re2_forms_with_a_twin_mean_the_same) {
 }
 
 Test(match, forms_without_a_twin_match_nobody) {
-    static const char *const bad[] = {"(?i)abc", "(?P<x>a)", "(?=a)a", "\\babc", "a\\", "(a)\\1", "\\pL", "[\\]]", "[a", "(a", "a)", "*a", "a**", "a++",
-                                      "{2}", "a{1000}{1000}", "a{3,2}", "((((((((((((((((((a))))))))))))))))))", "\\x41", "\\Qa\\E", "\\z", "[[]", "a{,3}", "|*"};
+    static const char *const bad[] = {"(?i)abc", "(?P<x>a)",
+                                      "(?=a)a",  "\\babc",
+                                      "a\\",     "(a)\\1",
+                                      "\\pL",    "[\\]]",
+                                      "[a",      "(a",
+                                      "a)",      "*a",
+                                      "a**",     "a++",
+                                      "{2}",     "a{1000}{1000}",
+                                      "a{3,2}",  "((((((((((((((((((a))))))))))))))))))",
+                                      "\\x41",   "\\Qa\\E",
+                                      "\\z",     "[[]",
+                                      "a{,3}",   "|*"};
     static const char *const values[] = {"abc", "a", "aa", "", "]", "*a", "A", "ABC", "2", "{2}", "aaa"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         for (size_t j = 0; j < sizeof values / sizeof values[0]; j++)

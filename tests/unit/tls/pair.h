@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Two ends in one test: handshakes of ours against each other or against OpenSSL's own SSL, and records between them.
+ * Two ends in one test: handshakes of ours against each other or against OpenSSL's own SSL, and records
+ * between them.
  */
 #ifndef MESH_TESTS_TLS_PAIR_H
 #define MESH_TESTS_TLS_PAIR_H
@@ -73,7 +74,8 @@ struct pair {
 };
 
 /* Runs until both are done, one failed and the other has heard of it, or nothing moves. */
-static inline struct pair *pair_run(const struct mesh_handshake_config *client, const struct mesh_handshake_config *server) {
+static inline struct pair *pair_run(const struct mesh_handshake_config *client,
+                                    const struct mesh_handshake_config *server) {
     struct pair *p = calloc(1, sizeof *p);
     end_start(&p->client, client);
     end_start(&p->server, server);
@@ -102,7 +104,8 @@ static inline struct mesh_handshake_config server_config(struct mesh_identity *i
     return (struct mesh_handshake_config){.server = true, .identity = id, .wall = time(NULL)};
 }
 
-static inline size_t end_seal(struct end *e, uint8_t type, const void *p, size_t n, uint8_t *out, size_t cap) {
+static inline size_t end_seal(struct end *e, uint8_t type, const void *p, size_t n, uint8_t *out,
+                              size_t cap) {
     int len = mesh_record_seal(&e->tx, &e->tx_aead, 1, type, p, n, out, cap);
     cr_assert_gt(len, 0, "seal: %s", mesh_err_text(len));
     return (size_t)len;
@@ -119,7 +122,9 @@ static inline void pair_exchange(struct pair *p) {
     size_t left = mesh_handshake_tickets(p->server.hs, &ticket), len;
     for (; (len = wire_record(ticket, left)); ticket += len, left -= len) {
         uint8_t plain[4096];
-        cr_assert_gt(mesh_record_open(&p->client.rx, &p->client.rx_aead, 1, ticket, len, plain, sizeof plain, &type), 0);
+        cr_assert_gt(
+            mesh_record_open(&p->client.rx, &p->client.rx_aead, 1, ticket, len, plain, sizeof plain, &type),
+            0);
         cr_assert_eq(type, MESH_REC_HANDSHAKE);
         mesh_handshake_ticket(p->client.hs, ticket, len);
     }

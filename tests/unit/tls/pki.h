@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A certificate authority for tests, made anew in each run. Times are relative to now, in seconds. Whatever fails
- * here aborts the test.
+ * A certificate authority for tests, made anew in each run. Times are relative to now, in seconds. Whatever
+ * fails here aborts the test.
  */
 #ifndef MESH_TESTS_TLS_PKI_H
 #define MESH_TESTS_TLS_PKI_H
@@ -26,10 +26,11 @@ struct pki_cert {
 };
 
 struct pki_spec {
-    const char *san;   /* "URI:spiffe://shop/a,DNS:b"; NULL: none */
-    const char *usage; /* NULL: digitalSignature, or keyCertSign for a CA; "": none */
-    const char *eku;   /* NULL: none */
-    const char *key;   /* NULL: P-256; "P-384", "RSA", "RSA1024", "ED25519" */
+    const char *san;       /* "URI:spiffe://shop/a,DNS:b"; NULL: none */
+    const char *san_again; /* a second extension of that kind, which X.509 forbids */
+    const char *usage;     /* NULL: digitalSignature, or keyCertSign for a CA; "": none */
+    const char *eku;       /* NULL: none */
+    const char *key;       /* NULL: P-256; "P-384", "RSA", "RSA1024", "ED25519" */
     bool ca;
     bool no_constraints; /* leave basicConstraints out */
     const char *name_constraints;
@@ -75,17 +76,22 @@ static inline struct pki_cert pki_make(const struct pki_cert *issuer, const char
     PKI_CHECK(X509_time_adj_ex(X509_getm_notBefore(c.cert), 0, from, &now));
     PKI_CHECK(X509_time_adj_ex(X509_getm_notAfter(c.cert), 0, to, &now));
     X509_set_pubkey(c.cert, c.key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(c.cert), "CN", MBSTRING_ASC, (const unsigned char *)cn, -1, -1, 0);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(c.cert), "CN", MBSTRING_ASC, (const unsigned char *)cn,
+                               -1, -1, 0);
     X509_set_issuer_name(c.cert, X509_get_subject_name(signer));
     if (!spec.no_constraints)
         pki_extend(c.cert, signer, NID_basic_constraints, spec.ca ? "critical,CA:TRUE" : "critical,CA:FALSE");
-    const char *usage = spec.usage ? spec.usage : spec.ca ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature";
+    const char *usage = spec.usage ? spec.usage
+                        : spec.ca  ? "critical,keyCertSign,cRLSign"
+                                   : "critical,digitalSignature";
     if (*usage)
         pki_extend(c.cert, signer, NID_key_usage, usage);
     if (spec.eku)
         pki_extend(c.cert, signer, NID_ext_key_usage, spec.eku);
     if (spec.san)
         pki_extend(c.cert, signer, NID_subject_alt_name, spec.san);
+    if (spec.san_again)
+        pki_extend(c.cert, signer, NID_subject_alt_name, spec.san_again);
     if (spec.name_constraints)
         pki_extend(c.cert, signer, NID_name_constraints, spec.name_constraints);
     if (spec.ca)
@@ -137,7 +143,8 @@ static inline char *pki_key_pem(const struct pki_cert *c) {
 }
 
 /* An identity of a certificate, trusting `root`; built as of `wall`, seconds from now. */
-static inline struct mesh_identity *pki_identity_at(const struct pki_cert *c, const struct pki_cert *root, long wall) {
+static inline struct mesh_identity *pki_identity_at(const struct pki_cert *c, const struct pki_cert *root,
+                                                    long wall) {
     char *cert = pki_chain_pem(c), *key = pki_key_pem(c), *ca = pki_cert_pem(root);
     struct mesh_pem pem = {cert, key, ca, strlen(cert), strlen(key), strlen(ca)};
     struct mesh_identity *id = NULL;

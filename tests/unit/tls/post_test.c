@@ -40,7 +40,8 @@ Test(post, bad_key_updates_are_refused) {
     cr_assert_eq(feed13(true, (uint8_t[]){24, 0, 0, 1, 2}, 5), MESH_E_PROTOCOL);
     cr_assert_eq(feed13(true, (uint8_t[]){24, 0, 0, 2, 0}, 5), MESH_E_PROTOCOL);
     cr_assert_eq(feed13(true, (uint8_t[]){24, 0, 0, 0}, 4), MESH_E_PROTOCOL);
-    cr_assert_eq(feed13(true, (uint8_t[]){24, 0, 0, 1, 0, 24}, 6), MESH_E_PROTOCOL); /* not the end of its record */
+    cr_assert_eq(feed13(true, (uint8_t[]){24, 0, 0, 1, 0, 24}, 6),
+                 MESH_E_PROTOCOL); /* not the end of its record */
     cr_assert_eq(feed13(true, (uint8_t[]){24, 1, 0, 1, 0}, 5), MESH_E_PROTOCOL);
 }
 
@@ -60,12 +61,14 @@ Test(post, tickets_cut_and_joined_are_stepped_over) {
     cr_assert_eq(feed13(false, two, n), MESH_POST_TICKET);
     for (size_t cut = 1; cut < n; cut++) {
         struct mesh_post acc = {0};
-        int a = mesh_post_feed(&acc, &tls13, false, two, cut), b = mesh_post_feed(&acc, &tls13, false, two + cut, n - cut);
+        int a = mesh_post_feed(&acc, &tls13, false, two, cut),
+            b = mesh_post_feed(&acc, &tls13, false, two + cut, n - cut);
         cr_assert_eq(a | b, MESH_POST_TICKET, "cut %zu: %d %d", cut, a, b);
         cr_assert(acc.have == 0 && acc.skip == 0);
     }
     memcpy(two + n, asking_update, 5);
-    cr_assert_eq(feed13(false, two, n + 5), MESH_POST_TICKET | MESH_POST_KEY_UPDATE | MESH_POST_KEY_UPDATE_REPLY);
+    cr_assert_eq(feed13(false, two, n + 5),
+                 MESH_POST_TICKET | MESH_POST_KEY_UPDATE | MESH_POST_KEY_UPDATE_REPLY);
 }
 
 Test(post, messages_that_cannot_come_are_refused) {
@@ -75,7 +78,9 @@ Test(post, messages_that_cannot_come_are_refused) {
         msg[0] = (uint8_t)type;
         msg[3] = 1;
         cr_assert_eq(feed13(true, msg, 5), type == 24 ? MESH_POST_KEY_UPDATE : MESH_E_PROTOCOL);
-        cr_assert_eq(feed13(false, msg, 5), type == 24 ? MESH_POST_KEY_UPDATE : type == 4 ? MESH_POST_TICKET : MESH_E_PROTOCOL);
+        cr_assert_eq(feed13(false, msg, 5), type == 24  ? MESH_POST_KEY_UPDATE
+                                            : type == 4 ? MESH_POST_TICKET
+                                                        : MESH_E_PROTOCOL);
     }
 }
 
@@ -90,7 +95,8 @@ Test(post, tls12_ignores_hello_request_and_refuses_renegotiation) {
     cr_assert_eq(mesh_post_feed(&acc, &tls12, false, (uint8_t[]){0, 0, 0, 0, 0, 0, 0, 0}, 8), 0);
     for (int type = 0; type < 256; type++) {
         struct mesh_post fresh = {0};
-        cr_assert_eq(mesh_post_feed(&fresh, &tls12, true, (uint8_t[]){(uint8_t)type, 0, 0, 0}, 4), MESH_E_PROTOCOL);
+        cr_assert_eq(mesh_post_feed(&fresh, &tls12, true, (uint8_t[]){(uint8_t)type, 0, 0, 0}, 4),
+                     MESH_E_PROTOCOL);
     }
     memset(&acc, 0, sizeof acc);
     cr_assert_eq(mesh_post_feed(&acc, &tls12, false, plain_update, 5), MESH_E_PROTOCOL);

@@ -31,7 +31,9 @@ enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 static struct mesh_record make(struct kind k) {
     static uint32_t generation = 1;
-    struct mesh_record r = {.version = k.version, .cipher = (uint8_t)k.cipher, .generation = generation++,
+    struct mesh_record r = {.version = k.version,
+                            .cipher = (uint8_t)k.cipher,
+                            .generation = generation++,
                             .hash_len = k.cipher == MESH_AES256_GCM ? 48 : 32};
     for (int i = 0; i < 32; i++)
         r.key[i] = (uint8_t)(i * 7 + k.cipher);
@@ -59,12 +61,14 @@ static void expect_round_trip(struct mesh_record *tx, struct mesh_record *rx, ui
 }
 
 Test(record, sizes_around_every_boundary_come_back) {
-    static const size_t around[] = {0, 16, 32, 64, 128, 192, 256, 288, 512, 1024, 1460, 3072, 4096, 8192, 16384};
+    static const size_t around[] = {0,   16,   32,   64,   128,  192,  256,  288,
+                                    512, 1024, 1460, 3072, 4096, 8192, 16384};
     for (size_t k = 0; k < KINDS; k++) {
         struct mesh_record tx = make(kinds[k]), rx = tx;
         for (size_t i = 0; i < sizeof around / sizeof around[0]; i++)
             for (int d = -18; d <= 18; d++)
-                if ((long)around[i] + d >= 0 && around[i] + (size_t)d <= MESH_REC_PLAIN_MAX && (d >= 0 || around[i]))
+                if ((long)around[i] + d >= 0 && around[i] + (size_t)d <= MESH_REC_PLAIN_MAX &&
+                    (d >= 0 || around[i]))
                     expect_round_trip(&tx, &rx, MESH_REC_DATA, around[i] + (size_t)d);
         cr_assert_eq(tx.seq, rx.seq);
     }
@@ -92,7 +96,8 @@ Test(record, opening_in_place_gives_the_same) {
         for (size_t n = 0; n < 3000; n += 61) {
             uint8_t type;
             int len = seal(&tx, MESH_REC_DATA, plain, n);
-            int got = mesh_record_open(&rx, &open_aead, 1, wire, (size_t)len, wire + 5, (size_t)len - 5, &type);
+            int got =
+                mesh_record_open(&rx, &open_aead, 1, wire, (size_t)len, wire + 5, (size_t)len - 5, &type);
             cr_assert_eq(got, (int)n);
             cr_assert_eq(memcmp(wire + 5, plain, n), 0);
         }
@@ -104,7 +109,8 @@ Test(record, gathered_text_is_sealed_as_one) {
         struct mesh_record a = make(kinds[k]), b = a, rx = a;
         for (size_t skip = 0; skip < 60; skip += 7) {
             uint8_t flat[MESH_REC_WIRE_MAX], type;
-            struct iovec iov[5] = {{plain, 13}, {plain + 13, 0}, {plain + 13, 1}, {plain + 14, 700}, {plain + 714, 300}};
+            struct iovec iov[5] = {
+                {plain, 13}, {plain + 13, 0}, {plain + 13, 1}, {plain + 14, 700}, {plain + 714, 300}};
             size_t n = 1000 - skip;
             int one = mesh_record_seal(&a, &seal_aead, 1, MESH_REC_DATA, plain + skip, n, flat, sizeof flat);
             struct mesh_aead other = {0};
@@ -173,7 +179,8 @@ static void expect_as_written(struct kind k, const char *name, size_t text_len) 
     }
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, name, NULL);
-    cr_assert(EVP_EncryptInit_ex(ctx, cipher, NULL, r.key, nonce) && EVP_EncryptUpdate(ctx, NULL, &n, aad, (int)aad_len) &&
+    cr_assert(EVP_EncryptInit_ex(ctx, cipher, NULL, r.key, nonce) &&
+              EVP_EncryptUpdate(ctx, NULL, &n, aad, (int)aad_len) &&
               EVP_EncryptUpdate(ctx, out, &n, in, (int)in_len) && EVP_EncryptFinal_ex(ctx, out + n, &n) &&
               EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, 16, tag));
     EVP_CIPHER_free(cipher);
@@ -188,7 +195,8 @@ static void expect_as_written(struct kind k, const char *name, size_t text_len) 
 
 Test(record, every_suite_is_built_as_its_rfc_says) {
     static const char *const names[] = {"AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305"};
-    static const size_t sizes[] = {0, 1, 16, 32, 1000, 3071, 3072, 3073, 5000, 16384}; /* both sides of the way's change */
+    static const size_t sizes[] = {0,    1,    16,   32,   1000,
+                                   3071, 3072, 3073, 5000, 16384}; /* both sides of the way's change */
     for (size_t k = 0; k < KINDS; k++)
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
             expect_as_written(kinds[k], names[k % 3], sizes[i]);
@@ -244,7 +252,8 @@ static size_t seal_inner(struct mesh_record *r, const uint8_t *inner, size_t n) 
     memcpy(wire, (uint8_t[]){23, 3, 3, (uint8_t)((n + 16) >> 8), (uint8_t)(n + 16)}, 5);
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     cr_assert(EVP_EncryptInit_ex(ctx, mesh_tls_cipher_get(r->cipher), NULL, r->key, nonce) &&
-              EVP_EncryptUpdate(ctx, NULL, &len, wire, 5) && EVP_EncryptUpdate(ctx, wire + 5, &len, inner, (int)n) &&
+              EVP_EncryptUpdate(ctx, NULL, &len, wire, 5) &&
+              EVP_EncryptUpdate(ctx, wire + 5, &len, inner, (int)n) &&
               EVP_EncryptFinal_ex(ctx, wire + 5 + n, &len) &&
               EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, 16, wire + 5 + n));
     EVP_CIPHER_CTX_free(ctx);
@@ -294,9 +303,11 @@ Test(record, text_above_16384_is_refused_even_when_padding) {
 
 Test(record, headers_that_cannot_be_are_refused) {
     struct mesh_record r13 = make(kinds[0]), r12 = make(kinds[3]);
-    static const uint8_t bad13[][5] = {{22, 3, 3, 0, 50}, {21, 3, 3, 0, 19}, {20, 3, 3, 0, 1}, {23, 2, 3, 0, 50},
-                                       {23, 3, 3, 0, 16}, {23, 3, 3, 0, 0},  {23, 3, 3, 65, 1}, {'G', 'E', 'T', ' ', '/'}};
-    static const uint8_t bad12[][5] = {{20, 3, 3, 0, 25}, {24, 3, 3, 0, 50}, {23, 3, 1, 0, 50}, {23, 3, 3, 0, 23}, {23, 3, 3, 65, 1}};
+    static const uint8_t bad13[][5] = {{22, 3, 3, 0, 50}, {21, 3, 3, 0, 19},        {20, 3, 3, 0, 1},
+                                       {23, 2, 3, 0, 50}, {23, 3, 3, 0, 16},        {23, 3, 3, 0, 0},
+                                       {23, 3, 3, 65, 1}, {'G', 'E', 'T', ' ', '/'}};
+    static const uint8_t bad12[][5] = {
+        {20, 3, 3, 0, 25}, {24, 3, 3, 0, 50}, {23, 3, 1, 0, 50}, {23, 3, 3, 0, 23}, {23, 3, 3, 65, 1}};
     for (size_t i = 0; i < sizeof bad13 / 5; i++)
         cr_assert_eq(mesh_record_body_len(&r13, bad13[i]), MESH_E_PROTOCOL, "%zu", i);
     for (size_t i = 0; i < sizeof bad12 / 5; i++)
@@ -312,9 +323,11 @@ Test(record, wrong_lengths_and_small_rooms_are_refused) {
     for (size_t n = 0; n < (size_t)len; n++)
         cr_assert_eq(open_it(&rx, n, &type), MESH_E_PROTOCOL);
     cr_assert_eq(open_it(&rx, (size_t)len + 1, &type), MESH_E_PROTOCOL);
-    cr_assert_eq(mesh_record_open(&rx, &open_aead, 1, wire, (size_t)len, text, (size_t)len - 6, &type), MESH_E_LIMIT);
+    cr_assert_eq(mesh_record_open(&rx, &open_aead, 1, wire, (size_t)len, text, (size_t)len - 6, &type),
+                 MESH_E_LIMIT);
     cr_assert_eq(mesh_record_seal(&tx, &seal_aead, 1, 23, plain, 10, wire, 31), MESH_E_LIMIT);
-    cr_assert_eq(mesh_record_seal(&tx, &seal_aead, 1, 23, plain, MESH_REC_PLAIN_MAX + 1, wire, sizeof wire), MESH_E_LIMIT);
+    cr_assert_eq(mesh_record_seal(&tx, &seal_aead, 1, 23, plain, MESH_REC_PLAIN_MAX + 1, wire, sizeof wire),
+                 MESH_E_LIMIT);
     cr_assert_eq(tx.seq, 1);
 }
 
@@ -324,7 +337,9 @@ Test(record, a_spent_gcm_key_seals_no_data_but_still_the_key_update) {
         uint8_t type, msg[5];
         tx.sealed = UINT64_C(24296003999) - 1026; /* 2^34.5 less one full record */
         cr_assert_gt(seal(&tx, MESH_REC_DATA, plain, MESH_REC_PLAIN_MAX), 0);
-        cr_assert_eq(seal(&tx, MESH_REC_DATA, plain, 1), kinds[k].cipher == MESH_CHACHA20_POLY1305 ? 1 + (int)mesh_record_overhead(&tx) : MESH_E_KEYLIMIT);
+        cr_assert_eq(seal(&tx, MESH_REC_DATA, plain, 1), kinds[k].cipher == MESH_CHACHA20_POLY1305
+                                                             ? 1 + (int)mesh_record_overhead(&tx)
+                                                             : MESH_E_KEYLIMIT);
         if (kinds[k].version != 0x0304)
             continue;
         mesh_key_update_message(false, msg);
@@ -359,6 +374,22 @@ Test(record, a_cached_context_follows_tag_generation_and_direction) {
         cr_assert_eq(mesh_record_open(&b_rx, &seal_aead, 2, wire, (size_t)len, text, sizeof text, &type), 20);
         cr_assert(mesh_record_next_key(&a) == 0 && mesh_record_next_key(&a_rx) == 0);
     }
+}
+
+Test(record, two_connections_share_a_context_by_their_tags) {
+    struct mesh_record r[2] = {make(kinds[0]), make(kinds[2])}, rx[2] = {r[0], r[1]};
+    uint8_t type;
+    r[1].generation = rx[1].generation = r[0].generation;
+    for (int i = 0; i < 6; i++) {
+        int len = mesh_record_seal(&r[i % 2], &seal_aead, (uint64_t)i % 2, 23, plain, 20, wire, sizeof wire);
+        cr_assert_eq(mesh_record_open(&rx[i % 2], &open_aead, (uint64_t)i % 2, wire, (size_t)len, text,
+                                      sizeof text, &type),
+                     20);
+    }
+    struct mesh_aead fresh = {0}; /* and what was opened was sealed under its own key */
+    int len = mesh_record_seal(&r[1], &seal_aead, 1, 23, plain, 20, wire, sizeof wire);
+    cr_assert_eq(mesh_record_open(&rx[1], &fresh, 1, wire, (size_t)len, text, sizeof text, &type), 20);
+    mesh_aead_done(&fresh);
 }
 
 Test(record, an_unknown_cipher_is_an_error) {

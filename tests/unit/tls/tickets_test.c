@@ -78,7 +78,8 @@ Test(tickets, a_tls13_ticket_is_used_once) {
 
 Test(tickets, other_names_peers_identities_and_roots_do_not_meet) {
     struct mesh_handshake_config c = keyed_client(), s = server_config(reviews), d;
-    struct mesh_match m = {.kind = MESH_MATCH_PREFIX, .san_type = MESH_SAN_URI, .len = 9, .text = "spiffe://"};
+    struct mesh_match m = {
+        .kind = MESH_MATCH_PREFIX, .san_type = MESH_SAN_URI, .len = 9, .text = "spiffe://"};
     struct mesh_identity *other = pki_workload(&root, WEB);
     cr_assert_eq(connect_once(&c, &s), 0);
     d = c, d.ticket_key = "ratings|any";
@@ -94,7 +95,8 @@ Test(tickets, other_names_peers_identities_and_roots_do_not_meet) {
 }
 
 Test(tickets, a_server_with_other_callers_roots_or_identity_wants_the_certificate_again) {
-    struct mesh_match m = {.kind = MESH_MATCH_PREFIX, .san_type = MESH_SAN_URI, .len = 9, .text = "spiffe://"};
+    struct mesh_match m = {
+        .kind = MESH_MATCH_PREFIX, .san_type = MESH_SAN_URI, .len = 9, .text = "spiffe://"};
     struct pki_cert second = pki_root("second");
     char *bundle = NULL, *one = pki_cert_pem(&root), *two = pki_cert_pem(&second);
     cr_assert_gt(asprintf(&bundle, "%s%s", one, two), 0);
@@ -126,7 +128,8 @@ Test(tickets, a_server_with_other_callers_roots_or_identity_wants_the_certificat
 }
 
 Test(tickets, a_caller_no_longer_accepted_is_refused_with_a_ticket_in_hand) {
-    struct mesh_match m = {.kind = MESH_MATCH_EXACT, .san_type = MESH_SAN_URI, .len = 12, .text = "spiffe://a/b"};
+    struct mesh_match m = {
+        .kind = MESH_MATCH_EXACT, .san_type = MESH_SAN_URI, .len = 12, .text = "spiffe://a/b"};
     struct mesh_handshake_config c = keyed_client(), s = server_config(reviews);
     cr_assert_eq(connect_once(&c, &s), 0);
     s.peers = &m;
@@ -136,7 +139,8 @@ Test(tickets, a_caller_no_longer_accepted_is_refused_with_a_ticket_in_hand) {
     pair_free(p);
 }
 
-/* The room's own guard behind the session id context: a session that resumes although the rule has changed. */
+/* The room's own guard behind the session id context: a session that resumes although the rule has changed.
+ */
 Test(tickets, a_resumed_session_is_authorised_anew) {
     for (uint16_t v = 0x0303; v <= 0x0304; v++) {
         struct mesh_handshake_config c = keyed_client(), s = server_config(reviews);
@@ -175,14 +179,16 @@ Test(tickets, a_client_offers_no_session_of_a_peer_that_it_accepts_no_more) {
     struct mesh_handshake *hs;
     uint8_t key[32];
     int64_t expires;
-    cr_assert_eq(mesh_handshake_new(&(struct mesh_handshake_config){.identity = web, .ticket_key = "x"}, &hs), 0);
+    cr_assert_eq(mesh_handshake_new(&(struct mesh_handshake_config){.identity = web, .ticket_key = "x"}, &hs),
+                 0);
     memcpy(key, hs->ticket_key, 32);
     mesh_handshake_free(hs);
     /* Put the session under a key where the rule does not accept it. */
     cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
     SSL_SESSION *session = SSL_get1_session(hs->ssl);
     mesh_handshake_free(hs);
-    struct mesh_match m = {.kind = MESH_MATCH_EXACT, .san_type = MESH_SAN_URI, .len = 12, .text = "spiffe://a/b"};
+    struct mesh_match m = {
+        .kind = MESH_MATCH_EXACT, .san_type = MESH_SAN_URI, .len = 12, .text = "spiffe://a/b"};
     c.peers = &m;
     c.npeers = 1;
     cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
@@ -196,7 +202,8 @@ Test(tickets, a_client_offers_no_session_of_a_peer_that_it_accepts_no_more) {
 }
 
 Test(tickets, a_session_ends_with_the_first_certificate) {
-    struct pki_cert brief = pki_make(&root, "x", (struct pki_spec){.san = "URI:" REVIEWS, .from = -60, .to = 120});
+    struct pki_cert brief =
+        pki_make(&root, "x", (struct pki_spec){.san = "URI:" REVIEWS, .from = -60, .to = 120});
     struct mesh_identity *id = pki_identity(&brief, &root);
     struct mesh_handshake_config c = keyed_client(), s = server_config(id);
     int64_t expires = 0, now = time(NULL);
@@ -229,6 +236,28 @@ Test(tickets, a_chain_of_resumptions_ends_with_the_first_session) {
     cr_assert_leq(expires, first - 500);
     SSL_SESSION_free(session);
     mesh_handshake_free(hs);
+}
+
+/* The server resumes without seeing the intermediate that ends first: what it knows of it is in the ticket.
+ */
+Test(tickets, a_resumed_sessions_ticket_keeps_the_end_of_the_whole_chain) {
+    struct pki_cert middle = pki_make(&root, "m", (struct pki_spec){.ca = true, .from = -60, .to = 600});
+    struct pki_cert leaf = pki_make(&middle, "x", (struct pki_spec){.san = "URI:" WEB});
+    struct mesh_identity *id = pki_identity(&leaf, &root);
+    struct mesh_handshake_config c = keyed_client(), s = server_config(reviews);
+    struct mesh_handshake *hs;
+    c.identity = id;
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(connect_once(&c, &s), i > 0);
+        cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
+        SSL_SESSION *session = SSL_get1_session(hs->ssl);
+        cr_assert_leq(SSL_SESSION_get_ticket_lifetime_hint(session), 600);
+        mesh_tls_tickets_put(hs->ticket_key, session, hs->chain_not_after);
+        mesh_handshake_free(hs);
+    }
+    mesh_identity_unref(id);
+    pki_free(&leaf);
+    pki_free(&middle);
 }
 
 Test(tickets, an_expired_leaf_ends_a_resumption) {

@@ -125,6 +125,8 @@ Test(cidr, overlong_entry_is_refused) {
     refused(text, true, "name");
     text[64] = 0;
     refused(text, true, "name");
+    memcpy(text + 64, ".mesh", 6);
+    refused(text, true, "name");
     text[63] = 0;
     free(parse(text, true));
 }

@@ -145,7 +145,8 @@ Test(trace, level_off_and_lower_levels_write_nothing) {
 }
 
 Test(trace, wrong_specs_leave_everything_as_it_was) {
-    const char *const wrong[] = {"loud", "off:/tmp/a", "info:", "infox:/tmp/a", "Info", "info:/tmp/%d", "info:/tmp/%"};
+    const char *const wrong[] = {"loud", "off:/tmp/a",   "info:",      "infox:/tmp/a",
+                                 "Info", "info:/tmp/%d", "info:/tmp/%"};
     char longest[MESH_TRACE_PATH_MAX + 20];
     memset(longest, 'a', sizeof longest - 1);
     memcpy(longest, "info:/", 6);
@@ -286,9 +287,12 @@ Test(trace, errno_survives) {
 }
 
 static void *switcher(void *stop) {
-    char a[100], b[100];
+    char a[100], b[400], longest[201];
+    memset(longest, 'a', 200);
+    longest[200] = 0;
     snprintf(a, sizeof a, "error:%s", file);
-    snprintf(b, sizeof b, "error:%s/aaaaaaaaaaaaaaaaaaaa/b", dir); /* does not exist */
+    snprintf(b, sizeof b, "error:%s/%s/b", dir,
+             longest); /* does not exist; any beginning of it would be made */
     while (!__atomic_load_n((int *)stop, __ATOMIC_RELAXED))
         if (mesh_trace_set(a) < 0 || mesh_trace_set(b) < 0)
             return stop;

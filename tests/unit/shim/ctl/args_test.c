@@ -64,13 +64,27 @@ Test(args, help_needs_no_command) {
 Test(args, wrong_use_is_named) {
     static const struct {
         const char *line, *says;
-    } wrong[] = {{"views", "no command: views"}, {"-o xml view", "xml"}, {"-o", "-o needs a value"}, {"-p", "-p needs"},
-                 {"-p 0 view", "\"0\""}, {"-p -1 view", "\"-1\""}, {"-p 99999999999 view", "range"}, {"-p 1x view", "1x"},
-                 {"resolve", "resolve needs an argument"}, {"pick", "needs"}, {"trace info", "-p PID"},
-                 {"view a b", "too many: b"}, {"status a", "too many: a"}, {"check -f", "-f needs a value"},
-                 {"check -f a --procs", "exclude"}, {"view -f", "no option of this command: -f"},
-                 {"pick a:1 -n 0", "range"}, {"pick a:1 -n 100001", "range"}, {"-z view", "no option: -z"},
-                 {"--procs check", "--procs"}, {"status --explain", "--explain"}};
+    } wrong[] = {{"views", "no command: views"},
+                 {"-o xml view", "xml"},
+                 {"-o", "-o needs a value"},
+                 {"-p", "-p needs"},
+                 {"-p 0 view", "\"0\""},
+                 {"-p -1 view", "\"-1\""},
+                 {"-p 99999999999 view", "range"},
+                 {"-p 1x view", "1x"},
+                 {"resolve", "resolve needs an argument"},
+                 {"pick", "needs"},
+                 {"trace info", "-p PID"},
+                 {"view a b", "too many: b"},
+                 {"status a", "too many: a"},
+                 {"check -f", "-f needs a value"},
+                 {"check -f a --procs", "exclude"},
+                 {"view -f", "no option of this command: -f"},
+                 {"pick a:1 -n 0", "range"},
+                 {"pick a:1 -n 100001", "range"},
+                 {"-z view", "no option: -z"},
+                 {"--procs check", "--procs"},
+                 {"status --explain", "--explain"}};
     cr_assert_eq(mesh_ctl_args_parse(1, (char *[]){"meshctl"}, &args, &why), MESH_E_INVALID);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         cr_expect_eq(parse(wrong[i].line), MESH_E_INVALID, "%s", wrong[i].line);

@@ -13,7 +13,7 @@ static struct mesh_ctl_elf elf;
 static struct image {
     Elf64_Ehdr eh;
     Elf64_Phdr ph[2];
-    char interp[32];
+    char interp[400];
     struct {
         Elf64_Nhdr head;
         char name[4];
@@ -44,11 +44,13 @@ static void make(const char *interp) {
     image.eh.e_phnum = 2;
     strcpy(image.interp, interp);
     if (interp[0])
-        image.ph[0] = (Elf64_Phdr){.p_type = PT_INTERP, .p_offset = offsetof(struct image, interp), .p_filesz = strlen(interp) + 1};
+        image.ph[0] = (Elf64_Phdr){
+            .p_type = PT_INTERP, .p_offset = offsetof(struct image, interp), .p_filesz = strlen(interp) + 1};
 }
 
 static void add_note(const char name[4]) {
-    image.ph[1] = (Elf64_Phdr){.p_type = PT_NOTE, .p_offset = offsetof(struct image, note), .p_filesz = sizeof image.note};
+    image.ph[1] = (Elf64_Phdr){
+        .p_type = PT_NOTE, .p_offset = offsetof(struct image, note), .p_filesz = sizeof image.note};
     image.note.head = (Elf64_Nhdr){.n_namesz = 4, .n_type = 4};
     memcpy(image.note.name, name, 4);
 }
@@ -81,7 +83,10 @@ Test(elf, go_is_known_by_its_note) {
 Test(elf, go_is_known_by_its_build_info) {
     make("");
     memcpy(image.interp, "\xff Go buildinf:", 14);
-    image.ph[1] = (Elf64_Phdr){.p_type = PT_LOAD, .p_flags = PF_R | PF_W, .p_offset = offsetof(struct image, interp), .p_filesz = 32};
+    image.ph[1] = (Elf64_Phdr){.p_type = PT_LOAD,
+                               .p_flags = PF_R | PF_W,
+                               .p_offset = offsetof(struct image, interp),
+                               .p_filesz = 32};
     cr_assert_eq(judge(false, false), MESH_CTL_GO);
     image.ph[1].p_flags = PF_R;
     cr_assert_eq(judge(false, false), MESH_CTL_STATIC);
@@ -113,6 +118,9 @@ Test(elf, damaged_headers_are_no_program) {
     cr_assert_eq(mesh_ctl_elf_read(read_image, &image, &elf), MESH_E_SYNTAX);
     make("/lib64/ld");
     image.ph[0].p_filesz = UINT64_MAX;
+    cr_assert_eq(mesh_ctl_elf_read(read_image, &image, &elf), MESH_E_SYNTAX);
+    make("/lib64/ld");
+    image.ph[0].p_filesz = sizeof elf.interp + 1;
     cr_assert_eq(mesh_ctl_elf_read(read_image, &image, &elf), MESH_E_SYNTAX);
     make("/lib64/ld");
     image.ph[0].p_offset = UINT64_MAX;

@@ -33,15 +33,22 @@ Test(logfmt, what_trace_writes_is_read_back) {
 }
 
 Test(logfmt, other_lines_are_none) {
-    static const char *const wrong[] = {"", "meshshim", "meshshim[12", "meshshim[12]error x", "meshshim[1] ", "other[1] a b",
-                                        "meshshim[1] error", "meshshim[1] overlong-level event"};
+    static const char *const wrong[] = {"",
+                                        "meshshim",
+                                        "meshshim[12",
+                                        "meshshim[12]error x",
+                                        "meshshim[1] ",
+                                        "other[1] a b",
+                                        "meshshim[1] error",
+                                        "meshshim[1] overlong-level event"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         cr_expect_not(mesh_ctl_line_parse(wrong[i], &line), "%s", wrong[i]);
 }
 
 Test(logfmt, broken_fields_end_the_line) {
-    static const char *const wrong[] = {"a", "=v", "a=\"open", "a=\"\\", "a=\"\\x1\"", "a=\"\\xzz\"", "a =b",
-                                        "keykeykeykeykeykeykeykeykeykeykeykeykey=1"};
+    static const char *const wrong[] = {
+        "a",          "=v",          "a=\"open", "a=\"\\",
+        "a=\"\\x1\"", "a=\"\\xzz\"", "a =b",     "keykeykeykeykeykeykeykeykeykeykeykeykey=1"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         const char *rest = wrong[i];
         cr_expect_not(mesh_ctl_field_next(&rest, &field), "%s", wrong[i]);
@@ -53,7 +60,7 @@ Test(logfmt, value_longer_than_a_line_is_refused) {
     memset(text + 2, 'x', sizeof text - 3);
     const char *rest = text;
     cr_assert_not(mesh_ctl_field_next(&rest, &field));
-    text[2] = '"';
+    text[2] = text[sizeof text - 2] = '"';
     rest = text;
     cr_assert_not(mesh_ctl_field_next(&rest, &field));
 }

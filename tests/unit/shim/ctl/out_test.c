@@ -19,6 +19,12 @@ static void expect(const char *want) {
     free(text);
 }
 
+static void expect_mismatch(void) {
+    cr_assert_eq(mesh_ctl_out_done(&out), MESH_E_INTERNAL);
+    fclose(out.file);
+    free(text);
+}
+
 static void picks(void) {
     mesh_ctl_list_begin(&out, "picks");
     for (int i = 1; i < 3; i++) {
@@ -41,17 +47,21 @@ static void picks(void) {
 Test(out, json_nests) {
     begin(false);
     picks();
-    expect("{\n  \"picks\": [\n    {\n      \"endpoint\": \"10.0.0.1:80\",\n      \"n\": 1,\n      \"tags\": [\n"
-           "        \"a\",\n        true\n      ]\n    },\n    {\n      \"endpoint\": \"10.0.0.2:80\",\n      \"n\": 2,\n"
-           "      \"tags\": [\n        \"a\",\n        true\n      ]\n    }\n  ],\n  \"more\": {\n    \"ms\": 1.2,\n"
-           "    \"none\": null\n  }\n}\n");
+    expect(
+        "{\n  \"picks\": [\n    {\n      \"endpoint\": \"10.0.0.1:80\",\n      \"n\": 1,\n      \"tags\": [\n"
+        "        \"a\",\n        true\n      ]\n    },\n    {\n      \"endpoint\": \"10.0.0.2:80\",\n      "
+        "\"n\": 2,\n"
+        "      \"tags\": [\n        \"a\",\n        true\n      ]\n    }\n  ],\n  \"more\": {\n    \"ms\": "
+        "1.2,\n"
+        "    \"none\": null\n  }\n}\n");
 }
 
 Test(out, yaml_nests) {
     begin(true);
     picks();
     expect("picks:\n  - endpoint: \"10.0.0.1:80\"\n    n: 1\n    tags:\n      - \"a\"\n      - true\n"
-           "  - endpoint: \"10.0.0.2:80\"\n    n: 2\n    tags:\n      - \"a\"\n      - true\nmore:\n  ms: 1.2\n  none: null\n");
+           "  - endpoint: \"10.0.0.2:80\"\n    n: 2\n    tags:\n      - \"a\"\n      - true\nmore:\n  ms: "
+           "1.2\n  none: null\n");
 }
 
 static void empties(void) {
@@ -92,16 +102,16 @@ Test(out, depth_is_bounded) {
     cr_assert_not(out.broken);
     mesh_ctl_map_begin(&out, "k");
     cr_assert(out.broken);
-    cr_assert_eq(mesh_ctl_out_done(&out), MESH_E_INTERNAL);
+    expect_mismatch();
 }
 
 Test(out, unbalanced_calls_are_noticed) {
     begin(false);
     mesh_ctl_end(&out);
-    cr_assert_eq(mesh_ctl_out_done(&out), MESH_E_INTERNAL);
+    expect_mismatch();
     begin(false);
     mesh_ctl_map_begin(&out, "k");
-    cr_assert_eq(mesh_ctl_out_done(&out), MESH_E_INTERNAL);
+    expect_mismatch();
 }
 
 Test(out, full_device_is_an_error) {
