@@ -150,7 +150,7 @@ static size_t read_file(const char *path, char *buf, size_t cap) {
     if (!f)
         return 0;
     size_t n = fread(buf, 1, cap, f);
-    fclose(f);
+    real.fclose(f);
     return n;
 }
 
