@@ -18,7 +18,7 @@ SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-r
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(CFLAGS) -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS) -I. -I$(BUILD) -I$(BUILD)/proto
 LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a
 # Test programs link the distribution's shared libraries: the same code, and a link takes a tenth of the time.
-TEST_LIBS = -l:libssl.a -l:libcrypto.a -lprotobuf-c -lyaml -lpthread
+TEST_LIBS = $(LIBS) -lpthread
 
 PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
 CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind

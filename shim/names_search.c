@@ -10,6 +10,7 @@
 #include "shim/base/buf.h"
 #include "shim/base/clock.h"
 #include "shim/names.h"
+#include "shim/real.h"
 
 static bool is_blank(uint8_t c) {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\0';
