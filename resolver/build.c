@@ -14,7 +14,7 @@ struct arena_block {
 };
 
 void *mesh_arena_get(struct mesh_arena *a, size_t n) {
-    n = (n + 15) & ~(size_t)15;
+    n = (n ? n + 15 : 16) & ~(size_t)15;
     if (n > a->left) {
         size_t room = n > ARENA_BLOCK ? n : ARENA_BLOCK;
         struct arena_block *block = malloc(sizeof *block + room);

@@ -276,7 +276,7 @@ static uint32_t plain_flags(const struct cluster *x) {
 }
 
 static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *blob) {
-    struct view_span at = mesh_blob_add(blob, x->transports, x->ntransports * sizeof x->transports[0], 8);
+    struct view_span at = mesh_blob_add(blob, x->transports, x->ntransports * sizeof x->transports[0], 4);
     if (blob->broken || x->b->keys.broken)
         return MESH_E_NOMEM;
     struct view_config *head = (struct view_config *)(void *)blob->p;

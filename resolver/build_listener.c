@@ -425,7 +425,7 @@ static int inbound_chain(struct build *b, const struct mesh_resource *r, const M
         refuse_chain(b, &c, "filter chains by the caller's address are not supported");
     if (rc == 0 && guard)
         rc = mesh_fault(b, r, "listener %s: %s", r->name, guard);
-    mesh_blob_add(&b->chains, &c, sizeof c, 8);
+    mesh_blob_add(&b->chains, &c, sizeof c, 4);
     return rc;
 }
 

@@ -44,10 +44,14 @@ static ssize_t read_small(const char *path, char *ret_text, size_t cap) {
     return n;
 }
 
+/* A dead process that its parent has not waited for still answers signals: it has no start any more. */
 uint64_t mesh_process_start(int pid) {
     char path[40], text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    return read_small(path, text, sizeof text) > 0 ? stat_start(text) : 0;
+    const char *state = read_small(path, text, sizeof text) > 0 ? strrchr(text, ')') : NULL;
+    if (state && (strncmp(state, ") Z", 3) == 0 || strncmp(state, ") X", 3) == 0))
+        return UINT64_MAX;
+    return state ? stat_start(text) : 0;
 }
 
 bool mesh_process_lives(int pid, uint64_t start) {

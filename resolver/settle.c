@@ -4,7 +4,7 @@
 #include "shim/base/clock.h"
 #include "shim/base/sys.h"
 
-enum { START_EVERY = 16 /* rounds between looks at the start times of processes that seem alive */ };
+enum { START_EVERY = 4 /* rounds between closer looks (/proc) at processes that seem alive */ };
 /* A tree without a process is dead when it still has none so much later: a child joins right after its fork, perhaps
  * after its parent's end. */
 #define EMPTY_FOR MESH_SEC
@@ -23,14 +23,14 @@ static bool has(const struct alive *a, uint64_t tree) {
     return bsearch(&tree, a->trees, a->n, sizeof tree, by_value) != NULL;
 }
 
-static void sweep_processes(struct view_head *h, bool compare_start, struct alive *ret) {
+static void sweep_processes(struct view_head *h, bool closely, struct alive *ret) {
     for (uint32_t i = 0; i < VIEW_PROCESSES; i++) {
         struct view_process *p = &h->processes[i];
         uint32_t pid = atomic_load(&p->pid);
         uint64_t tree = atomic_load(&p->tree);
         if (!pid)
             continue;
-        if (!mesh_process_lives((int)pid, compare_start ? atomic_load(&p->start) : 0)) {
+        if (!mesh_process_lives((int)pid, closely ? atomic_load(&p->start) : 0)) {
             atomic_store(&p->start, 0);
             if (atomic_compare_exchange_strong(&p->tree, &tree, 0))
                 atomic_compare_exchange_strong(&p->pid, &pid, 0);

@@ -42,7 +42,6 @@ static int add_run(struct mesh_space *s, uint32_t first, uint32_t granules) {
         return rc;
     s->runs[i].first = first;
     s->runs[i].granules = granules;
-    s->free += granules;
     bin_run(s, i);
     return 0;
 }
@@ -75,6 +74,7 @@ static int more(struct mesh_space *s, uint32_t granules) {
         return rc;
     n = (n + VIEW_SLAB_GRANULES - 1) / VIEW_SLAB_GRANULES * VIEW_SLAB_GRANULES;
     s->total += n;
+    s->grew = true;
     return add_run(s, first, n);
 }
 
@@ -98,7 +98,6 @@ static int take(struct mesh_space *s, uint32_t granules, uint32_t *ret_first) {
         r->next = s->spare_runs;
         s->spare_runs = i;
     }
-    s->free -= granules;
     s->made += granules;
     return 0;
 }
@@ -138,7 +137,7 @@ void mesh_space_done(struct mesh_space *s) {
 }
 
 bool mesh_space_full(const struct mesh_space *s) {
-    return s->made > s->total / 4 && s->free < s->total / 4;
+    return s->made > (s->grew ? s->total / 8 : s->total / 2);
 }
 
 /* ---- collecting ------------------------------------------------------------------------------------------- */
@@ -199,7 +198,8 @@ static int add_gaps(struct mesh_space *s, uint32_t first, uint32_t end) {
 static int add_extents(struct mesh_space *s) {
     const struct view_head *h = mesh_view_head(s->v);
     uint32_t floor = floor_of(h);
-    s->total = s->free = s->made = 0;
+    s->total = s->made = 0;
+    s->grew = false;
     for (int i = 0; i < VIEW_EXTENTS; i++) {
         uint64_t word = atomic_load((_Atomic uint64_t *)&h->extents[i]);
         uint32_t first = (uint32_t)word, n = (uint32_t)(word >> 32) & 0x3fffffff;

@@ -23,13 +23,14 @@ struct mesh_space {
     uint32_t spare_runs;       /* unused entries of runs, index + 1 */
     uint64_t *marks;           /* a bit a granule, while collecting */
     uint32_t nmarks;           /* granules that marks covers */
-    uint64_t total, free, made; /* granules: of all extents, free, handed out since the last collection */
+    uint64_t total, made;       /* granules: of all extents, handed out since the last collection */
+    bool grew;                  /* the free runs did not suffice since then */
 };
 
 /* Finds the free space: everything that `root` (may be NULL) does not reach. Raises `recycled`. MESH_E_NOMEM;
  * MESH_E_INTERNAL: the root is damaged, nothing of it may be kept. */
 int mesh_space_collect(struct mesh_space *s, const struct view_root *root) MESH_MUST_CHECK;
-/* Worth it? Enough was made since the last time, and little is left. */
+/* Is a collection due? Enough was made since the last one to pay for it. */
 bool mesh_space_full(const struct mesh_space *s);
 void mesh_space_done(struct mesh_space *s);
 /* Memory for one record; its header is filled in, the rest is what was there before. MESH_E_NOMEM, _LIMIT, _IO. */

@@ -138,8 +138,8 @@ int mesh_view_map(struct mesh_view *v, const char *run_dir, const uint8_t digest
 /* Takes `granules` more at the end of the file for us. MESH_E_LIMIT, MESH_E_IO (disk full, file replaced). */
 int mesh_view_grow(struct mesh_view *v, enum view_extent kind, uint32_t granules, uint32_t *ret_first) MESH_MUST_CHECK;
 uint64_t mesh_boot_id(void);
-uint64_t mesh_process_start(int pid); /* 0: not known */
-bool mesh_process_lives(int pid, uint64_t start); /* start 0: not compared */
+uint64_t mesh_process_start(int pid); /* 0: not known; UINT64_MAX: dead, not waited for */
+bool mesh_process_lives(int pid, uint64_t start); /* start 0: no look into /proc */
 bool mesh_lease_lives(uint64_t word);             /* the process behind a lease's word */
 /* Reads a file of at most `max` bytes, NUL-terminated. MESH_E_IO with why, MESH_E_LIMIT, MESH_E_NOMEM. */
 int mesh_file_read(const char *path, size_t max, char **ret_text, size_t *ret_len, struct mesh_why *why) MESH_MUST_CHECK;
