@@ -46,8 +46,8 @@ static int add_run(struct mesh_space *s, uint32_t first, uint32_t granules) {
     return 0;
 }
 
-/* A run that certainly fits comes from the bins above; the bin of the size itself may hold a shorter one, so only its
- * first entry is looked at. */
+/* A run that certainly fits comes from the bins above; the bin of the size itself may hold a shorter one, so
+ * only its first entry is looked at. */
 static uint32_t take_run(struct mesh_space *s, uint32_t granules) {
     for (uint32_t b = bin_of(granules); b < SPACE_BINS; b++) {
         uint32_t i = s->bins[b];
@@ -140,7 +140,8 @@ bool mesh_space_full(const struct mesh_space *s) {
     return s->made > (s->grew ? s->total / 8 : s->total / 2);
 }
 
-/* ---- collecting ------------------------------------------------------------------------------------------- */
+/* ---- collecting -------------------------------------------------------------------------------------------
+ */
 bool mesh_mark_set(struct mesh_space *s, uint32_t first, uint32_t granules) {
     if (first >= s->nmarks || granules > s->nmarks - first)
         return false;

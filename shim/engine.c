@@ -194,8 +194,9 @@ enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen
         return mode;
     struct mesh_view *v = mesh_engine_view();
     struct mesh_inbound *in = NULL;
-    if (!v || mesh_view_inbound(v, local, len, NULL, &in))
-        return v ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
+    int err = v ? mesh_view_inbound(v, local, len, NULL, &in) : MESH_E_INTERNAL;
+    if (err) /* what the view guards in a way that we cannot is not served in clear: strict, and refused there */
+        return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
     mode = in->mode;
     free(in);
     return mode;

@@ -9,6 +9,7 @@
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
 #include "shim/hand_private.h"
+#include "shim/own_identity.h"
 #include "shim/pend.h"
 #include "shim/text.h"
 #include "shim/watch.h"
@@ -426,10 +427,15 @@ static int server_tls(struct mesh_hand *h, int fd, struct mesh_why *why) {
     socklen_t len = sizeof local;
     struct mesh_inbound *in = NULL;
     struct mesh_view *v = mesh_engine_view();
-    if (v && mesh_sys_getsockname(fd, (struct sockaddr *)&local, &len) == 0 &&
-        mesh_view_inbound(v, (struct sockaddr *)&local, len, NULL, &in))
-        in = NULL;
-    struct mesh_identity *id = mesh_engine_identity(why);
+    int guarded = MESH_E_NOTFOUND;
+    if (v && mesh_sys_getsockname(fd, (struct sockaddr *)&local, &len) == 0)
+        guarded = mesh_view_inbound(v, (struct sockaddr *)&local, len, NULL, &in);
+    if (guarded && guarded != MESH_E_NOTFOUND)
+        return mesh_why(why, MESH_E_IDENTITY, "the view guards port %u in a way that cannot be enforced", h->port);
+    struct mesh_pem pem = {0};
+    if (in)
+        pem = (struct mesh_pem){in->cert, in->key, in->ca, in->cert_len, in->key_len, in->ca_len};
+    struct mesh_identity *id = mesh_own_identity(&pem, why);
     int err = MESH_E_IDENTITY;
     if (e->bad_callers && !(in && in->callers)) {
         (void)mesh_why(why, err, "MESH_CALLERS has a wrong value");

@@ -40,10 +40,8 @@ uint32_t mesh_pend_count(void) {
 
 /* guard held */
 static struct item *find(uint32_t slot) {
-    for (uint32_t i = 0; i < nitems; i++)
-        if (items[i].slot == slot)
-            return &items[i];
-    return NULL;
+    uint32_t at = atomic_load(&mesh_local_at(slot)->pending);
+    return at && at <= nitems && items[at - 1].slot == slot ? &items[at - 1] : NULL;
 }
 
 /* guard held */
@@ -64,18 +62,20 @@ static struct item *put(uint32_t slot) {
         cap = bigger;
     }
     items[nitems] = (struct item){.slot = slot};
-    atomic_store(&l->pending, 1);
+    atomic_store(&l->pending, nitems + 1);
     atomic_store(&count, nitems + 1);
     return &items[nitems++];
 }
 
 /* guard held */
 static void drop(uint32_t slot) {
-    struct item *i = find(slot);
     struct mesh_local *l = mesh_local_at(slot);
+    struct item *i = find(slot);
     if (!i)
         return;
     *i = items[--nitems];
+    if (i != &items[nitems])
+        atomic_store(&mesh_local_at(i->slot)->pending, (uint32_t)(i - items) + 1);
     atomic_store(&l->pending, 0);
     atomic_store(&count, nitems);
 }
@@ -102,6 +102,13 @@ static bool unfinished(const struct mesh_conn *c) {
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
         return true;
     return state == MESH_CONN_OPEN && mesh_tx_unsent(c);
+}
+
+/* Is there anything to be done for it now? An epoll registration of ours tells when a handshake can go on; thousands of
+ * clients that are shaking hands must not be tried one by one at each wait. */
+static bool idle(uint32_t slot, uint64_t now) {
+    const struct mesh_conn *c = mesh_conn_at(slot);
+    return mesh_local_at(slot)->swapped && unfinished(c) && !mesh_tx_unsent(c) && now < mesh_hand_deadline(slot);
 }
 
 /* One step; true when nothing is left to do. */
@@ -132,7 +139,7 @@ void mesh_pend_drive(void) {
             struct mesh_local *l = mesh_local_at(slot);
             int fd = atomic_load(&l->fd);
             bool late = batch[i].linger && now >= batch[i].linger;
-            if (!step(slot, fd) && !late)
+            if (!late && (idle(slot, now) || !step(slot, fd)))
                 continue;
             g = mesh_guard_enter();
             struct item *it = find(slot);

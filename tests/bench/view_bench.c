@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the view costs: a full load per endpoint, a change of one cluster, attaching, a look-up among 1,000, 10,000 and
- * 100,000 names, a route and a cluster. Prints one line a figure; no goal is judged here.
+ * What the view costs: a full load per endpoint, a change of one cluster, attaching, a look-up among 1,000,
+ * 10,000 and 100,000 names, a route and a cluster. Prints one line a figure; no goal is judged here.
  *     view_bench RUN_DIR
  */
 #include <arpa/inet.h>
@@ -56,7 +56,8 @@ static void put_cluster(struct mesh_pub *pub, uint32_t i, uint32_t first) {
     struct view_config config = {.connect_timeout_ms = 1000};
     char name[64];
     snprintf(name, sizeof name, "service-%u.shop.mesh", i);
-    struct mesh_cluster_in in = {.name = name, .config = &config, .config_len = sizeof config, .endpoints = e, .n = ENDPOINTS};
+    struct mesh_cluster_in in = {
+        .name = name, .config = &config, .config_len = sizeof config, .endpoints = e, .n = ENDPOINTS};
     make_endpoints(e, i, first);
     mesh_lb_policy_defaults(&in.policy);
     int rc = mesh_pub_cluster_put(pub, &in);
@@ -75,7 +76,12 @@ static void put_name(struct mesh_pub *pub, uint32_t i, uint32_t clusters) {
     struct view_entry entry = {.level = LEVEL_CLUSTER};
     if (rc == 0)
         rc = mesh_pub_route_put(pub, &route, &entry.route);
-    struct mesh_name_in in = {.text = name, .len = (uint32_t)strlen(name), .entries = &entry, .n = 1, .clusters = &id, .nclusters = 1};
+    struct mesh_name_in in = {.text = name,
+                              .len = (uint32_t)strlen(name),
+                              .entries = &entry,
+                              .n = 1,
+                              .clusters = &id,
+                              .nclusters = 1};
     if (rc == 0)
         rc = mesh_pub_name_put(pub, &in, &ref);
     if (rc < 0)
@@ -103,8 +109,8 @@ static void load(struct mesh_view *v, uint32_t clusters, uint32_t names, const c
         fail("commit", rc);
     mesh_pub_close(pub);
     printf("%-28s %8.1f ns an endpoint, %6.1f ns a name, open %.2f ms, commit %.2f ms, whole %.2f ms\n", what,
-           (double)(put - opened) / (clusters * ENDPOINTS), (double)(named - put) / names, (double)(opened - start) / 1e6,
-           (double)(end - named) / 1e6, (double)(end - start) / 1e6);
+           (double)(put - opened) / (clusters * ENDPOINTS), (double)(named - put) / names,
+           (double)(opened - start) / 1e6, (double)(end - named) / 1e6, (double)(end - start) / 1e6);
 }
 
 static void change_one(struct mesh_view *v, uint32_t clusters) {
@@ -124,7 +130,8 @@ static void change_one(struct mesh_view *v, uint32_t clusters) {
         uint64_t took = spent() - from;
         worst = took > worst ? took : worst;
     }
-    printf("%-28s %8.0f ns, worst %.0f ns\n", "change of one cluster", (double)(spent() - start) / CHANGES, (double)worst);
+    printf("%-28s %8.0f ns, worst %.0f ns\n", "change of one cluster", (double)(spent() - start) / CHANGES,
+           (double)worst);
     mesh_pub_close(pub);
 }
 
@@ -140,7 +147,8 @@ static void look_up(struct mesh_view *v, uint32_t names) {
             fail("look-up", MESH_E_NOTFOUND);
         sum += a.v4[3];
     }
-    printf("look-up among %6u names   %8.1f ns (%u)\n", names, (double)(spent() - start) / LOOKUPS, (unsigned)sum & 1);
+    printf("look-up among %6u names   %8.1f ns (%u)\n", names, (double)(spent() - start) / LOOKUPS,
+           (unsigned)sum & 1);
 }
 
 static void route_one(struct mesh_view *v) {
@@ -154,7 +162,8 @@ static void route_one(struct mesh_view *v) {
     memcpy(&sa.sin_addr, a.v4, 4);
     uint64_t start = spent();
     for (uint32_t i = 0; i < LOOKUPS; i++)
-        if (mesh_view_route(v, (struct sockaddr *)&sa, sizeof sa, i, &r) < 0 || mesh_view_cluster(v, &r, &cv, &seq) < 0)
+        if (mesh_view_route(v, (struct sockaddr *)&sa, sizeof sa, i, &r) < 0 ||
+            mesh_view_cluster(v, &r, &cv, &seq) < 0)
             fail("route", MESH_E_NOTFOUND);
     printf("%-28s %8.1f ns\n", "route and cluster", (double)(spent() - start) / LOOKUPS);
 }

@@ -7,7 +7,8 @@
 #include "shim/base/mem.h"
 #include "tests/unit/resolver/fixture.h"
 
-static const char two[] = "services:\n  a.mesh: {endpoints: ['10.0.0.1:80'], addresses: [10.96.0.1]}\n  b.mesh: {endpoints: ['10.0.0.2:80'], policy: maglev}\n";
+static const char two[] = "services:\n  a.mesh: {endpoints: ['10.0.0.1:80'], addresses: [10.96.0.1]}\n  "
+                          "b.mesh: {endpoints: ['10.0.0.2:80'], policy: maglev}\n";
 
 static void refused(struct fixture *f) {
     cr_assert_eq(fixture_open(f), MESH_E_INVALID);
@@ -158,7 +159,8 @@ Test(file, other_configuration_is_another_view) {
     fixture_done(&f);
 }
 
-/* ---- hostile bytes ---------------------------------------------------------------------------------------------- */
+/* ---- hostile bytes
+ * ---------------------------------------------------------------------------------------------- */
 static void ignore_name(void *arg, const char *name) {
 }
 static void ignore_info(void *arg, const struct mesh_conn_info *info) {
@@ -225,7 +227,8 @@ Test(file, flipped_bytes_are_survived_everywhere, .timeout = 300) {
             size_t span = round % 4 ? 64 << 10 : used - head - 8;
             at[i] = (round % 16 == 0 ? 64 + mesh_random() % (head - 64) : head + mesh_random() % span);
             old[i] = f.view->base[at[i]];
-            f.view->base[at[i]] = round & 1 ? (uint8_t)mesh_random() : (uint8_t)(old[i] ^ 1u << (mesh_random() % 8));
+            f.view->base[at[i]] =
+                round & 1 ? (uint8_t)mesh_random() : (uint8_t)(old[i] ^ 1u << (mesh_random() % 8));
         }
         walk(f.view);
         for (int i = 3; i >= 0; i--)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A run directory and a view file of a test's own. Criterion runs each test in a process of its own: what is left open
- * ends with it, what is left on disk is removed by fixture_done.
+ * A run directory and a view file of a test's own. Criterion runs each test in a process of its own: what is
+ * left open ends with it, what is left on disk is removed by fixture_done.
  */
 #ifndef MESH_TESTS_RESOLVER_FIXTURE_H
 #define MESH_TESTS_RESOLVER_FIXTURE_H
@@ -77,13 +77,15 @@ static inline struct sockaddr_in fixture_addr(const char *text, uint16_t port) {
 }
 
 /* Where a connect to an address leads. */
-static inline int fixture_route(const struct mesh_view *v, const char *addr, uint16_t port, struct mesh_route *ret) {
+static inline int fixture_route(const struct mesh_view *v, const char *addr, uint16_t port,
+                                struct mesh_route *ret) {
     struct sockaddr_in sa = fixture_addr(addr, port);
     return mesh_view_route(v, (struct sockaddr *)&sa, sizeof sa, 0, ret);
 }
 
 /* What a program does: look the name up, connect to the answer. */
-static inline int fixture_connect(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random, struct mesh_route *ret) {
+static inline int fixture_connect(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random,
+                                  struct mesh_route *ret) {
     struct mesh_answer a;
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
     int rc = mesh_view_name(v, name, &a);

@@ -33,7 +33,8 @@ Test(ledger, taking_and_releasing_moves_both_counters) {
     struct counters c;
     uint32_t slot, other;
     start(&c);
-    cr_assert_eq(mesh_ledger_take(c.f.view, 7, c.stat, &slot), MESH_E_LIMIT, "a tree that did not join has no slot");
+    cr_assert_eq(mesh_ledger_take(c.f.view, 7, c.stat, &slot), MESH_E_LIMIT,
+                 "a tree that did not join has no slot");
     cr_assert_eq(mesh_ledger_join(c.f.view, 7, getpid(), 1), 0);
     cr_assert_eq(mesh_ledger_take(c.f.view, 7, c.stat, &slot), 0);
     cr_assert_eq(mesh_ledger_take(c.f.view, 7, UINT32_MAX, &other), 0);

@@ -126,8 +126,10 @@ static const char headless[] =
     "  lb_policy: CLUSTER_PROVIDED\n"
     "- '@type': type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment\n"
     "  cluster_name: db.shop.mesh\n"
-    "  endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.1.0.1, port_value: 5432}}}},\n"
-    "                              {endpoint: {address: {socket_address: {address: 10.1.0.2, port_value: 5432}}}}]}]\n";
+    "  endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.1.0.1, port_value: "
+    "5432}}}},\n"
+    "                              {endpoint: {address: {socket_address: {address: 10.1.0.2, port_value: "
+    "5432}}}}]}]\n";
 
 Test(names, headless_name_answers_its_endpoints) {
     struct fixture f;

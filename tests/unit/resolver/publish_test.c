@@ -6,17 +6,24 @@
 #include "shim/base/clock.h"
 #include "tests/unit/resolver/fixture.h"
 
-static const char one[] = "services:\n  a.mesh: {endpoints: ['10.0.0.1:80']}\n  b.mesh: {endpoints: ['10.0.0.2:80']}\n";
+static const char one[] =
+    "services:\n  a.mesh: {endpoints: ['10.0.0.1:80']}\n  b.mesh: {endpoints: ['10.0.0.2:80']}\n";
 
-static int put(struct mesh_pub *pub, const char *name, uint16_t port, uint32_t n) {
+static int put_weighted(struct mesh_pub *pub, const char *name, uint16_t port, uint32_t n, uint32_t weight) {
     struct mesh_endpoint e[64];
     struct view_config config = {.connect_timeout_ms = 1};
-    struct mesh_cluster_in in = {.name = name, .config = &config, .config_len = sizeof config, .endpoints = e, .n = n};
+    struct mesh_cluster_in in = {
+        .name = name, .config = &config, .config_len = sizeof config, .endpoints = e, .n = n};
     memset(e, 0, sizeof e);
     for (uint32_t i = 0; i < n; i++)
-        e[i] = (struct mesh_endpoint){.addr = {10, 0, 1, (uint8_t)i}, .family = 4, .port = port, .weight = 1};
+        e[i] = (struct mesh_endpoint){
+            .addr = {10, 0, 1, (uint8_t)i}, .family = 4, .port = port, .weight = weight};
     mesh_lb_policy_defaults(&in.policy);
     return mesh_pub_cluster_put(pub, &in);
+}
+
+static int put(struct mesh_pub *pub, const char *name, uint16_t port, uint32_t n) {
+    return put_weighted(pub, name, port, n, 1);
 }
 
 static uint32_t endpoints_of(const struct mesh_view *v, const char *name, struct mesh_cluster_view *cv) {
@@ -66,20 +73,38 @@ Test(publish, replaced_records_are_used_again) {
     cr_assert_eq(mesh_pub_open(f.view, mesh_now(), &pub), 0);
     for (int i = 0; i < 200; i++) {
         cr_assert_eq(mesh_pub_begin(pub, mesh_now()), 0);
-        cr_assert_eq(put(pub, "a.mesh", (uint16_t)i, 64), 0);
+        cr_assert_eq(put_weighted(pub, "a.mesh", 7, 64, 1 + (uint32_t)i), 0);
         cr_assert_eq(mesh_pub_commit(pub, 1, 0), 0);
     }
     uint64_t size = atomic_load(&mesh_view_head(f.view)->size);
     for (int i = 0; i < 5000; i++) {
         cr_assert_eq(mesh_pub_begin(pub, mesh_now()), 0);
-        cr_assert_eq(put(pub, "a.mesh", (uint16_t)(7000 + i), 64), 0);
+        cr_assert_eq(put_weighted(pub, "a.mesh", 7, 64, 1 + (uint32_t)i), 0);
         cr_assert_eq(mesh_pub_commit(pub, 1, 0), 0);
         cr_assert_eq(endpoints_of(f.view, "b.mesh", &cv), 1);
     }
     cr_assert_eq(endpoints_of(f.view, "a.mesh", &cv), 64);
-    cr_assert_eq(cv.endpoints[63].port, 7000 + 4999);
-    cr_assert(atomic_load(&mesh_view_head(f.view)->size) <= 2 * size, "the file grew to %lu",
+    cr_assert_eq(cv.endpoints[63].weight, 5000);
+    cr_assert(atomic_load(&mesh_view_head(f.view)->size) <= size, "the file grew to %lu",
               (unsigned long)atomic_load(&mesh_view_head(f.view)->size));
+    mesh_pub_close(pub);
+    fixture_done(&f);
+}
+
+Test(publish, counters_of_endpoints_that_left_are_used_again) {
+    struct fixture f;
+    struct mesh_pub *pub;
+    fixture_start(&f, one);
+    uint64_t now = mesh_now();
+    cr_assert_eq(mesh_pub_open(f.view, now, &pub), 0);
+    uint64_t size = 0;
+    for (int i = 0; i < 4000; i++) { /* each a minute after the last, with endpoints that nobody had before */
+        cr_assert_eq(mesh_pub_begin(pub, now += 61 * MESH_SEC), 0);
+        cr_assert_eq(put(pub, "a.mesh", (uint16_t)(1 + i), 64), 0);
+        cr_assert_eq(mesh_pub_commit(pub, 1, 0), 0);
+        size = i == 1000 ? atomic_load(&mesh_view_head(f.view)->size) : size;
+    }
+    cr_assert(atomic_load(&mesh_view_head(f.view)->size) <= 2 * size);
     mesh_pub_close(pub);
     fixture_done(&f);
 }

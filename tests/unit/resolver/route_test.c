@@ -2,27 +2,32 @@
 #include "tests/unit/resolver/fixture.h"
 
 #define TYPE(t) "- '@type': type.googleapis.com/envoy.config." t "\n"
-#define CLUSTER(name, addr)                                                                                             \
-    TYPE("cluster.v3.Cluster")                                                                                          \
-    "  name: '" name "'\n"                                                                                              \
-    "  load_assignment: {cluster_name: '" name "', endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: " addr  \
+#define CLUSTER(name, addr)                                                                                  \
+    TYPE("cluster.v3.Cluster")                                                                               \
+    "  name: '" name "'\n"                                                                                   \
+    "  load_assignment: {cluster_name: '" name                                                               \
+    "', endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: " addr                   \
     ", port_value: 80}}}}]}]}\n"
-#define TCP(cluster)                                                                                                    \
-    "  filter_chains: [{filters: [{name: envoy.filters.network.tcp_proxy, typed_config: {'@type': "                     \
-    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, " cluster "}}]}]\n"
-#define VHOST(domain, cluster)                                                                                          \
-    "  - {name: '" domain "', domains: ['" domain "'], routes: [{match: {prefix: /}, route: {cluster: '" cluster "'}}]}\n"
+#define TCP(cluster)                                                                                         \
+    "  filter_chains: [{filters: [{name: envoy.filters.network.tcp_proxy, typed_config: {'@type': "          \
+    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, " cluster   \
+    "}}]}]\n"
+#define VHOST(domain, cluster)                                                                               \
+    "  - {name: '" domain "', domains: ['" domain                                                            \
+    "'], routes: [{match: {prefix: /}, route: {cluster: '" cluster "'}}]}\n"
 #define ROUTES(name) TYPE("route.v3.RouteConfiguration") "  name: " name "\n  virtual_hosts:\n"
 
 /* Every name has a cluster of its own name; each rule above takes some of them away. */
-static const char precedence[] =
-    "resources:\n" CLUSTER("a.mesh", "10.0.0.1") CLUSTER("b.mesh", "10.0.0.1") CLUSTER("c.mesh", "10.0.0.1")
-        CLUSTER("outbound|81||d.mesh", "10.0.0.1") CLUSTER("e.mesh:82", "10.0.0.1") CLUSTER("listener", "10.0.0.2")
-            CLUSTER("domain", "10.0.0.3") CLUSTER("suffix", "10.0.0.4") CLUSTER("address", "10.0.0.5")
-    TYPE("listener.v3.Listener") "  name: 'a.mesh:80'\n" TCP("cluster: listener")
-    TYPE("listener.v3.Listener") "  name: here\n"
-                                 "  address: {socket_address: {address: 10.9.9.9, port_value: 80}}\n" TCP("cluster: address")
-    ROUTES("routes") VHOST("a.mesh", "domain") VHOST("b.mesh:80", "domain") VHOST("*.mesh", "suffix") VHOST("10.8.8.8", "domain");
+static const char precedence[] = "resources:\n" CLUSTER("a.mesh", "10.0.0.1") CLUSTER(
+    "b.mesh", "10.0.0.1") CLUSTER("c.mesh", "10.0.0.1") CLUSTER("outbound|81||d.mesh",
+                                                                "10.0.0.1") CLUSTER("e.mesh:82", "10.0.0.1")
+    CLUSTER("listener", "10.0.0.2") CLUSTER("domain", "10.0.0.3") CLUSTER("suffix", "10.0.0.4") CLUSTER(
+        "address", "10.0.0.5") TYPE("listener.v3.Listener") "  name: 'a.mesh:80'\n" TCP("cluster: listener")
+        TYPE("listener.v3.Listener") "  name: here\n"
+                                     "  address: {socket_address: {address: 10.9.9.9, port_value: 80}}\n" TCP(
+                                         "cluster: address") ROUTES("routes") VHOST("a.mesh", "domain")
+                                         VHOST("b.mesh:80", "domain") VHOST("*.mesh", "suffix")
+                                             VHOST("10.8.8.8", "domain");
 
 static void leads_to(const struct fixture *f, const char *name, uint16_t port, const char *cluster) {
     struct mesh_route r;
@@ -54,7 +59,8 @@ Test(route, clusters_are_names_without_anything_else) {
     struct fixture f;
     struct mesh_route r;
     fixture_start(&f, "resources:\n" CLUSTER("plain.mesh", "10.0.0.1") CLUSTER("port.mesh:82", "10.0.0.1")
-                          CLUSTER("outbound|83||istio.mesh", "10.0.0.1") CLUSTER("outbound|83|v1|subset.mesh", "10.0.0.1"));
+                          CLUSTER("outbound|83||istio.mesh", "10.0.0.1")
+                              CLUSTER("outbound|83|v1|subset.mesh", "10.0.0.1"));
     leads_to(&f, "plain.mesh", 1234, "plain.mesh");
     leads_to(&f, "port.mesh", 82, "port.mesh:82");
     cr_assert_eq(fixture_connect(f.view, "port.mesh", 83, 0, &r), MESH_E_NOROUTE);
@@ -97,9 +103,10 @@ Test(route, other_address_families_go_to_libc) {
     fixture_done(&f);
 }
 
-static const char weighted[] =
-    "resources:\n" CLUSTER("one", "10.0.0.1") CLUSTER("two", "10.0.0.2")
-    TYPE("listener.v3.Listener") "  name: split.mesh\n" TCP("max_connect_attempts: 7, weighted_clusters: {clusters: [{name: one, weight: 30}, {name: two, weight: 70}]}");
+static const char weighted[] = "resources:\n" CLUSTER("one", "10.0.0.1") CLUSTER("two", "10.0.0.2")
+    TYPE("listener.v3.Listener") "  name: split.mesh\n" TCP(
+        "max_connect_attempts: 7, weighted_clusters: {clusters: [{name: one, weight: 30}, {name: two, "
+        "weight: 70}]}");
 
 Test(route, weights_split_as_they_say) {
     struct fixture f;
@@ -120,7 +127,8 @@ Test(route, cluster_that_is_not_there_has_no_endpoint) {
     struct mesh_route r;
     struct mesh_why why;
     struct sockaddr_in sa;
-    fixture_start(&f, "resources:\n" TYPE("listener.v3.Listener") "  name: lost.mesh\n" TCP("cluster: nowhere"));
+    fixture_start(&f,
+                  "resources:\n" TYPE("listener.v3.Listener") "  name: lost.mesh\n" TCP("cluster: nowhere"));
     cr_assert_eq(fixture_connect(f.view, "lost.mesh", 80, 0, &r), MESH_E_NOENDPOINT);
     sa = fixture_addr(fixture_v4(f.view, "lost.mesh"), 80);
     cr_assert_eq(mesh_view_route_why(f.view, (struct sockaddr *)&sa, sizeof sa, &why), MESH_E_NOENDPOINT);
@@ -159,7 +167,8 @@ Test(route, exclude_wins_over_view_and_capture) {
     fixture_done(&f);
 }
 
-static const char clear_text[] = "services:\n  clear.mesh: {endpoints: ['10.0.0.1:80'], tls: off}\n  said.mesh: {endpoints: ['10.0.0.1:80']}\n";
+static const char clear_text[] = "services:\n  clear.mesh: {endpoints: ['10.0.0.1:80'], tls: off}\n  "
+                                 "said.mesh: {endpoints: ['10.0.0.1:80']}\n";
 
 Test(route, plaintext_is_only_what_says_so) {
     struct fixture f;
@@ -194,16 +203,29 @@ Test(route, tls_required_refuses_plaintext) {
     fixture_done(&f);
 }
 
-static const char guarded[] =
-    "resources:\n" CLUSTER("back", "10.0.0.1")
-    TYPE("listener.v3.Listener") "  name: guarded.mesh\n"
-    "  filter_chains: [{filters: [{name: envoy.filters.network.ext_authz}, {name: envoy.filters.network.tcp_proxy, typed_config: {'@type': "
-    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, cluster: back}}]}]\n"
-    TYPE("listener.v3.Listener") "  name: observed.mesh\n"
-    "  filter_chains: [{filters: [{name: istio.stats}, {name: envoy.filters.network.tcp_proxy, typed_config: {'@type': "
-    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, cluster: back}}]}]\n"
-    TYPE("cluster.v3.Cluster") "  name: dns.mesh\n  type: STRICT_DNS\n"
-    "  load_assignment: {cluster_name: dns.mesh, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: db.example, port_value: 80}}}}]}]}\n";
+static const char guarded[] = "resources:\n" CLUSTER("back", "10.0.0.1") TYPE(
+    "listener.v3.Listener") "  name: guarded.mesh\n"
+                            "  filter_chains: [{filters: [{name: envoy.filters.network.ext_authz}, {name: "
+                            "envoy.filters.network.tcp_proxy, typed_config: {'@type': "
+                            "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, "
+                            "stat_prefix: x, cluster: back}}]}]\n" TYPE(
+                                "listener.v3.Listener") "  name: observed.mesh\n"
+                                                        "  filter_chains: [{filters: [{name: istio.stats}, "
+                                                        "{name: envoy.filters.network.tcp_proxy, "
+                                                        "typed_config: {'@type': "
+                                                        "type.googleapis.com/"
+                                                        "envoy.extensions.filters.network.tcp_proxy.v3."
+                                                        "TcpProxy, stat_prefix: x, cluster: back}}]}]\n" TYPE(
+                                                            "cluster.v3.Cluster") "  name: dns.mesh\n  type: "
+                                                                                  "STRICT_DNS\n"
+                                                                                  "  load_assignment: "
+                                                                                  "{cluster_name: dns.mesh, "
+                                                                                  "endpoints: "
+                                                                                  "[{lb_endpoints: "
+                                                                                  "[{endpoint: {address: "
+                                                                                  "{socket_address: "
+                                                                                  "{address: db.example, "
+                                                                                  "port_value: 80}}}}]}]}\n";
 
 static void remember(void *arg, const char *resource, const char *why) {
     if (strstr(why, "ext_authz"))
@@ -243,14 +265,22 @@ Test(route, generation_tells_that_a_cluster_is_gone) {
     fixture_done(&f);
 }
 
-static const char match[] =
-    "resources:\n" TYPE("cluster.v3.Cluster") "  name: mixed.mesh\n"
-    "  transport_socket_matches:\n"
-    "  - {name: tls, match: {tlsMode: istio}, transport_socket: {name: envoy.transport_sockets.tls, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: inner}}}\n"
-    "  - {name: clear, match: {}, transport_socket: {name: envoy.transport_sockets.raw_buffer, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}}\n"
-    "  load_assignment: {cluster_name: mixed.mesh, endpoints: [{lb_endpoints: [\n"
-    "    {endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}, metadata: {filter_metadata: {envoy.transport_socket_match: {tlsMode: istio}}}},\n"
-    "    {endpoint: {address: {socket_address: {address: 10.0.0.2, port_value: 80}}}, load_balancing_weight: 3, health_status: DRAINING}]}]}\n";
+static const char match[] = "resources:\n" TYPE(
+    "cluster.v3.Cluster") "  name: mixed.mesh\n"
+                          "  transport_socket_matches:\n"
+                          "  - {name: tls, match: {tlsMode: istio}, transport_socket: {name: "
+                          "envoy.transport_sockets.tls, typed_config: {'@type': "
+                          "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, "
+                          "sni: inner}}}\n"
+                          "  - {name: clear, match: {}, transport_socket: {name: "
+                          "envoy.transport_sockets.raw_buffer, typed_config: {'@type': "
+                          "type.googleapis.com/"
+                          "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}}\n"
+                          "  load_assignment: {cluster_name: mixed.mesh, endpoints: [{lb_endpoints: [\n"
+                          "    {endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}, "
+                          "metadata: {filter_metadata: {envoy.transport_socket_match: {tlsMode: istio}}}},\n"
+                          "    {endpoint: {address: {socket_address: {address: 10.0.0.2, port_value: 80}}}, "
+                          "load_balancing_weight: 3, health_status: DRAINING}]}]}\n";
 
 Test(route, transport_socket_matches_choose_by_endpoint) {
     struct fixture f;

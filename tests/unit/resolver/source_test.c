@@ -74,21 +74,24 @@ Test(source, one_bad_resource_leaves_the_others_alone) {
     struct fixture f;
     struct mesh_route r;
     fixture_start(&f, "resources:\n"
-                      "- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n  name: bad.mesh\n  upstream_config: {name: x}\n"
+                      "- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n  name: bad.mesh\n  "
+                      "upstream_config: {name: x}\n"
                       "- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n  name: good.mesh\n");
     cr_assert_eq(fixture_connect(f.view, "bad.mesh", 80, 0, &r), MESH_E_UNSUPPORTED);
     cr_assert_eq(fixture_connect(f.view, "good.mesh", 80, 0, &r), 0);
     fixture_done(&f);
 }
 
-/* ---- reloads under readers: each version writes its number into every endpoint's port --------------------------- */
+/* ---- reloads under readers: each version writes its number into every endpoint's port
+ * --------------------------- */
 static void write_version(const struct fixture *f, int version) {
     static char text[256 << 10];
     int n = snprintf(text, sizeof text, "services:\n");
     for (int c = 0; c < CLUSTERS; c++) {
         n += snprintf(text + n, sizeof text - (size_t)n, "  s%d.mesh: {endpoints: [", c);
         for (int e = 0; e < EACH + version % 5; e++)
-            n += snprintf(text + n, sizeof text - (size_t)n, "%s'10.%d.%d.1:%d'", e ? "," : "", c, e, 1000 + version);
+            n += snprintf(text + n, sizeof text - (size_t)n, "%s'10.%d.%d.1:%d'", e ? "," : "", c, e,
+                          1000 + version);
         n += snprintf(text + n, sizeof text - (size_t)n, "]}\n");
     }
     fixture_write(f, text);
@@ -110,7 +113,8 @@ static int read_version(const struct mesh_view *v, int c) {
         uint16_t port = cv.n ? cv.endpoints[0].port : 0;
         bool same = cv.n == (uint32_t)(EACH + (port - 1000) % 5);
         for (uint32_t i = 0; i < cv.n; i++)
-            same &= cv.endpoints[i].port == port && cv.endpoints[i].addr[1] == c && cv.endpoints[i].addr[2] == i;
+            same &=
+                cv.endpoints[i].port == port && cv.endpoints[i].addr[1] == c && cv.endpoints[i].addr[2] == i;
         if (mesh_view_still(v, seq))
             return same ? port : -1;
     }
@@ -168,7 +172,8 @@ Test(source, readers_see_whole_versions_while_files_change, .timeout = 120) {
         write_version(&f, version);
         cr_assert(mesh_view_refresh(f.view, now += 2 * MESH_SEC, &f.why) >= 0, "%s", f.why.text);
     }
-    cr_assert(mesh_view_refresh(f.view, now += 2 * MESH_SEC, &f.why) >= 0); /* the second process may have had the lease */
+    cr_assert(mesh_view_refresh(f.view, now += 2 * MESH_SEC, &f.why) >=
+              0); /* the second process may have had the lease */
     atomic_store(&stop, 1);
     for (int i = 0; i < 2; i++) {
         pthread_join(threads[i], NULL);

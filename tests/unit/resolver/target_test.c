@@ -3,12 +3,14 @@
 #include "tls/tls.h"
 
 #define TLS "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
-#define CLUSTER(name, context)                                                                                          \
-    "- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n"                                                  \
-    "  name: " name "\n"                                                                                                \
-    "  connect_timeout: 2s\n"                                                                                           \
-    "  load_assignment: {cluster_name: x, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}}]}]}\n" \
-    "  transport_socket: {name: envoy.transport_sockets.tls, typed_config: {'@type': " TLS "UpstreamTlsContext, " context "}}\n"
+#define CLUSTER(name, context)                                                                               \
+    "- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n"                                       \
+    "  name: " name "\n"                                                                                     \
+    "  connect_timeout: 2s\n"                                                                                \
+    "  load_assignment: {cluster_name: x, endpoints: [{lb_endpoints: [{endpoint: {address: "                 \
+    "{socket_address: {address: 10.0.0.1, port_value: 80}}}}]}]}\n"                                          \
+    "  transport_socket: {name: envoy.transport_sockets.tls, typed_config: {'@type': " TLS                   \
+    "UpstreamTlsContext, " context "}}\n"
 
 static int target(const struct fixture *f, const char *name, struct mesh_target **ret) {
     struct mesh_route r;
@@ -17,15 +19,29 @@ static int target(const struct fixture *f, const char *name, struct mesh_target 
 }
 
 static const char contexts[] =
-    "resources:\n"
-    CLUSTER("full.mesh", "sni: outer, common_tls_context: {alpn_protocols: [istio-peer-exchange, istio, h2], tls_params: {tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3}, "
-            "tls_certificates: [{certificate_chain: {inline_string: CHAIN}, private_key: {inline_string: KEY}}], "
-            "validation_context: {trusted_ca: {inline_string: ROOTS}, match_subject_alt_names: [{exact: superseded}], match_typed_subject_alt_names: [{san_type: URI, matcher: {prefix: 'spiffe://shop/'}}, {san_type: DNS, matcher: {exact: Db, ignore_case: true}}]}}")
-    CLUSTER("sds.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: mine}], combined_validation_context: {default_validation_context: {match_subject_alt_names: [{exact: 'spiffe://shop/ns/a/sa/b'}]}, validation_context_sds_secret_config: {name: roots}}}")
-    CLUSTER("ours.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: default}], validation_context_sds_secret_config: {name: ROOTCA}}")
-    CLUSTER("lost.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: nobody}]}")
-    "- '@type': " TLS "Secret\n  name: mine\n  tls_certificate: {certificate_chain: {inline_string: MINE}, private_key: {inline_string: SECRET}}\n"
-    "- '@type': " TLS "Secret\n  name: roots\n  validation_context: {trusted_ca: {inline_string: THEIRS}}\n";
+    "resources:\n" CLUSTER(
+        "full.mesh",
+        "sni: outer, common_tls_context: {alpn_protocols: [istio-peer-exchange, istio, h2], tls_params: "
+        "{tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3}, "
+        "tls_certificates: [{certificate_chain: {inline_string: CHAIN}, private_key: {inline_string: KEY}}], "
+        "validation_context: {trusted_ca: {inline_string: ROOTS}, match_subject_alt_names: [{exact: "
+        "superseded}], match_typed_subject_alt_names: [{san_type: URI, matcher: {prefix: 'spiffe://shop/'}}, "
+        "{san_type: DNS, matcher: {exact: Db, ignore_case: true}}]}}")
+        CLUSTER(
+            "sds.mesh",
+            "common_tls_context: {tls_certificate_sds_secret_configs: [{name: mine}], "
+            "combined_validation_context: {default_validation_context: {match_subject_alt_names: [{exact: "
+            "'spiffe://shop/ns/a/sa/b'}]}, validation_context_sds_secret_config: {name: roots}}}")
+            CLUSTER("ours.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: "
+                                 "default}], validation_context_sds_secret_config: {name: ROOTCA}}")
+                CLUSTER("lost.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: "
+                                     "nobody}]}") "- '@type': " TLS
+                                                  "Secret\n  name: mine\n  tls_certificate: "
+                                                  "{certificate_chain: {inline_string: MINE}, private_key: "
+                                                  "{inline_string: SECRET}}\n"
+                                                  "- '@type': " TLS
+                                                  "Secret\n  name: roots\n  validation_context: {trusted_ca: "
+                                                  "{inline_string: THEIRS}}\n";
 
 Test(target, context_is_read_in_full) {
     struct fixture f;
@@ -88,7 +104,8 @@ Test(target, secret_that_nothing_defines_refuses_the_cluster) {
 Test(target, no_san_matcher_lets_anybody_pass_in_view_mode_only) {
     struct fixture f;
     struct mesh_target *t;
-    static const char text[] = "resources:\n" CLUSTER("any.mesh", "common_tls_context: {validation_context: {trusted_ca: {inline_string: R}}}");
+    static const char text[] = "resources:\n" CLUSTER(
+        "any.mesh", "common_tls_context: {validation_context: {trusted_ca: {inline_string: R}}}");
     fixture_start(&f, text);
     cr_assert_eq(target(&f, "any.mesh", &t), 0);
     cr_assert(!t->any_peer_san);
@@ -109,7 +126,10 @@ Test(target, files_are_read_when_they_are_asked_for) {
     char text[1024], path[96];
     fixture_init(&f, NULL);
     snprintf(path, sizeof path, "%s/ca.pem", f.dir);
-    snprintf(text, sizeof text, "resources:\n" CLUSTER("file.mesh", "common_tls_context: {validation_context: {trusted_ca: {filename: '%s'}}}"), path);
+    snprintf(text, sizeof text,
+             "resources:\n" CLUSTER(
+                 "file.mesh", "common_tls_context: {validation_context: {trusted_ca: {filename: '%s'}}}"),
+             path);
     fixture_write(&f, text);
     cr_assert_eq(fixture_open(&f), 0);
     cr_assert_eq(target(&f, "file.mesh", &t), MESH_E_IDENTITY);
@@ -124,8 +144,13 @@ Test(target, files_are_read_when_they_are_asked_for) {
 }
 
 /* ---- inbound ---- */
-#define CHAIN(match, socket) "  - {filter_chain_match: {" match "}, filters: [{name: envoy.filters.network.tcp_proxy, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, cluster: c}}]" socket "}\n"
-#define DOWN(context) ", transport_socket: {name: tls, typed_config: {'@type': " TLS "DownstreamTlsContext, " context "}}"
+#define CHAIN(match, socket)                                                                                 \
+    "  - {filter_chain_match: {" match                                                                       \
+    "}, filters: [{name: envoy.filters.network.tcp_proxy, typed_config: {'@type': "                          \
+    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, cluster: "  \
+    "c}}]" socket "}\n"
+#define DOWN(context)                                                                                        \
+    ", transport_socket: {name: tls, typed_config: {'@type': " TLS "DownstreamTlsContext, " context "}}"
 static const char inbound[] =
     "resources:\n"
     "- '@type': type.googleapis.com/envoy.config.listener.v3.Listener\n"
@@ -133,17 +158,32 @@ static const char inbound[] =
     "  traffic_direction: INBOUND\n"
     "  use_original_dst: true\n"
     "  address: {socket_address: {address: 0.0.0.0, port_value: 15006}}\n"
-    "  filter_chains:\n"
-    CHAIN("destination_port: 8080, transport_protocol: tls", DOWN("require_client_certificate: true, common_tls_context: {validation_context: {match_subject_alt_names: [{prefix: 'spiffe://shop/'}]}}"))
-    CHAIN("destination_port: 9090, transport_protocol: tls", DOWN("require_client_certificate: true"))
-    CHAIN("destination_port: 9090, transport_protocol: raw_buffer", "")
-    CHAIN("destination_port: 7070, prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]", DOWN("require_client_certificate: true"))
-    CHAIN("destination_port: 7070, prefix_ranges: [{address_prefix: 10.1.0.0, prefix_len: 16}]", "")
-    CHAIN("destination_port: 6060, server_names: [a.mesh]", DOWN("common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: A}, private_key: {inline_string: A}}]}"))
-    CHAIN("destination_port: 6060, server_names: ['*.mesh']", DOWN("common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: ANY}, private_key: {inline_string: ANY}}]}"))
-    "  - {filter_chain_match: {destination_port: 5050}, filters: [{name: envoy.filters.network.rbac}]" DOWN("require_client_certificate: true") "}\n";
+    "  filter_chains:\n" CHAIN(
+        "destination_port: 8080, transport_protocol: tls",
+        DOWN("require_client_certificate: true, common_tls_context: {validation_context: "
+             "{match_subject_alt_names: [{prefix: 'spiffe://shop/'}]}}"))
+        CHAIN("destination_port: 9090, transport_protocol: tls", DOWN("require_client_certificate: true"))
+            CHAIN("destination_port: 9090, transport_protocol: raw_buffer", "") CHAIN(
+                "destination_port: 7070, prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]",
+                DOWN("require_client_certificate: true"))
+                CHAIN("destination_port: 7070, prefix_ranges: [{address_prefix: 10.1.0.0, prefix_len: 16}]",
+                      "") CHAIN("destination_port: 6060, server_names: [a.mesh]",
+                                DOWN("common_tls_context: {tls_certificates: [{certificate_chain: "
+                                     "{inline_string: A}, private_key: {inline_string: A}}]}"))
+                    CHAIN(
+                        "destination_port: 6060, server_names: ['*.mesh']",
+                        DOWN(
+                            "common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: "
+                            "ANY}, private_key: {inline_string: ANY}}]}")) "  - {filter_chain_match: "
+                                                                           "{destination_port: 5050}, "
+                                                                           "filters: [{name: "
+                                                                           "envoy.filters.network.rbac}"
+                                                                           "]" DOWN("require_client_"
+                                                                                    "certificate: true") "}"
+                                                                                                         "\n";
 
-static int ask(const struct fixture *f, const char *addr, uint16_t port, const char *sni, struct mesh_inbound **ret) {
+static int ask(const struct fixture *f, const char *addr, uint16_t port, const char *sni,
+               struct mesh_inbound **ret) {
     struct sockaddr_in sa = fixture_addr(addr, port);
     return mesh_view_inbound(f->view, (struct sockaddr *)&sa, sizeof sa, sni, ret);
 }

@@ -8,7 +8,8 @@ static char *services(const char *name, int extra) {
     static char text[64 << 10];
     int n = snprintf(text, sizeof text, "services:\n  %s: {endpoints: ['10.0.0.1:80']}\n", name);
     for (int i = 0; i < extra; i++)
-        n += snprintf(text + n, sizeof text - (size_t)n, "  extra%d.shop.mesh: {endpoints: ['10.0.0.2:80']}\n", i);
+        n += snprintf(text + n, sizeof text - (size_t)n,
+                      "  extra%d.shop.mesh: {endpoints: ['10.0.0.2:80']}\n", i);
     return text;
 }
 
@@ -98,7 +99,8 @@ static const char wild[] =
     "resources:\n"
     "- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n"
     "  name: backend\n"
-    "  load_assignment: {cluster_name: backend, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}}]}]}\n"
+    "  load_assignment: {cluster_name: backend, endpoints: [{lb_endpoints: [{endpoint: {address: "
+    "{socket_address: {address: 10.0.0.1, port_value: 80}}}}]}]}\n"
     "- '@type': type.googleapis.com/envoy.config.route.v3.RouteConfiguration\n"
     "  name: routes\n"
     "  virtual_hosts:\n"
