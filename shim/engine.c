@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
@@ -14,6 +15,7 @@
 #include "shim/conn.h"
 #include "shim/door.h"
 #include "shim/heavy.h"
+#include "shim/preload.h"
 #include "shim/proc.h"
 #include "shim/start.h"
 
@@ -83,6 +85,8 @@ static void once(_Atomic int *state, void (*run)(void)) {
 }
 
 struct mesh_view *mesh_engine_view(void) {
+    if (!mesh_env()->any) /* mesh by what the last program left alone */
+        return NULL;
     if (mesh_unlikely(atomic_load_explicit(&view_state, memory_order_acquire) != 2))
         once(&view_state, view_attach);
     struct mesh_view *v = atomic_load_explicit(&view, memory_order_acquire);
@@ -187,6 +191,8 @@ enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen
     const struct mesh_env *e = mesh_env();
     uint16_t port = ntohs(local->sa_family == AF_INET ? ((const struct sockaddr_in *)local)->sin_port
                                                       : ((const struct sockaddr_in6 *)local)->sin6_port);
+    if (!e->any)
+        return MESH_INBOUND_OFF;
     if (e->bad_inbound)
         return MESH_INBOUND_STRICT;
     enum mesh_inbound_mode mode = mesh_env_inbound_mode(e, port);
@@ -239,6 +245,7 @@ void mesh_engine_start(void) {
             fork_mark = NULL;
         }
     }
+    mesh_preload_remember(environ);
     mesh_proc_start();
 }
 

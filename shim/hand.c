@@ -44,9 +44,9 @@ void mesh_hand_after_fork(uint32_t slot) {
 
 uint64_t mesh_hand_deadline(uint32_t slot) {
     struct mesh_hand *h = hand_of(slot);
-    if (!h || h->stage == STAGE_TICKET)
-        return UINT64_MAX;
     const struct mesh_conn *c = mesh_conn_at(slot);
+    if (!h || h->stage == STAGE_TICKET || (h->stage == STAGE_FIRST && !c->held.bytes))
+        return UINT64_MAX;
     return !c->told && h->tell_at && h->tell_at < h->deadline ? h->tell_at : h->deadline;
 }
 
@@ -399,25 +399,33 @@ static int shake(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h
 
 /* ---- the accepted side ---- */
 
-int mesh_hand_accepted(struct mesh_conn *c, uint32_t slot, int fd, enum mesh_inbound_mode mode, uint16_t port) {
-    struct mesh_hand *h = calloc(1, sizeof *h);
-    struct mesh_local *l = mesh_local_at(slot);
-    if (!h || !l) {
-        free(h);
-        return -ENOMEM;
-    }
-    h->stage = STAGE_FIRST;
-    h->mode = (uint8_t)mode;
-    h->port = port;
-    h->wants = POLLIN;
-    h->began = mesh_now();
-    h->deadline = h->began + MESH_HANDSHAKE_SECONDS * MESH_SEC;
-    l->hand = h;
+void mesh_hand_accepted(struct mesh_conn *c, enum mesh_inbound_mode mode, uint16_t port) {
+    c->mode = (uint8_t)mode;
+    c->port = port;
     c->server = 1;
     c->told = 1;
     atomic_store(&c->state, MESH_CONN_HAND);
-    (void)fd;
-    return 0;
+}
+
+/* Whoever touches it first, in whatever process or program, begins (DESIGN D9). */
+static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot) {
+    struct mesh_hand *h = calloc(1, sizeof *h);
+    if (!h)
+        return NULL;
+    h->stage = STAGE_FIRST;
+    h->mode = c->mode;
+    h->port = c->port;
+    h->wants = POLLIN;
+    h->began = c->started;
+    h->deadline = UINT64_MAX;
+    if (h->mode == MESH_INBOUND_PERMISSIVE)
+        h->deadline = h->began + mesh_env()->detect_ns;
+    mesh_local_at(slot)->hand = h;
+    return h;
+}
+
+bool mesh_hand_untouched(const struct mesh_conn *c) {
+    return atomic_load(&c->state) == MESH_CONN_HAND && !c->begun;
 }
 
 /* Who may call, and how we answer: the view's inbound listener, else the environment. */
@@ -497,6 +505,8 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     if (err)
         return failed(f, err, ECONNRESET, why_of(err));
     h->stage = STAGE_SHAKE;
+    h->deadline = mesh_now() + MESH_HANDSHAKE_SECONDS * MESH_SEC;
+    c->begun = 1;
     return 0;
 }
 
@@ -578,6 +588,8 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
         state = MESH_CONN_FREE;
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) {
         uint32_t me = mesh_proc_self() + 1, driver = 0;
+        if (!h && mesh_hand_untouched(c))
+            h = first_touch(c, slot);
         bool untouched = h && h->stage == STAGE_FIRST;
         if (!h) {
             wants = POLLIN; /* another process has it */

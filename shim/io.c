@@ -119,6 +119,7 @@ static ssize_t recv_open(struct mesh_io *io) {
     if (locked)
         return locked == MESH_E_AGAIN ? -EAGAIN : -ECONNRESET;
     ssize_t r;
+    here(io);
     if (!mesh_conn_owns(io->slot, io->fd)) {
         r = -EBADF;
     } else if (c->rx_shut && !c->plain.bytes) {
@@ -220,6 +221,7 @@ static ssize_t send_loop(struct mesh_io *io) {
             return send_raw(io);
         if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
             (void)mesh_hand_drive(c, io->slot, io->fd);
+        here(io);
         int r = mesh_tx_try(io);
         if (r != -EAGAIN)
             return sent(io, r);
