@@ -3,7 +3,6 @@
  * epoll registrations of mesh connections (shim/watch.h). */
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -264,8 +263,8 @@ int mesh_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev) {
     if (!err && slot != NONE && op != EPOLL_CTL_DEL) {
         struct mesh_conn *c = mesh_conn_at(slot);
         uint32_t state = atomic_load(&c->state);
-        if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
-            mesh_pend_add(slot); /* for its deadline */
+        if ((state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && mesh_hand_deadline(slot) != UINT64_MAX)
+            mesh_pend_add(slot);
     }
     return err;
 }
@@ -377,15 +376,8 @@ static int wait_round(int ep, struct epoll_event *events, int max, uint64_t dead
     return r < 0 ? r : real.epoll_pwait(ep, events, max, 0, mask);
 }
 
-static void cancelled(void *arg) {
-    (void)arg;
-    mesh_pend_wait_leave();
-}
-
 int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask) {
     int n;
-    mesh_pend_wait_enter();
-    pthread_cleanup_push(cancelled, NULL);
     bool settled;
     do {
         settled = false;
@@ -393,6 +385,5 @@ int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadli
         if (n > 0)
             n = sieve(ep, events, n, &settled);
     } while (n == 0 && (settled || deadline == UINT64_MAX || mesh_now() < deadline));
-    pthread_cleanup_pop(1);
     return n;
 }

@@ -14,6 +14,9 @@
 #include "shim/text.h"
 #include "shim/watch.h"
 
+enum { NEVER = POLLRDBAND }; /* an event that TCP does not know */
+static const uint64_t LOOK_AGAIN = 10 * MESH_MS;
+
 static struct mesh_hand *hand_of(uint32_t slot) {
     struct mesh_local *l = mesh_local_at(slot);
     return l ? l->hand : NULL;
@@ -42,11 +45,20 @@ void mesh_hand_after_fork(uint32_t slot) {
         l->hand = NULL;
 }
 
+/* A caller that says nothing costs nothing, however long: only the first bytes set a time. */
+static uint64_t first_deadline(const struct mesh_conn *c, const struct mesh_hand *h) {
+    if (h->look_at)
+        return h->look_at;
+    return h->mode == MESH_INBOUND_PERMISSIVE && c->held.bytes ? h->began + mesh_env()->detect_ns : UINT64_MAX;
+}
+
 uint64_t mesh_hand_deadline(uint32_t slot) {
     struct mesh_hand *h = hand_of(slot);
     const struct mesh_conn *c = mesh_conn_at(slot);
-    if (!h || h->stage == STAGE_TICKET || (h->stage == STAGE_FIRST && !c->held.bytes))
+    if (!h || h->stage == STAGE_TICKET)
         return UINT64_MAX;
+    if (h->stage == STAGE_FIRST)
+        return first_deadline(c, h);
     return !c->told && h->tell_at && h->tell_at < h->deadline ? h->tell_at : h->deadline;
 }
 
@@ -473,10 +485,22 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     ssize_t n = mesh_sys_recvfrom(fd, p, big ? MESH_SCRATCH : sizeof head, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
     enum mesh_first first = n > 0 && permissive ? mesh_first_bytes(p, (size_t)n) : MESH_FIRST_TLS_MESH;
     mesh_scratch_give(big);
-    if (n == -EAGAIN || n == -EINTR || (n > 0 && first == MESH_FIRST_MORE)) {
+    if (n > 0 && first == MESH_FIRST_MORE) { /* they stay in the kernel, which calls that readable: we go by the clock */
+        uint64_t now = mesh_now();
+        if (!h->look_at)
+            h->deadline = now + MESH_HANDSHAKE_SECONDS * MESH_SEC;
+        h->look_at = now + LOOK_AGAIN;
+        h->wants = NEVER;
+        if (now < h->deadline)
+            return 1;
+        first = MESH_FIRST_PLAIN; /* nobody who means TLS takes that long for a few bytes */
+    }
+    bool looked = h->look_at != 0;
+    h->look_at = 0;
+    if (n == -EAGAIN || n == -EINTR) {
         h->wants = POLLIN;
         /* a program that speaks first to a caller that does not: plaintext after MESH_DETECT */
-        if (permissive && c->held.bytes && n < 0 && mesh_now() >= h->began + mesh_env()->detect_ns) {
+        if (permissive && c->held.bytes && mesh_now() >= h->began + mesh_env()->detect_ns) {
             open_raw(c, slot, fd, h);
             return 2;
         }
@@ -507,6 +531,9 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     h->stage = STAGE_SHAKE;
     h->deadline = mesh_now() + MESH_HANDSHAKE_SECONDS * MESH_SEC;
     c->begun = 1;
+    h->wants = POLLIN;
+    if (looked)
+        mesh_watch_settled(slot);
     return 0;
 }
 
@@ -519,6 +546,8 @@ static void server_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_
         r = shake(c, slot, fd, h, &f);
     if (r == 1 && mesh_now() >= h->deadline && h->stage == STAGE_SHAKE)
         r = failed(&f, MESH_E_TIMEOUT, ECONNRESET, "handshake-timeout");
+    if (r == 1 && (h->stage == STAGE_SHAKE || h->look_at))
+        mesh_pend_add(slot); /* from now on it has a time */
     if (r != -1)
         return;
     if (f.why)

@@ -32,7 +32,7 @@ struct item {
 
 static struct item *items;
 static uint32_t nitems, cap;
-static _Atomic uint32_t count, waiters;
+static _Atomic uint32_t count;
 static _Atomic bool helping;
 
 uint32_t mesh_pend_count(void) {
@@ -190,13 +190,6 @@ uint32_t mesh_pend_fill(struct pollfd *ret, uint32_t max, int except, uint64_t *
     return filled;
 }
 
-void mesh_pend_wait_enter(void) {
-    atomic_fetch_add(&waiters, 1);
-}
-void mesh_pend_wait_leave(void) {
-    atomic_fetch_sub(&waiters, 1);
-}
-
 /* ---- the helper ---- */
 
 static void help_once(void) {
@@ -250,8 +243,7 @@ static void help(void) {
 
 void mesh_pend_leave(uint32_t slot) {
     mesh_pend_add(slot);
-    if (atomic_load(&waiters) == 0)
-        help();
+    help(); /* a thread that already waits does not know of it, and may wait for ever */
 }
 
 void mesh_pend_linger(uint32_t slot, int fd) {
@@ -274,7 +266,7 @@ void mesh_pend_linger(uint32_t slot, int fd) {
     (void)mesh_sys_close(fd);
     if (!i)
         mesh_close_end(slot, own, true);
-    else if (atomic_load(&waiters) == 0)
+    else
         help();
 }
 
@@ -304,7 +296,6 @@ void mesh_pend_drain(uint64_t deadline) {
 
 void mesh_pend_after_fork(void) {
     atomic_store(&helping, false);
-    atomic_store(&waiters, 0);
     while (nitems) { /* the parent's business; what the child touches comes back on its list */
         struct item it = items[nitems - 1];
         int fd = atomic_load(&mesh_local_at(it.slot)->fd);
