@@ -22,6 +22,7 @@
 static _Atomic(struct mesh_view *) view;
 static _Atomic int view_state; /* 0 not tried, 1 being opened, 2 done */
 static _Atomic uint64_t view_looked;
+static _Atomic int joined; /* the view's ledger knows this process */
 
 static struct mesh_identity_source *source;
 static _Atomic int crypto_state;
@@ -230,8 +231,24 @@ int mesh_errno(int err) {
 
 /* ---- processes ---- */
 
+/* The view's ledger gets to know this process, and who it is: without that no connection of it is counted. */
+static void join(struct mesh_view *v) {
+    int pid = mesh_sys_getpid();
+    if (mesh_ledger_join(v, mesh_slab_tree(), pid, mesh_now()))
+        return;
+    struct mesh_identity *id = source ? mesh_identity_source_get(source) : NULL;
+    if (id)
+        mesh_ledger_identity(v, mesh_slab_tree(), pid, mesh_identity_spiffe(id));
+    mesh_identity_unref(id);
+}
+
 uint64_t mesh_engine_tree(void) {
-    return mesh_slab_need() ? 1 : mesh_slab_tree();
+    if (mesh_slab_need())
+        return 1;
+    struct mesh_view *v = mesh_engine_view_if_any();
+    if (mesh_unlikely(v && !atomic_load_explicit(&joined, memory_order_relaxed)) && !atomic_exchange(&joined, 1))
+        join(v);
+    return mesh_slab_tree();
 }
 
 void mesh_engine_start(void) {
@@ -265,6 +282,7 @@ void mesh_engine_after_fork(void) {
     one = 1;
     atomic_compare_exchange_strong(&crypto_state, &one, 0);
     struct mesh_view *v = atomic_load(&view);
+    atomic_store(&joined, 0);
     if (v && mesh_slab)
-        mesh_ledger_join(v, mesh_slab_tree(), mesh_sys_getpid(), mesh_now());
+        (void)mesh_engine_tree();
 }

@@ -18,6 +18,7 @@
 
 enum {
     BATCH = 64,
+    FEW = 64,             /* so many are tried at each wait, whatever else watches them */
     HELPER_STACK = 256 << 10,
     HELPER_SLICE_MS = 5,  /* new work reaches a helper that is in poll after this */
     HELPER_IDLE_MS = 200, /* a bulk sender fills its buffer again soon: the thread is worth keeping that long */
@@ -108,7 +109,7 @@ static bool unfinished(const struct mesh_conn *c) {
  * clients that are shaking hands must not be tried one by one at each wait. */
 static bool idle(uint32_t slot, uint64_t now) {
     const struct mesh_conn *c = mesh_conn_at(slot);
-    return mesh_local_at(slot)->swapped && unfinished(c) && !mesh_tx_unsent(c) && now < mesh_hand_deadline(slot);
+    return mesh_pend_count() > FEW && mesh_local_at(slot)->swapped && unfinished(c) && !mesh_tx_unsent(c) && now < mesh_hand_deadline(slot);
 }
 
 /* One step; true when nothing is left to do. */
@@ -143,11 +144,13 @@ void mesh_pend_drive(void) {
                 continue;
             g = mesh_guard_enter();
             struct item *it = find(slot);
-            bool ours = it != NULL;
-            if (ours)
+            bool ends = it && it->linger; /* as it is now: the program may have closed it meanwhile */
+            if (ends)
+                fd = atomic_load(&l->fd);
+            if (it)
                 drop(slot);
             mesh_guard_leave(g);
-            if (ours && batch[i].linger)
+            if (ends)
                 mesh_close_end(slot, fd, true);
         }
     }
