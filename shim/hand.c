@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -238,6 +239,13 @@ static int send_out_locked(struct mesh_conn *c, int fd, struct mesh_hand *h) {
     return r;
 }
 
+/* Our tickets wait for our first data, so nothing of ours carries the acknowledgement of the caller's last flight: without one
+ * now, Nagle's algorithm would hold the caller's first small write back for as long as we would delay it. */
+static void acknowledge(int fd) {
+    int one = 1;
+    (void)mesh_sys_setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+}
+
 /* The peer is authenticated: keys in, held bytes out. */
 static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, struct mesh_why *why) {
     struct mesh_peer peer;
@@ -264,6 +272,8 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     if (c->rx_shut)
         (void)mesh_sys_shutdown(fd, SHUT_RD);
     mesh_conn_unlock_tx(c);
+    if (c->server)
+        acknowledge(fd);
     if (h->dial)
         dial_done(c, h);
     describe(c, fd, h, &peer);

@@ -288,8 +288,9 @@ void mesh_pend_drain(uint64_t deadline) {
             mesh_trace_refused("unsent-at-exit", NULL, NULL);
             return;
         }
-        uint64_t left = until > now ? until - now : MESH_MS;
-        struct timespec t = {(time_t)(left / MESH_SEC), (long)(left % MESH_SEC)};
+        /* in short pieces: the helper may send what we are about to wait for */
+        bool soon = until > now && until - now < HELPER_SLICE_MS * MESH_MS;
+        struct timespec t = {0, soon ? (long)(until - now) : (long)(HELPER_SLICE_MS * MESH_MS)};
         (void)mesh_sys_ppoll(fds, n, &t, NULL);
     }
 }
