@@ -7,6 +7,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TIME ?= 60
 T ?=
+ROW ?=
 CC = gcc
 FUZZ_CC ?= clang
 Q := $(if $(V),,@)
@@ -142,9 +143,18 @@ fuzz: $(FUZZ_RUN:%=$(FUZZ_BUILD)/%_fuzz)
 		$(FUZZ_BUILD)/$${f}_fuzz -max_total_time=$(TIME) -print_final_stats=1 -artifact_prefix=$(FUZZ_BUILD)/$$f- \
 		$(FUZZ_BUILD)/found/$$f tests/fuzz/corpus/$$f || exit 1; done
 
+# ---- benchmarks: every tests/bench/NAME.c is a program that may use the rooms ----
+BENCH = $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/bench/*.c)))
+$(BUILD)/tests/bench/rooms.a: $(ROOM_OBJ)
+	$(Q)mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $^
+$(BENCH): $(BUILD)/tests/bench/%: tests/bench/%.c $(BUILD)/tests/bench/rooms.a
+	$(call say,BENCH,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--as-needed -MMD -MP -MF $@.d -o $@ $< $(BUILD)/tests/bench/rooms.a $(TEST_LIBS)
+bench: $(BENCH)
+
 # ---- what has a folder of its own ----
 demo apps suites interop bench: all
-	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(abspath $(BUILD)) T=$(T) bash tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
+	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(abspath $(BUILD)) T=$(T) ROW=$(ROW) bash tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
 
 format:
 	$(Q)git ls-files -co --exclude-standard "*.c" | xargs clang-format -i
@@ -168,10 +178,10 @@ help:
 	@echo 'fuzz     fuzz each parser for TIME= seconds (T= one of them)'
 	@echo 'demo     the main job on real programs'
 	@echo 'apps     real programs;  suites  third-party test suites;  interop  real control planes and proxies'
-	@echo 'bench    the table of ratios, build/bench.json'
+	@echo 'bench    the table of ratios, build/bench.json; ROW=6 one of them, PAIRS=n'
 	@echo 'lint     symbols, style, instructions on the pass-through path'
 	@echo 'format   lay every .c file out as .clang-format says'
 	@echo 'install  PREFIX=/usr/local DESTDIR='
 	@echo 'clean    remove build/'
 
--include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d)
+-include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d)

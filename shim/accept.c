@@ -145,26 +145,19 @@ static bool may_be_plain(const struct sockaddr *from, uint16_t port) {
     return mesh_cidr_has(plain, 6, &((const struct sockaddr_in6 *)from)->sin6_addr, port);
 }
 
-/* Makes the accepted descriptor a mesh connection. -errno: it must not reach the program. */
-static int adopt(int fd, const struct listener *l, const struct sockaddr *from, int flags) {
+int mesh_accept_adopt(int fd, enum mesh_inbound_mode mode, uint16_t port, bool nonblock) {
     if ((unsigned)fd >= MESH_FD_MAX)
         return -EMFILE;
     uint32_t slot = mesh_conn_take();
     if (slot == UINT32_MAX)
         return -ENOBUFS;
     int r = mesh_local_add(slot, fd);
-    if (!r) {
-        struct mesh_conn *c = mesh_conn_at(slot);
-        r = mesh_hand_accepted(c, slot, fd, (enum mesh_inbound_mode)l->mode, l->port);
-        if (r)
-            (void)mesh_local_drop(slot, fd);
-    }
     if (r) {
         mesh_conn_give(slot);
         return -ENOBUFS;
     }
-    (void)from;
-    mesh_local_at(slot)->nonblock = (flags & SOCK_NONBLOCK) != 0;
+    mesh_hand_accepted(mesh_conn_at(slot), mode, port);
+    mesh_local_at(slot)->nonblock = nonblock;
     mesh_fd_set(fd, MESH_FD_CONN, slot);
     return 0;
 }
@@ -192,7 +185,7 @@ int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
         mesh_fd_new(got);
         int r = 0;
         if (l.mode != MESH_INBOUND_OFF && !may_be_plain((struct sockaddr *)&from, l.port))
-            r = adopt(got, &l, (struct sockaddr *)&from, flags);
+            r = mesh_accept_adopt(got, (enum mesh_inbound_mode)l.mode, l.port, flags & SOCK_NONBLOCK);
         if (r) {
             refused(l.port, (struct sockaddr *)&from, "no-memory");
             (void)mesh_sys_close(got);

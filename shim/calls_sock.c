@@ -19,6 +19,7 @@
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
+#include "shim/slab_fd.h"
 #include "shim/real.h"
 #include "shim/stdio.h"
 #include "shim/watch.h"
@@ -66,9 +67,15 @@ int shim_socket(int domain, int type, int protocol) {
 
 static void refused(const struct sockaddr *to, const char *why) {
     struct mesh_line l;
+    struct mesh_why detail = {""};
+    socklen_t len = to->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    struct mesh_view *v = mesh_engine_view();
+    int err = v ? mesh_view_route_why(v, to, len, &detail) : 0;
+    (void)err; /* known already; this is about the sentence */
     mesh_line_begin(&l, MESH_TRACE_ERROR, "refused");
     mesh_line_str(&l, "why", why);
-    mesh_line_addr(&l, "address", to, to->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+    mesh_line_addr(&l, "address", to, len);
+    mesh_line_str(&l, "detail", detail.text[0] ? detail.text : NULL);
     mesh_line_end(&l);
 }
 
@@ -409,29 +416,36 @@ int shim_close(int fd) {
     return give(r);
 }
 
-static bool all_ours(unsigned first, unsigned last, int flags) {
-    for (unsigned fd = first; fd <= last && fd < MESH_FD_MAX; fd++)
-        if (mesh_fd_get((int)fd)) {
-            if (flags & CLOSE_RANGE_CLOEXEC)
-                (void)mesh_sys_fcntl((int)fd, F_SETFD, FD_CLOEXEC);
-            else
-                (void)mesh_close((int)fd);
-        }
-    return true;
+static void close_marked(unsigned first, unsigned last) {
+    for (unsigned fd = first; fd <= last && fd <= mesh_fd_highest(); fd++)
+        if (mesh_fd_get((int)fd))
+            (void)mesh_close((int)fd);
+}
+
+/* The slab's descriptor is in nobody's range, also in a vfork child: its program may need it. */
+static int range_around(unsigned first, unsigned last, int flags) {
+    int kept = mesh_slab_fd_number();
+    unsigned at = (unsigned)kept;
+    if (kept < 0 || at < first || at > last)
+        return real.close_range(first, last, flags);
+    int r = at > first ? real.close_range(first, at - 1, flags) : 0;
+    return r == 0 && at < last ? real.close_range(at + 1, last, flags) : r;
 }
 
 int shim_close_range(unsigned first, unsigned last, int flags) {
-    if (mesh_engine_foreign() || (flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)) || first > last)
+    if ((flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)) || first > last)
         return real.close_range(first, last, flags);
-    if (!(flags & CLOSE_RANGE_CLOEXEC))
-        all_ours(first, last < mesh_fd_highest() ? last : mesh_fd_highest(), flags);
-    return real.close_range(first, last, flags);
+    if (!(flags & CLOSE_RANGE_CLOEXEC) && !mesh_engine_foreign())
+        close_marked(first, last);
+    return range_around(first, last, flags);
 }
 
 void shim_closefrom(int first) {
+    unsigned from = first < 0 ? 0 : (unsigned)first;
     if (!mesh_engine_foreign())
-        all_ours(first < 0 ? 0 : (unsigned)first, mesh_fd_highest(), 0);
-    real.closefrom(first);
+        close_marked(from, ~0u);
+    if (range_around(from, ~0u, 0))
+        real.closefrom(first);
 }
 
 /* ---- duplicating ---- */
@@ -474,6 +488,13 @@ int shim_dup(int fd) {
 }
 
 static int dup_over(int fd, int to, int flags, bool two) {
+    if (!mesh_fd_shown(&fd))
+        return two ? real.dup2(fd, to) : real.dup3(fd, to, flags);
+    if (!mesh_fd_shown(&to)) {
+        to = mesh_slab_fd_number();
+        if (fd != to && !mesh_engine_foreign())
+            mesh_slab_fd_move();
+    }
     if (fd == to || mesh_engine_foreign() || !(mesh_fd_get(fd) | mesh_fd_get(to)))
         return two ? real.dup2(fd, to) : real.dup3(fd, to, flags);
     if (mesh_sys_fcntl(fd, F_GETFD, 0) < 0)

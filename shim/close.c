@@ -13,6 +13,7 @@
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
+#include "shim/slab_fd.h"
 #include "shim/stdio.h"
 #include "shim/watch.h"
 
@@ -53,7 +54,7 @@ static void farewell(struct mesh_conn *c, uint32_t slot, int fd) {
  * end as well: to the peer it must look like a connection that was made and closed. */
 static bool must_linger(struct mesh_conn *c, int fd) {
     uint32_t state = atomic_load(&c->state);
-    if (linger_zero(fd))
+    if (linger_zero(fd) || c->handed)
         return false;
     if (state == MESH_CONN_OPEN)
         return mesh_tx_unsent(c);
@@ -149,6 +150,9 @@ int mesh_close(int fd) {
     case MESH_FD_EPOLL:
         mesh_watch_forget_ep(fd);
         break;
+    case MESH_FD_OURS:
+        mesh_fd_set(fd, MESH_FD_OURS, 0);
+        return -EBADF;
     default:
         break;
     }
@@ -171,6 +175,8 @@ void mesh_fd_new(int fd) {
         mesh_close_end(slot, -1, false);
     } else if (mesh_fd_kind(word) == MESH_FD_LISTENER) {
         mesh_accept_forget(mesh_fd_slot(word));
+    } else if (mesh_fd_kind(word) == MESH_FD_OURS) {
+        mesh_slab_fd_lost();
     } else if (word) {
         mesh_watch_forget(fd);
         if (mesh_fd_kind(word) == MESH_FD_EPOLL)

@@ -103,7 +103,7 @@ struct mesh_local {
     _Atomic uint8_t closing; /* the program closed it under them: the last one ends it */
     uint32_t held_at;      /* place in the list of held slots */
     struct mesh_hand *hand; /* handshake in progress, or a client's TLS object that waits for tickets; rx lock */
-    _Atomic uint8_t pending; /* in the pending list */
+    _Atomic uint32_t pending; /* place in the pending list + 1; 0: not on it */
     uint8_t swapped;       /* epoll registrations carry our cookie */
     uint8_t nonblock;      /* O_NONBLOCK as the program last set it */
 };

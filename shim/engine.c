@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
@@ -14,6 +15,7 @@
 #include "shim/conn.h"
 #include "shim/door.h"
 #include "shim/heavy.h"
+#include "shim/preload.h"
 #include "shim/proc.h"
 #include "shim/start.h"
 
@@ -84,6 +86,8 @@ static void once(_Atomic int *state, void (*run)(void)) {
 }
 
 struct mesh_view *mesh_engine_view(void) {
+    if (!mesh_env()->any) /* mesh by what the last program left alone */
+        return NULL;
     if (mesh_unlikely(atomic_load_explicit(&view_state, memory_order_acquire) != 2))
         once(&view_state, view_attach);
     struct mesh_view *v = atomic_load_explicit(&view, memory_order_acquire);
@@ -188,6 +192,8 @@ enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen
     const struct mesh_env *e = mesh_env();
     uint16_t port = ntohs(local->sa_family == AF_INET ? ((const struct sockaddr_in *)local)->sin_port
                                                       : ((const struct sockaddr_in6 *)local)->sin6_port);
+    if (!e->any)
+        return MESH_INBOUND_OFF;
     if (e->bad_inbound)
         return MESH_INBOUND_STRICT;
     enum mesh_inbound_mode mode = mesh_env_inbound_mode(e, port);
@@ -195,8 +201,9 @@ enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen
         return mode;
     struct mesh_view *v = mesh_engine_view();
     struct mesh_inbound *in = NULL;
-    if (!v || mesh_view_inbound(v, local, len, NULL, &in))
-        return v ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
+    int err = v ? mesh_view_inbound(v, local, len, NULL, &in) : MESH_E_INTERNAL;
+    if (err) /* what the view guards in a way that we cannot is not served in clear: strict, and refused there */
+        return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
     mode = in->mode;
     free(in);
     return mode;
@@ -255,6 +262,7 @@ void mesh_engine_start(void) {
             fork_mark = NULL;
         }
     }
+    mesh_preload_remember(environ);
     mesh_proc_start();
 }
 

@@ -6,6 +6,7 @@
 #include "shim/base/mem.h"
 #include "shim/bodies.h"
 #include "shim/door.h"
+#include "shim/fd.h"
 #include "shim/real.h"
 #include "shim/start.h"
 
@@ -20,7 +21,7 @@
 
 /* Before a body of the family: may it be entered after all? mesh_on is negative until start-up has read the
  * environment; other libraries' constructors run before ours and may connect already. */
-#define ENTER_FD true
+#define ENTER_FD mesh_fd_shown(&fd)
 #define ENTER_WAIT true
 #define ENTER_ON true
 #define ENTER_ANY mesh_started_on()
@@ -62,6 +63,10 @@
     }
 #define VOID(family, name, params, args)                                                                     \
     static COLD void enter_##name params {                                                                   \
+        if (!(ENTER_##family)) {                                                                             \
+            real.name args;                                                                                  \
+            return;                                                                                          \
+        }                                                                                                    \
         DEPTH_##family(1);                                                                                   \
         shim_##name args;                                                                                    \
         DEPTH_##family(-1);                                                                                  \

@@ -18,6 +18,7 @@ enum mesh_fd_kind {
     MESH_FD_OPEN_PORT = 3,/* a listening socket whose port is known not to be protected */
     MESH_FD_FRESH = 4,    /* a TCP socket that is not connected yet: epoll_ctl is recorded for it */
     MESH_FD_EPOLL = 5,    /* an epoll descriptor that holds one of ours */
+    MESH_FD_OURS = 6,     /* the slab's (shim/slab_fd.h): for the program the number is not open */
 };
 
 static inline uint32_t mesh_fd_kind(uint32_t word) {
@@ -42,6 +43,13 @@ static inline void mesh_fd_set(int fd, enum mesh_fd_kind kind, uint32_t slot) {
 static inline void mesh_fd_clear(int fd) {
     if (mesh_fd_get(fd))
         atomic_store_explicit(&mesh_fdtab[fd], 0, memory_order_release);
+}
+/* For a call on a descriptor: false, and the number is one that is never open, when it is ours alone. */
+static inline bool mesh_fd_shown(int *io_fd) {
+    if (mesh_fd_kind(mesh_fd_get(*io_fd)) != MESH_FD_OURS)
+        return true;
+    *io_fd = -1;
+    return false;
 }
 /* A number that the kernel has just handed out: whatever we knew of it is stale. Drops it as if it had been closed. */
 void mesh_fd_new(int fd);

@@ -9,9 +9,13 @@
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
 #include "shim/hand_private.h"
+#include "shim/own_identity.h"
 #include "shim/pend.h"
 #include "shim/text.h"
 #include "shim/watch.h"
+
+enum { NEVER = POLLRDBAND }; /* an event that TCP does not know */
+static const uint64_t LOOK_AGAIN = 10 * MESH_MS;
 
 static struct mesh_hand *hand_of(uint32_t slot) {
     struct mesh_local *l = mesh_local_at(slot);
@@ -41,11 +45,20 @@ void mesh_hand_after_fork(uint32_t slot) {
         l->hand = NULL;
 }
 
+/* A caller that says nothing costs nothing, however long: only the first bytes set a time. */
+static uint64_t first_deadline(const struct mesh_conn *c, const struct mesh_hand *h) {
+    if (h->look_at)
+        return h->look_at;
+    return h->mode == MESH_INBOUND_PERMISSIVE && c->held.bytes ? h->began + mesh_env()->detect_ns : UINT64_MAX;
+}
+
 uint64_t mesh_hand_deadline(uint32_t slot) {
     struct mesh_hand *h = hand_of(slot);
+    const struct mesh_conn *c = mesh_conn_at(slot);
     if (!h || h->stage == STAGE_TICKET)
         return UINT64_MAX;
-    const struct mesh_conn *c = mesh_conn_at(slot);
+    if (h->stage == STAGE_FIRST)
+        return first_deadline(c, h);
     return !c->told && h->tell_at && h->tell_at < h->deadline ? h->tell_at : h->deadline;
 }
 
@@ -398,25 +411,33 @@ static int shake(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h
 
 /* ---- the accepted side ---- */
 
-int mesh_hand_accepted(struct mesh_conn *c, uint32_t slot, int fd, enum mesh_inbound_mode mode, uint16_t port) {
-    struct mesh_hand *h = calloc(1, sizeof *h);
-    struct mesh_local *l = mesh_local_at(slot);
-    if (!h || !l) {
-        free(h);
-        return -ENOMEM;
-    }
-    h->stage = STAGE_FIRST;
-    h->mode = (uint8_t)mode;
-    h->port = port;
-    h->wants = POLLIN;
-    h->began = mesh_now();
-    h->deadline = h->began + MESH_HANDSHAKE_SECONDS * MESH_SEC;
-    l->hand = h;
+void mesh_hand_accepted(struct mesh_conn *c, enum mesh_inbound_mode mode, uint16_t port) {
+    c->mode = (uint8_t)mode;
+    c->port = port;
     c->server = 1;
     c->told = 1;
     atomic_store(&c->state, MESH_CONN_HAND);
-    (void)fd;
-    return 0;
+}
+
+/* Whoever touches it first, in whatever process or program, begins (DESIGN D9). */
+static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot) {
+    struct mesh_hand *h = calloc(1, sizeof *h);
+    if (!h)
+        return NULL;
+    h->stage = STAGE_FIRST;
+    h->mode = c->mode;
+    h->port = c->port;
+    h->wants = POLLIN;
+    h->began = c->started;
+    h->deadline = UINT64_MAX;
+    if (h->mode == MESH_INBOUND_PERMISSIVE)
+        h->deadline = h->began + mesh_env()->detect_ns;
+    mesh_local_at(slot)->hand = h;
+    return h;
+}
+
+bool mesh_hand_untouched(const struct mesh_conn *c) {
+    return atomic_load(&c->state) == MESH_CONN_HAND && !c->begun;
 }
 
 /* Who may call, and how we answer: the view's inbound listener, else the environment. */
@@ -426,10 +447,15 @@ static int server_tls(struct mesh_hand *h, int fd, struct mesh_why *why) {
     socklen_t len = sizeof local;
     struct mesh_inbound *in = NULL;
     struct mesh_view *v = mesh_engine_view();
-    if (v && mesh_sys_getsockname(fd, (struct sockaddr *)&local, &len) == 0 &&
-        mesh_view_inbound(v, (struct sockaddr *)&local, len, NULL, &in))
-        in = NULL;
-    struct mesh_identity *id = mesh_engine_identity(why);
+    int guarded = MESH_E_NOTFOUND;
+    if (v && mesh_sys_getsockname(fd, (struct sockaddr *)&local, &len) == 0)
+        guarded = mesh_view_inbound(v, (struct sockaddr *)&local, len, NULL, &in);
+    if (guarded && guarded != MESH_E_NOTFOUND)
+        return mesh_why(why, MESH_E_IDENTITY, "the view guards port %u in a way that cannot be enforced", h->port);
+    struct mesh_pem pem = {0};
+    if (in)
+        pem = (struct mesh_pem){in->cert, in->key, in->ca, in->cert_len, in->key_len, in->ca_len};
+    struct mesh_identity *id = mesh_own_identity(&pem, why);
     int err = MESH_E_IDENTITY;
     if (e->bad_callers && !(in && in->callers)) {
         (void)mesh_why(why, err, "MESH_CALLERS has a wrong value");
@@ -459,10 +485,22 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     ssize_t n = mesh_sys_recvfrom(fd, p, big ? MESH_SCRATCH : sizeof head, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
     enum mesh_first first = n > 0 && permissive ? mesh_first_bytes(p, (size_t)n) : MESH_FIRST_TLS_MESH;
     mesh_scratch_give(big);
-    if (n == -EAGAIN || n == -EINTR || (n > 0 && first == MESH_FIRST_MORE)) {
+    if (n > 0 && first == MESH_FIRST_MORE) { /* they stay in the kernel, which calls that readable: we go by the clock */
+        uint64_t now = mesh_now();
+        if (!h->look_at)
+            h->deadline = now + MESH_HANDSHAKE_SECONDS * MESH_SEC;
+        h->look_at = now + LOOK_AGAIN;
+        h->wants = NEVER;
+        if (now < h->deadline)
+            return 1;
+        first = MESH_FIRST_PLAIN; /* nobody who means TLS takes that long for a few bytes */
+    }
+    bool looked = h->look_at != 0;
+    h->look_at = 0;
+    if (n == -EAGAIN || n == -EINTR) {
         h->wants = POLLIN;
         /* a program that speaks first to a caller that does not: plaintext after MESH_DETECT */
-        if (permissive && c->held.bytes && n < 0 && mesh_now() >= h->began + mesh_env()->detect_ns) {
+        if (permissive && c->held.bytes && mesh_now() >= h->began + mesh_env()->detect_ns) {
             open_raw(c, slot, fd, h);
             return 2;
         }
@@ -491,6 +529,11 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     if (err)
         return failed(f, err, ECONNRESET, why_of(err));
     h->stage = STAGE_SHAKE;
+    h->deadline = mesh_now() + MESH_HANDSHAKE_SECONDS * MESH_SEC;
+    c->begun = 1;
+    h->wants = POLLIN;
+    if (looked)
+        mesh_watch_settled(slot);
     return 0;
 }
 
@@ -503,6 +546,8 @@ static void server_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_
         r = shake(c, slot, fd, h, &f);
     if (r == 1 && mesh_now() >= h->deadline && h->stage == STAGE_SHAKE)
         r = failed(&f, MESH_E_TIMEOUT, ECONNRESET, "handshake-timeout");
+    if (r == 1 && (h->stage == STAGE_SHAKE || h->look_at))
+        mesh_pend_add(slot); /* from now on it has a time */
     if (r != -1)
         return;
     if (f.why)
@@ -572,6 +617,8 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
         state = MESH_CONN_FREE;
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) {
         uint32_t me = mesh_proc_self() + 1, driver = 0;
+        if (!h && mesh_hand_untouched(c))
+            h = first_touch(c, slot);
         bool untouched = h && h->stage == STAGE_FIRST;
         if (!h) {
             wants = POLLIN; /* another process has it */

@@ -22,8 +22,10 @@ enum { MESH_HANDSHAKE_SECONDS = 10 }; /* a peer that began, or was to begin, a h
  * connection begun. 0: going on (state DIAL), or done at once; -errno: refused, the slot is untouched by the kernel. */
 int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_route *route, const struct sockaddr *to,
                     socklen_t len);
-/* Makes an accepted descriptor's slot wait for its handshake. -errno. */
-int mesh_hand_accepted(struct mesh_conn *c, uint32_t slot, int fd, enum mesh_inbound_mode mode, uint16_t port);
+/* Makes an accepted descriptor's slot wait for its handshake. */
+void mesh_hand_accepted(struct mesh_conn *c, enum mesh_inbound_mode mode, uint16_t port);
+/* Is it accepted, and no byte of its handshake consumed? Then any process may begin it. */
+bool mesh_hand_untouched(const struct mesh_conn *c);
 
 /* Drives as far as it goes without waiting. 0: the connection is out of our hands (OPEN, RAW or DEAD); else the poll events
  * that it waits for. Takes the rx lock. */

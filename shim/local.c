@@ -8,6 +8,7 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/conn.h"
+#include "shim/engine.h"
 #include "shim/fd.h"
 
 /* ---- the private lock ---- */
@@ -87,6 +88,7 @@ static _Atomic uint32_t ticks;
 
 void mesh_aead_borrow(struct mesh_aead_ref *r, uint32_t slot, bool tx) {
     struct mesh_conn *c = mesh_conn_at(slot);
+    (void)mesh_engine_crypto(NULL); /* a program that a connection crossed into may come here first */
     r->tag = ((uint64_t)atomic_load_explicit(&c->generation, memory_order_relaxed) << 32) | (uint64_t)slot << 1 | tx;
     struct way *set = ways[(slot * 2 + tx) % SETS], *best = NULL;
     for (int i = 0; i < WAYS; i++) {
@@ -188,6 +190,11 @@ void mesh_local_each(void (*fn)(uint32_t slot)) {
         fn(held_slots[i]);
 }
 
+static uint64_t inode_of(int fd) {
+    struct stat st;
+    return mesh_sys_fstat(fd, &st) ? 0 : st.st_ino;
+}
+
 int mesh_local_add(uint32_t slot, int fd) {
     struct mesh_local *l = mesh_local_at(slot);
     struct mesh_conn *c = mesh_conn_at(slot);
@@ -196,6 +203,8 @@ int mesh_local_add(uint32_t slot, int fd) {
     uint32_t generation = atomic_load(&c->generation);
     struct mesh_guard g = mesh_guard_enter();
     int err = 0;
+    if (!c->inode)
+        c->inode = inode_of(fd);
     if (l->generation != generation) { /* new to this process */
         memset(l, 0, sizeof *l);
         err = held_push(slot, l);

@@ -10,17 +10,23 @@
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
+#include "shim/door.h"
+#include "shim/slab_fd.h"
 
 enum { SLOTS = 1 << 17, CHUNKS = 1 << 14, SLOTS_LEAST = 1 << 10, CHUNKS_LEAST = 1 << 8 };
 
 struct proc {
-    _Atomic int pid;      /* 0: free, -1: reserved for a child that has not come yet */
-    uint64_t reserved_at; /* mesh_now() */
+    _Atomic int pid;            /* 0: free, -1: reserved for a child that has not come yet */
+    _Atomic uint32_t replacing; /* it execs: alive only as long as it holds its lock (shim/slab_fd.h) */
+    uint64_t reserved_at;       /* mesh_now() */
 };
 
 struct mesh_slab {
-    uint64_t tree;
-    uint32_t nslots, nchunks;
+    struct head {
+        uint64_t tree;
+        uint32_t layout;
+        uint32_t nslots, nchunks;
+    } head;
     _Atomic uint64_t free_slots;  /* tag << 32 | index + 1 */
     _Atomic uint64_t free_chunks;
     _Atomic uint32_t fresh_slot, fresh_chunk; /* never used so far; chunk 0 is never given out */
@@ -40,39 +46,99 @@ static size_t slab_size(uint32_t slots, uint32_t nchunks, size_t *ret_chunks_at)
     return at + (size_t)nchunks * MESH_CHUNK_SIZE;
 }
 
+/* Raised whenever the meaning of a field changes; the sizes catch the rest. */
+enum { LAYOUT_VERSION = 1 };
+uint32_t mesh_slab_layout(void) {
+    const uint32_t parts[] = {LAYOUT_VERSION,
+                              sizeof(struct mesh_slab),
+                              sizeof(struct mesh_conn),
+                              sizeof(struct mesh_record),
+                              sizeof(struct mesh_post),
+                              sizeof(pthread_mutex_t),
+                              offsetof(struct mesh_conn, rx),
+                              offsetof(struct mesh_conn, tx),
+                              offsetof(struct mesh_conn, rx_lock),
+                              MESH_CHUNK_SIZE,
+                              MESH_PROCS_MAX};
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < MESH_ARRAY_LEN(parts); i++)
+        h = (h ^ parts[i]) * 16777619u;
+    return h;
+}
+
+/* On a memfd where that is to be had. */
+static int map_new(size_t size, int *ret_fd, void **ret_p) {
+    int fd = mesh_slab_fd_new(size);
+    int err = MESH_E_NOMEM;
+    if (fd >= 0)
+        err = mesh_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0, ret_p);
+    if (err && fd >= 0)
+        (void)mesh_sys_close(fd);
+    if (err) {
+        fd = -1;
+        err = mesh_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, ret_p);
+    }
+    *ret_fd = fd;
+    return err;
+}
+
+static void use(struct mesh_slab *s, size_t size, size_t chunks_at) {
+    (void)mesh_sys_madvise(s, size, MADV_DONTDUMP); /* keys do not belong into core files */
+    chunks = (struct mesh_chunk *)((char *)s + chunks_at);
+}
+
 int mesh_slab_need(void) {
     if (__atomic_load_n(&mesh_slab, __ATOMIC_ACQUIRE))
         return 0;
     uint32_t slots = SLOTS, nchunks = CHUNKS;
     size_t at, size;
     void *p;
+    int fd;
     for (;;) { /* a machine that commits strictly may refuse the large reservation */
         size = slab_size(slots, nchunks, &at);
-        if (mesh_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, &p) == 0)
+        if (map_new(size, &fd, &p) == 0)
             break;
         if (slots <= SLOTS_LEAST)
             return MESH_E_NOMEM;
         slots /= 2;
         nchunks = nchunks / 2 > CHUNKS_LEAST ? nchunks / 2 : CHUNKS_LEAST;
     }
-    (void)mesh_sys_madvise(p, size, MADV_DONTDUMP); /* keys do not belong into core files */
     struct mesh_slab *s = p, *none = NULL;
-    s->nslots = slots;
-    s->nchunks = nchunks;
+    s->head = (struct head){.layout = mesh_slab_layout(), .nslots = slots, .nchunks = nchunks};
     s->fresh_chunk = 1;
-    if (mesh_sys_getrandom(&s->tree, sizeof s->tree, 0) != sizeof s->tree || s->tree == 0)
-        s->tree = mesh_random() | 1;
+    if (mesh_sys_getrandom(&s->head.tree, sizeof s->head.tree, 0) != sizeof s->head.tree || s->head.tree == 0)
+        s->head.tree = mesh_random() | 1;
     if (!__atomic_compare_exchange_n(&mesh_slab, &none, s, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         (void)mesh_sys_munmap(p, size);
+        if (fd >= 0)
+            (void)mesh_sys_close(fd);
         return 0;
     }
-    chunks = (struct mesh_chunk *)((char *)p + at);
+    use(s, size, at);
+    mesh_slab_fd_keep(fd);
     mesh_proc_become(mesh_proc_reserve());
     return 0;
 }
 
+int mesh_slab_adopt(int fd, uint64_t tree) {
+    struct head h;
+    size_t at, size = mesh_slab_fd_size(fd);
+    void *p;
+    if (mesh_slab || size < sizeof(struct mesh_slab) || mesh_sys_pread(fd, &h, sizeof h, 0) != sizeof h)
+        return MESH_E_INVALID;
+    if (h.tree != tree || h.layout != mesh_slab_layout() || h.nslots > SLOTS || h.nchunks > CHUNKS ||
+        size != slab_size(h.nslots, h.nchunks, &at))
+        return MESH_E_INVALID;
+    if (mesh_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0, &p))
+        return MESH_E_NOMEM;
+    mesh_slab = p;
+    use(p, size, at);
+    mesh_slab_fd_keep(fd);
+    return 0;
+}
+
 uint64_t mesh_slab_tree(void) {
-    return mesh_slab ? mesh_slab->tree : 0;
+    return mesh_slab ? mesh_slab->head.tree : 0;
 }
 
 /* ---- free lists: a tag beside the index stops a pop from believing a head that went and came back ---- */
@@ -115,7 +181,17 @@ static uint32_t *chunk_next(uint32_t i) {
 /* ---- connections ---- */
 
 struct mesh_conn *mesh_conn_at(uint32_t slot) {
-    return mesh_slab && slot < mesh_slab->nslots ? &mesh_slab->conns[slot] : NULL;
+    return mesh_slab && slot < mesh_slab->head.nslots ? &mesh_slab->conns[slot] : NULL;
+}
+
+uint32_t mesh_conn_by_inode(uint64_t inode) {
+    uint32_t n = mesh_slab ? atomic_load(&mesh_slab->fresh_slot) : 0;
+    for (uint32_t i = 0; i < n && i < mesh_slab->head.nslots; i++) {
+        const struct mesh_conn *c = &mesh_slab->conns[i];
+        if (c->inode == inode && atomic_load(&c->generation) % 2)
+            return i;
+    }
+    return UINT32_MAX;
 }
 
 static int lock_make(pthread_mutex_t *m) {
@@ -151,22 +227,30 @@ static int locks_need(struct mesh_conn *c) {
     return 0;
 }
 
-static bool alive(const struct proc *p) {
+static bool alive(uint32_t i) {
+    const struct proc *p = &mesh_slab->procs[i];
     int pid = atomic_load_explicit(&p->pid, memory_order_acquire);
     if (pid == 0)
         return false;
     if (pid < 0) /* a child on its way; one that died before it could say so counts for ten seconds */
         return mesh_now_coarse() - p->reserved_at < 10 * MESH_SEC;
-    return mesh_sys_kill(pid, 0) != -ESRCH;
+    if (i == self)
+        return true;
+    return mesh_sys_kill(pid, 0) != -ESRCH && (!atomic_load(&p->replacing) || mesh_slab_fd_locked(i));
+}
+
+/* Is it on its way to a process? What is not picked up within a minute will not be. */
+static bool travels(const struct mesh_conn *c) {
+    return atomic_load(&c->transit) && mesh_now_coarse() - atomic_load(&c->transit_at) < 60 * MESH_SEC;
 }
 
 /* Is a live process among the holders? */
 static bool held(const struct mesh_conn *c) {
-    if (c->in_doubt)
+    if (c->in_doubt || travels(c))
         return true;
     for (uint32_t w = 0; w < MESH_PROCS_MAX / 64; w++)
         for (uint64_t bits = atomic_load(&c->holders[w]); bits; bits &= bits - 1)
-            if (alive(&mesh_slab->procs[w * 64 + (uint32_t)__builtin_ctzll(bits)]))
+            if (alive(w * 64 + (uint32_t)__builtin_ctzll(bits)))
                 return true;
     return false;
 }
@@ -177,7 +261,7 @@ static void collect(void) {
     if (now - last < MESH_SEC || !atomic_compare_exchange_strong(&mesh_slab->collected, &last, now))
         return;
     uint32_t n = atomic_load(&mesh_slab->fresh_slot);
-    for (uint32_t i = 0; i < n && i < mesh_slab->nslots; i++) {
+    for (uint32_t i = 0; i < n && i < mesh_slab->head.nslots; i++) {
         struct mesh_conn *c = &mesh_slab->conns[i];
         uint32_t g = atomic_load(&c->generation);
         if (g % 2 && !held(c) && atomic_compare_exchange_strong(&c->generation, &g, g + 2))
@@ -188,7 +272,7 @@ static void collect(void) {
 /* Before a dead process's entry goes to another: no connection may speak of it any more. */
 static void forget(uint32_t proc) {
     uint32_t n = atomic_load(&mesh_slab->fresh_slot);
-    for (uint32_t i = 0; i < n && i < mesh_slab->nslots; i++)
+    for (uint32_t i = 0; i < n && i < mesh_slab->head.nslots; i++)
         atomic_fetch_and(&mesh_slab->conns[i].holders[proc / 64], ~(UINT64_C(1) << (proc % 64)));
 }
 
@@ -197,7 +281,7 @@ uint32_t mesh_conn_take(void) {
         return UINT32_MAX;
     uint32_t i = pop(&mesh_slab->free_slots, conn_next);
     if (i == UINT32_MAX)
-        i = fresh(&mesh_slab->fresh_slot, mesh_slab->nslots);
+        i = fresh(&mesh_slab->fresh_slot, mesh_slab->head.nslots);
     if (i == UINT32_MAX) {
         collect();
         i = pop(&mesh_slab->free_slots, conn_next);
@@ -281,13 +365,13 @@ void mesh_conn_unlock_tx(struct mesh_conn *c) {
 /* ---- chunks and queues ---- */
 
 struct mesh_chunk *mesh_chunk_at(uint32_t i) {
-    return i && mesh_slab && i < mesh_slab->nchunks ? &chunks[i] : NULL;
+    return i && mesh_slab && i < mesh_slab->head.nchunks ? &chunks[i] : NULL;
 }
 
 uint32_t mesh_chunk_take(void) {
     uint32_t i = pop(&mesh_slab->free_chunks, chunk_next);
     if (i == UINT32_MAX)
-        i = fresh(&mesh_slab->fresh_chunk, mesh_slab->nchunks);
+        i = fresh(&mesh_slab->fresh_chunk, mesh_slab->head.nchunks);
     if (i == UINT32_MAX)
         return 0;
     chunks[i].next = chunks[i].off = chunks[i].len = 0;
@@ -394,6 +478,7 @@ static bool claim(uint32_t i, int from) {
     struct proc *p = &mesh_slab->procs[i];
     if (!atomic_compare_exchange_strong(&p->pid, &from, -1))
         return false;
+    atomic_store(&p->replacing, 0);
     p->reserved_at = mesh_now_coarse();
     return true;
 }
@@ -406,7 +491,7 @@ uint32_t mesh_proc_reserve(void) {
             return i;
     for (uint32_t i = 0; i < MESH_PROCS_MAX; i++) {
         int pid = atomic_load(&mesh_slab->procs[i].pid);
-        if (!alive(&mesh_slab->procs[i]) && claim(i, pid)) {
+        if (!alive(i) && claim(i, pid)) {
             forget(i);
             return i;
         }
@@ -417,6 +502,32 @@ uint32_t mesh_proc_reserve(void) {
 void mesh_proc_cancel(uint32_t i) {
     if (i < MESH_PROCS_MAX)
         atomic_store(&mesh_slab->procs[i].pid, 0);
+}
+
+void mesh_proc_assign(uint32_t i, int pid) {
+    int reserved = -1;
+    if (i < MESH_PROCS_MAX)
+        (void)atomic_compare_exchange_strong(&mesh_slab->procs[i].pid, &reserved, pid);
+}
+
+bool mesh_proc_take(uint32_t i) {
+    if (i >= MESH_PROCS_MAX)
+        return i == MESH_PROCS_MAX;
+    mesh_proc_assign(i, mesh_sys_getpid());
+    if (atomic_load(&mesh_slab->procs[i].pid) != mesh_sys_getpid())
+        return false;
+    self = i;
+    return true;
+}
+
+void mesh_proc_replacing(bool on) {
+    if (!mesh_slab || self >= MESH_PROCS_MAX)
+        return;
+    if (on && !mesh_slab_fd_lock(self))
+        return;
+    atomic_store(&mesh_slab->procs[self].replacing, on);
+    if (!on)
+        mesh_slab_fd_unlock();
 }
 
 void mesh_proc_become(uint32_t i) {

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The slab: connection state shared by a tree of processes (DESIGN D2). One anonymous MAP_SHARED mapping, made at the
- * first mesh connection or protected listener and inherited over fork: no descriptor, no name. It holds
+ * The slab: connection state shared by a tree of processes (DESIGN D2). One memfd, made at the first mesh connection or
+ * protected listener, mapped, inherited over fork, and handed to programs that the tree executes when a connection crosses
+ * (shim/handover.h): simpler than a small memfd for each crossing, at the price that such a program maps the whole. Its
+ * descriptor is CLOEXEC and lies at a high number (shim/slab_fd.h); where there is no room for one the mapping is anonymous
+ * and nothing crosses exec. It holds
  *   - connections: fixed-size slots with the keys and sequence numbers of both directions,
  *   - chunks: 20 KiB pieces for what is not idle (partial records, undelivered plaintext, sealed tails, held bytes),
  *   - processes: who shares the tree, so that the last holder of a connection is known (D10).
@@ -66,6 +69,13 @@ struct mesh_conn {
     uint8_t told;                /* the program believes that it is connected */
     uint8_t error_seen;          /* SO_ERROR told it */
     uint8_t connect_seen;        /* connect() returned 0 */
+    uint8_t mode;                /* server: enum mesh_inbound_mode of the port it came in on */
+    uint8_t begun;               /* server: its handshake has consumed bytes, only a process with a copy may go on */
+    uint16_t port;               /* server: local port */
+    uint8_t handed;              /* somebody outside the tree has taken it over untouched: its end is silent */
+    _Atomic uint32_t transit;    /* messages on their way that carry it (shim/scm.h) */
+    _Atomic uint64_t transit_at; /* mesh_now_coarse() of the last one sent */
+    uint64_t inode;              /* of the kernel's socket: how a descriptor that no table speaks of is known */
     struct sockaddr_in6 dialled; /* what the program connected to (getpeername); family 0: ask the kernel */
     uint64_t started;            /* mesh_now() */
     _Atomic uint64_t in, out;    /* plaintext bytes */
@@ -104,11 +114,17 @@ extern struct mesh_slab *mesh_slab;
 /* Makes it if there is none. MESH_E_NOMEM. Threads: any (a loser of the race unmaps its own). */
 int mesh_slab_need(void) MESH_MUST_CHECK;
 uint64_t mesh_slab_tree(void); /* random, never 0 */
+uint32_t mesh_slab_layout(void); /* what another program's library must agree with to share it */
+/* Takes over the slab that a program of the same tree left on `fd`: a sealed memfd of our user, layout and tree. 0;
+ * MESH_E_INVALID, MESH_E_NOMEM: it is not ours to use, `fd` is untouched. Called at start-up, before there is another. */
+int mesh_slab_adopt(int fd, uint64_t tree) MESH_MUST_CHECK;
 
 /* A zeroed slot with its locks made and its holder set to this process; UINT32_MAX: none left. Collects the slots of
  * dead processes when there is none. */
 uint32_t mesh_conn_take(void);
 struct mesh_conn *mesh_conn_at(uint32_t slot); /* NULL when out of range */
+/* The slot in use whose socket has this inode; UINT32_MAX: none. Threads: any; usable in a vfork child. */
+uint32_t mesh_conn_by_inode(uint64_t inode);
 /* Process `proc` (an index; the child's entry before a fork) holds it as well. */
 void mesh_conn_hold(uint32_t slot, uint32_t proc);
 /* Process `proc` lets go: true when nobody alive holds it any more, i.e. the caller must end the connection and then
@@ -139,6 +155,13 @@ uint32_t mesh_proc_self(void); /* index; MESH_PROCS_MAX: the table was full, hol
  * it over; cancelled when fork failed. An entry is reused only when no connection's holders speak of its former owner. */
 uint32_t mesh_proc_reserve(void);
 void mesh_proc_cancel(uint32_t i);
+/* exec and spawn: an entry reserved for a program is its process's as soon as that is known; the program takes it over at
+ * its start, false: it is not its. */
+void mesh_proc_assign(uint32_t i, int pid);
+bool mesh_proc_take(uint32_t i) MESH_MUST_CHECK;
+/* This process is about to be replaced by another program: when that has come, what only it held has no holder, although
+ * its process lives. `false` takes it back: exec failed. */
+void mesh_proc_replacing(bool on);
 void mesh_proc_become(uint32_t i);
 void mesh_proc_leave(void); /* after letting go of everything: exit */
 

@@ -10,6 +10,7 @@
 #include "shim/base/trace.h"
 #include "shim/door.h"
 #include "shim/env.h"
+#include "shim/handover.h"
 #include "shim/heavy.h"
 #include "shim/real.h"
 
@@ -25,7 +26,7 @@ static bool begins(const char *text, const char *prefix) {
 
 static bool anything_said(void) {
     for (char **e = environ; e && *e; e++)
-        if (begins(*e, "MESH_") || begins(*e, "GRPC_XDS_BOOTSTRAP"))
+        if (begins(*e, "MESH_") || begins(*e, MESH_TREE_VARIABLE "=") || begins(*e, "GRPC_XDS_BOOTSTRAP"))
             return true;
     struct stat st;
     return mesh_sys_stat(CONF_FILE, &st) == 0;
@@ -46,11 +47,20 @@ static bool step_stderr(void) {
     return true;
 }
 
+static bool usable, taken;
+
 static bool step_env(void) {
     /* without memory every variable counts as wrong: what they protect fails closed */
     int err = mesh_env_start(environ, getauxval(AT_SECURE) != 0);
     (void)err;
-    return !mesh_env()->off && mesh_env()->any;
+    usable = !mesh_env()->off;
+    return true;
+}
+
+/* Connections that the last program left are mesh whatever the environment says. */
+static bool step_handover(void) {
+    taken = mesh_handover_take(environ, usable);
+    return usable && (taken || mesh_env()->any);
 }
 
 static bool step_engine(void) {
@@ -58,7 +68,7 @@ static bool step_engine(void) {
     return true;
 }
 
-static bool (*const steps[])(void) = {step_look, step_rooms, step_stderr, step_env, step_engine};
+static bool (*const steps[])(void) = {step_look, step_rooms, step_stderr, step_env, step_handover, step_engine};
 
 enum { COLD, RUNNING, DONE };
 static _Atomic int state __attribute__((section(".data"))); /* see shim/real.c */

@@ -46,10 +46,13 @@ static int cookie_seek(void *cookie, off64_t *pos, int whence) {
     return -1;
 }
 
+static void stand_down(int fd);
+
 static int cookie_close(void *cookie) {
     struct stream *s = cookie;
     int fd = s->fd;
     atomic_store(&s->file, NULL);
+    stand_down(fd); /* fclose(stdout) is what closes it: close() must not close the stream once more */
     if (fd < 0)
         return 0;
     return mesh_fd_get(fd) ? shim_close(fd) : real.close(fd);
@@ -118,12 +121,18 @@ void mesh_stdio_took(int fd) {
     *standard(fd) = f;
 }
 
+static void stand_down(int fd) {
+    if (fd < 0 || fd > 2 || !replaced[fd])
+        return;
+    *standard(fd) = replaced[fd];
+    replaced[fd] = NULL;
+}
+
 void mesh_stdio_leaves(int fd) {
     if (fd < 0 || fd > 2 || !replaced[fd])
         return;
     FILE *f = *standard(fd);
-    *standard(fd) = replaced[fd];
-    replaced[fd] = NULL;
+    stand_down(fd);
     if (fd)
         fflush(f);
     for (int i = 0; i < STREAMS; i++)

@@ -204,6 +204,11 @@ static inline int mesh_sys_kill(pid_t pid, int sig) {
 static inline int mesh_sys_tgkill(pid_t pid, pid_t tid, int sig) {
     return (int)mesh_sys3(SYS_tgkill, pid, tid, sig);
 }
+/* The soft limit of RLIMIT_x; UINT64_MAX: none, or not to be told. */
+static inline uint64_t mesh_sys_limit(int resource) {
+    uint64_t limit[2];
+    return mesh_sys6(SYS_prlimit64, 0, resource, 0, (long)limit, 0, 0) == 0 ? limit[0] : UINT64_MAX;
+}
 /* `op` with FUTEX_PRIVATE_FLAG only for memory that is not shared; `timeout` relative for FUTEX_WAIT, NULL: for ever. */
 static inline int mesh_sys_futex(void *word, int op, uint32_t value, const struct timespec *timeout, void *word2,
                                  uint32_t value3) {

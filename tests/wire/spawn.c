@@ -10,13 +10,13 @@ static volatile bool over;
 
 static void *stream(void *arg) {
     int *p = arg;
-    uint64_t i;
-    for (i = 0; !over; i++) {
+    uint64_t i = 0;
+    do {
         PUT(p[0], i * PIECE, PIECE);
         GET(p[1], i * PIECE, PIECE);
         PUT(p[1], i * PIECE, PIECE);
         GET(p[0], i * PIECE, PIECE);
-    }
+    } while (i++, !over);
     return (void *)(uintptr_t)i;
 }
 

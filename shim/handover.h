@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Connections that cross into another program (DESIGN D9, D11). The slab is the tree's, so little moves: the new program
+ * inherits the sockets and, besides them, the slab's descriptor, and one environment variable says which is what:
+ *
+ *     MESHSHIM_TREE=<slab fd>:<layout>:<tree>:<process entry>:<fd>=<slot>.<generation>.<inode>[.<mode>.<port>],...
+ *
+ * numbers in hex. Mode and port are there when nobody has touched an accepted connection: it needs no shared state, so it
+ * crosses also where the slab does not (another user, another version of the library, no slab descriptor). All else that
+ * may not cross is replaced by a dead socket, traced; the connection lives on for its other holders.
+ */
+#ifndef MESH_SHIM_HANDOVER_H
+#define MESH_SHIM_HANDOVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "shim/exec_target.h"
+
+enum {
+    MESH_CROSS_MAX = 64, /* descriptors that cross; what is beyond is closed in the new program */
+    MESH_TREE_TEXT = 4096,
+};
+#define MESH_TREE_VARIABLE "MESHSHIM_TREE"
+
+struct mesh_crossing { /* the mesh connections that the new program would inherit */
+    int n;
+    struct mesh_cross {
+        int fd; /* its number there */
+        uint32_t slot;
+        bool dead; /* it does not cross: a dead socket takes its place */
+    } at[MESH_CROSS_MAX];
+};
+
+/* What this process, possibly a vfork child, would pass on by exec as it is. What is beyond MESH_CROSS_MAX is made to close.
+ */
+void mesh_crossing_find(struct mesh_crossing *x);
+/* One more; false: there is no room. */
+bool mesh_crossing_add(struct mesh_crossing *x, int fd, uint32_t slot);
+/* Drives handshakes under way to their ends, bounded by their deadlines. Not in a vfork child. */
+void mesh_crossing_settle(const struct mesh_crossing *x);
+/* Marks as dead what may not cross into a program that was judged so, one trace line for the lot. True when any is left. */
+bool mesh_crossing_judge(struct mesh_crossing *x, enum mesh_exec_target t, const char *program);
+
+/* Holds the connections for the new program; `pid` 0: not known yet. Returns the process entry. */
+uint32_t mesh_handover_hold(const struct mesh_crossing *x, int pid);
+/* It did not come to it. */
+void mesh_handover_cancel(const struct mesh_crossing *x, uint32_t entry);
+/* The variable's text, NAME=VALUE. */
+void mesh_handover_text(const struct mesh_crossing *x, uint32_t entry, char ret[MESH_TREE_TEXT]);
+
+/* At start-up: takes over what the last program left, and the variable out of the environment. `usable`: the library is to
+ * work here; if not, what crossed is made dead. True when something was taken over: the process is mesh whatever its
+ * environment says. */
+bool mesh_handover_take(char **envp, bool usable);
+
+#endif
