@@ -68,6 +68,32 @@ short mesh_hand_wants(uint32_t slot) {
     return h && h->stage != STAGE_TICKET ? h->wants : POLLIN;
 }
 
+/* ---- clients' TLS objects that wait for tickets ----
+ * One is twenty times the size of an idle connection, and a peer that never says a word sends no ticket: only the youngest
+ * few are kept. */
+
+enum { WAITING = 64 };
+static struct waiting {
+    uint32_t slot, generation; /* even generation: empty */
+} waiting[WAITING];
+static uint32_t waiting_next; /* guarded by mesh_guard */
+
+/* Holds no lock. */
+static void wait_for_ticket(uint32_t slot) {
+    struct mesh_guard g = mesh_guard_enter();
+    struct waiting *at = &waiting[waiting_next++ % WAITING], old = *at;
+    *at = (struct waiting){slot, atomic_load(&mesh_conn_at(slot)->generation)};
+    mesh_guard_leave(g);
+    struct mesh_conn *c = mesh_conn_at(old.slot);
+    if (old.generation % 2 == 0 || old.slot == slot || mesh_local_at(old.slot)->generation != old.generation ||
+        mesh_conn_lock_rx(c))
+        return;
+    struct mesh_hand *h = hand_of(old.slot);
+    if (mesh_local_at(old.slot)->generation == old.generation && h && h->stage == STAGE_TICKET)
+        mesh_hand_drop(old.slot);
+    mesh_conn_unlock_rx(c);
+}
+
 /* ---- what the record layer tells ---- */
 
 void mesh_hand_ticket(uint32_t slot, const uint8_t *wire, size_t n) {
@@ -260,11 +286,14 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     const uint8_t *p;
     size_t n = mesh_handshake_tickets(h->tls, &p);
     if (n) {
-        c->deferred = c->sealed.bytes == 0;
+        c->deferred = c->sealed.bytes == 0 && !mesh_chunk_scarce();
         if (!mesh_queue_put(&c->sealed, p, n))
             c->tx_dead = 1; /* their numbers are used: nothing may follow without them */
+        else if (!c->deferred && mesh_tx_flush(c, fd) == -EAGAIN)
+            mesh_pend_add(slot);
     }
     c->control = !c->server && peer.version == 0x0304;
+    c->first = !c->server || peer.version != 0x0304; /* who had the handshake's last word */
     c->told = 1;
     atomic_store(&c->state, MESH_CONN_OPEN);
     if (c->held.bytes || c->fin)
@@ -646,6 +675,9 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
             wants = state == MESH_CONN_DIAL || state == MESH_CONN_HAND ? (h ? h->wants : POLLIN) : 0;
         }
     }
+    bool waits = h && h->stage == STAGE_TICKET && wants == 0 && state == MESH_CONN_OPEN;
     mesh_conn_unlock_rx(c);
+    if (waits)
+        wait_for_ticket(slot);
     return wants;
 }
