@@ -388,7 +388,7 @@ bool mesh_chunk_scarce(void) {
     uint32_t i = (uint32_t)atomic_load_explicit(&mesh_slab->free_chunks, memory_order_acquire);
     if (i && __atomic_load_n(chunk_next(i - 1), __ATOMIC_RELAXED))
         return false;
-    return atomic_load_explicit(&mesh_slab->fresh_chunk, memory_order_relaxed) > mesh_slab->nchunks / 4;
+    return atomic_load_explicit(&mesh_slab->fresh_chunk, memory_order_relaxed) > mesh_slab->head.nchunks / 4;
 }
 
 static bool queue_room(struct mesh_queue *q, size_t n) {
