@@ -20,6 +20,7 @@ enum {
     BATCH = 64,
     HELPER_STACK = 256 << 10,
     HELPER_SLICE_MS = 5,  /* new work reaches a helper that is in poll after this */
+    DRAIN_SLICE_MS = 10,
     HELPER_IDLE_MS = 200, /* a bulk sender fills its buffer again soon: the thread is worth keeping that long */
     PRIVATE_FD = 700,     /* lingering sockets move up here */
 };
@@ -222,7 +223,7 @@ static void help(void) {
     bool none = false;
     if (!atomic_compare_exchange_strong(&helping, &none, true))
         return;
-    uint64_t all = ~UINT64_C(0), old;
+    uint64_t all = MESH_SIGNALS_OF_PROGRAM, old;
     pthread_attr_t a;
     pthread_t t;
     (void)mesh_sys_sigprocmask(SIG_BLOCK, &all, &old);
@@ -287,6 +288,8 @@ void mesh_pend_drain(uint64_t deadline) {
             return;
         }
         uint64_t left = until > now ? until - now : MESH_MS;
+        if (left > DRAIN_SLICE_MS * MESH_MS) /* a helper may have sent the last of it between the look and the wait */
+            left = DRAIN_SLICE_MS * MESH_MS;
         struct timespec t = {(time_t)(left / MESH_SEC), (long)(left % MESH_SEC)};
         (void)mesh_sys_ppoll(fds, n, &t, NULL);
     }
