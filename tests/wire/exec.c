@@ -198,13 +198,24 @@ static void switched_off(void) {
     peer_hears_nothing(p, exec_env_on(p, "/usr/bin/env", argv, environ));
 }
 
+// In a directory of its own, which goes when the case does.
 static const char *static_program(void) {
-    static const char path[] = "/tmp/wire-static-echo";
-    char command[512];
+    static char dir[] = "/tmp/wire-static.XXXXXX", path[64], command[512];
+    CHECK(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/echo", dir);
     snprintf(command, sizeof command,
-             "echo 'int write(int,const void*,unsigned long);int main(){write(1,\"PLAIN-TEXT-MARK!\\n\",17);return 0;}'"
-             "| cc -static -w -x c -o %s.%d - 2>/dev/null && mv %s.%d %s", path, getpid(), path, getpid(), path);
+             "echo 'int write(int,const void*,unsigned long);int main(){write(1,\"PLAIN-TEXT-MARK!.\",17);return 0;}'"
+             "| cc -static -w -x c -o %s - 2>/dev/null",
+             path);
     return system(command) == 0 ? path : NULL;
+}
+
+static void static_program_done(const char *path) {
+    char dir[64];
+    snprintf(dir, sizeof dir, "%s", path);
+    unlink(path);
+    *strrchr(dir, '/') = 0;
+    rmdir(dir);
 }
 
 static void static_program_gets_a_dead_descriptor(void) {
@@ -215,6 +226,7 @@ static void static_program_gets_a_dead_descriptor(void) {
         SKIP("cannot link statically");
     t_pair(p);
     peer_hears_nothing(p, exec_env_on(p, program, argv, environ));
+    static_program_done(program);
 }
 
 static void static_program_spawned(void) {
@@ -232,6 +244,7 @@ static void static_program_spawned(void) {
     EQ(posix_spawn(&pid, program, &fa, NULL, argv, environ), 0);
     posix_spawn_file_actions_destroy(&fa);
     peer_hears_nothing(p, pid);
+    static_program_done(program);
 }
 
 // ---- the library's own descriptor is nobody's ----
