@@ -126,6 +126,15 @@ bool mesh_accept_is_ours(const struct sockaddr *to) {
     return ours;
 }
 
+bool mesh_accept_any(void) {
+    bool any = false;
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = 0; i < LISTENERS && !any; i++)
+        any = listeners[i].fds;
+    mesh_guard_leave(g);
+    return any;
+}
+
 static void refused(uint16_t port, const struct sockaddr *from, const char *why) {
     struct mesh_line l;
     mesh_line_begin(&l, MESH_TRACE_ERROR, "refused");
@@ -159,6 +168,7 @@ int mesh_accept_adopt(int fd, enum mesh_inbound_mode mode, uint16_t port, bool n
     mesh_hand_accepted(mesh_conn_at(slot), mode, port);
     mesh_local_at(slot)->nonblock = nonblock;
     mesh_fd_set(fd, MESH_FD_CONN, slot);
+    atomic_store(&mesh_armed, 1);
     return 0;
 }
 

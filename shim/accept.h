@@ -13,6 +13,9 @@
 /* Is this the address of a listening socket of this process? Then a dial must not wait for its peer. */
 bool mesh_accept_is_ours(const struct sockaddr *to);
 
+/* Has this process a protected listener? */
+bool mesh_accept_any(void);
+
 /* bind() or listen() succeeded on fd: marks it when its port is protected. */
 void mesh_accept_listening(int fd);
 /* Bodies of accept: what libc's accept4 gives, or -errno. */

@@ -13,6 +13,7 @@
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/real.h"
+#include "shim/scm.h"
 #include "shim/watch.h"
 
 /* The connection behind a descriptor, or false: libc's. */
@@ -108,17 +109,29 @@ static ssize_t receive_msg(uint32_t slot, int fd, struct msghdr *msg, int flags)
     return r;
 }
 
+static ssize_t received(ssize_t n, const struct msghdr *msg) {
+    if (n >= 0)
+        mesh_scm_received(msg);
+    return n;
+}
+
 ssize_t shim_recvmsg(int fd, struct msghdr *msg, int flags) {
     uint32_t slot;
+    (void)mesh_fd_shown(&fd);
     if (!conn_of(fd, &slot) || flags & MSG_ERRQUEUE)
-        return real.recvmsg(fd, msg, flags);
+        return received(real.recvmsg(fd, msg, flags), msg);
     return give(receive_msg(slot, fd, msg, flags));
 }
 
 int shim_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout) {
     uint32_t slot;
-    if (!conn_of(fd, &slot) || flags & MSG_ERRQUEUE)
-        return real.recvmmsg(fd, msgs, n, flags, timeout);
+    (void)mesh_fd_shown(&fd);
+    if (!conn_of(fd, &slot) || flags & MSG_ERRQUEUE) {
+        int got = real.recvmmsg(fd, msgs, n, flags, timeout);
+        for (int i = 0; i < got; i++)
+            mesh_scm_received(&msgs[i].msg_hdr);
+        return got;
+    }
     uint64_t deadline = mesh_deadline_ts(timeout);
     for (unsigned i = 0; i < n; i++) {
         int more = i && flags & MSG_WAITFORONE ? MSG_DONTWAIT : 0;
@@ -200,8 +213,9 @@ ssize_t shim_sendmsg(int fd, const struct msghdr *msg, int flags) {
     uint32_t slot;
     if (wants_fast_open(fd, msg, flags))
         return give(fast_open(fd, msg, flags));
+    (void)mesh_fd_shown(&fd);
     if (!conn_of(fd, &slot))
-        return real.sendmsg(fd, msg, flags);
+        return mesh_scm_concerns(msg) ? give(mesh_scm_send(fd, msg, flags)) : real.sendmsg(fd, msg, flags);
     if (msg->msg_iovlen > IOV_MAX)
         return give(-EMSGSIZE);
     return give(transmit(slot, fd, msg->msg_iov, (int)msg->msg_iovlen, flags));
@@ -220,7 +234,11 @@ ssize_t shim_sendto(int fd, const void *buf, size_t n, int flags, const struct s
 
 int shim_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags) {
     uint32_t slot;
-    if (!conn_of(fd, &slot))
+    (void)mesh_fd_shown(&fd);
+    bool concerns = conn_of(fd, &slot);
+    for (unsigned i = 0; i < n && !concerns; i++)
+        concerns = mesh_scm_concerns(&msgs[i].msg_hdr);
+    if (!concerns)
         return real.sendmmsg(fd, msgs, n, flags);
     for (unsigned i = 0; i < n; i++) {
         ssize_t r = shim_sendmsg(fd, &msgs[i].msg_hdr, flags);

@@ -117,7 +117,8 @@ static int close_conn(uint32_t slot, int fd) {
     if (last) {
         mesh_conn_hold(slot, mesh_proc_self()); /* until the end below */
         atomic_store(&l->ending, fd + 1);
-        (void)mesh_hand_drive(c, slot, fd);
+        if (!c->handed)
+            (void)mesh_hand_drive(c, slot, fd);
         if (atomic_load(&c->state) == MESH_CONN_OPEN && !must_linger(c, fd))
             farewell(c, slot, fd);
         if (must_linger(c, fd)) {

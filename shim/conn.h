@@ -128,5 +128,6 @@ struct mesh_guard mesh_guard_enter(void);
 void mesh_guard_leave(struct mesh_guard g);
 void mesh_guard_before_fork(void);
 void mesh_guard_after_fork(bool child);
+void mesh_guard_forget(void); /* in a child of a fork that nobody saw: whoever held it is not here */
 
 #endif

@@ -16,6 +16,7 @@
 #include "shim/door.h"
 #include "shim/heavy.h"
 #include "shim/preload.h"
+#include "shim/rotation.h"
 #include "shim/proc.h"
 #include "shim/start.h"
 
@@ -28,6 +29,9 @@ static struct mesh_identity_source *source;
 static _Atomic int crypto_state;
 static _Atomic uint64_t identity_looked;
 static struct mesh_why identity_why;
+static bool unreadable;            /* our own last look at the files failed */
+static uint32_t fed;               /* the publication last taken; both guarded by mesh_guard */
+static uint32_t published;         /* the identity last published, the publisher's alone */
 
 static _Atomic int owner_pid;       /* the process whose tables these are */
 static _Atomic int *fork_mark;      /* a page that a real fork wipes and vfork shares */
@@ -122,10 +126,29 @@ static void crypto_load(void) {
         source = NULL;
 }
 
+/* guard held. What another process of the tree published, when our own look failed. */
+static int identity_feed(struct mesh_why *why) {
+    struct mesh_pem pem;
+    struct mesh_rotation_copy *c = mesh_rotation_copy(&fed, &pem);
+    int r = c ? mesh_identity_source_feed(source, &pem, mesh_wall(), why) : 0;
+    mesh_rotation_copy_free(c);
+    return r;
+}
+
+/* guard held */
+static int identity_look(struct mesh_why *why) {
+    int r = mesh_identity_source_poll(source, mesh_wall(), why);
+    if (r)
+        unreadable = r < 0;
+    if (unreadable && mesh_rotation_published())
+        r = identity_feed(why);
+    return r;
+}
+
 static void identity_poll(void) {
     struct mesh_guard g = mesh_guard_enter();
     struct mesh_why why = {""};
-    int r = mesh_identity_source_poll(source, mesh_wall(), &why);
+    int r = identity_look(&why);
     if (r < 0)
         identity_why = why;
     mesh_guard_leave(g);
@@ -167,6 +190,21 @@ struct mesh_identity *mesh_engine_identity(struct mesh_why *why) {
     if (!id)
         (void)mesh_why(why, MESH_E_IDENTITY, "%s", identity_why.text[0] ? identity_why.text : "no identity");
     return id;
+}
+
+void mesh_engine_identity_publish(void) {
+    struct mesh_why why = {""};
+    struct mesh_pem pem;
+    struct mesh_identity *id = mesh_engine_identity(&why);
+    if (!id)
+        return;
+    uint32_t digest;
+    memcpy(&digest, mesh_identity_digest(id), sizeof digest);
+    struct mesh_guard g = mesh_guard_enter();
+    if (!unreadable && digest != published && mesh_identity_source_pem(source, &pem) && mesh_rotation_publish(&pem))
+        published = digest;
+    mesh_guard_leave(g);
+    mesh_identity_unref(id);
 }
 
 /* ---- verdicts ---- */
@@ -270,13 +308,23 @@ bool mesh_engine_foreign(void) {
     int pid = mesh_sys_getpid();
     if (pid == atomic_load(&owner_pid))
         return false;
-    return !fork_mark || *fork_mark == 1;
+    if (!fork_mark || *fork_mark == 1)
+        return true;
+    mesh_proc_found_out();
+    return false;
+}
+
+void mesh_engine_look_around(void) {
+    if (mesh_unlikely(fork_mark && *fork_mark == 0))
+        mesh_proc_found_out();
 }
 
 void mesh_engine_after_fork(void) {
     atomic_store(&owner_pid, mesh_sys_getpid());
     if (fork_mark)
         *fork_mark = 1;
+    mesh_rotation_after_fork();
+    published = 0;
     int one = 1; /* whoever was attaching in the parent is not here */
     atomic_compare_exchange_strong(&view_state, &one, 0);
     one = 1;

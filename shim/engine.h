@@ -25,6 +25,9 @@ int mesh_engine_crypto(struct mesh_why *why);
 /* The identity in force, with a reference, re-read when its files changed; NULL and why when there is none. */
 struct mesh_identity *mesh_engine_identity(struct mesh_why *why);
 
+/* Looks at the identity's files and publishes what they hold to the tree (shim/rotation.h). */
+void mesh_engine_identity_publish(void);
+
 /* Is connect() to this address mesh? 0 and *ret; MESH_E_NOTFOUND: libc's; else the error to refuse with. */
 int mesh_engine_route(const struct sockaddr *to, socklen_t len, struct mesh_route *ret);
 /* How is a local port protected? */
@@ -35,6 +38,8 @@ int mesh_errno(int err);
 
 /* Are we in a child that shares the parent's memory (vfork, CLONE_VM)? Then our tables are the parent's: hands off. */
 bool mesh_engine_foreign(void);
+/* Notices a fork that nobody told us of; one load when there was none. */
+void mesh_engine_look_around(void);
 
 /* The process tree's key in the ledger. */
 uint64_t mesh_engine_tree(void);

@@ -123,7 +123,6 @@ static bool mark_fresh(const struct arrival *a) {
     if (!a->untouched ||
         mesh_accept_adopt(a->fd, (enum mesh_inbound_mode)a->mode, a->port, mesh_nonblocking(a->fd, 0)))
         return false;
-    atomic_store(&mesh_armed, 1);
     return true;
 }
 

@@ -12,6 +12,7 @@
 #include "shim/base/sys.h"
 #include "shim/close.h"
 #include "shim/conn.h"
+#include "shim/engine.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
@@ -37,6 +38,7 @@ static uint64_t timeo(int fd, int option) {
 /* A close() in one thread leaves another's call on the descriptor to its end, as the kernel does: the connection moves to a
  * descriptor of ours meanwhile (shim/close.c), and the last call that leaves ends it. */
 static void enter(struct mesh_io *io) {
+    mesh_engine_look_around();
     atomic_fetch_add_explicit(&mesh_local_at(io->slot)->users, 1, memory_order_acq_rel);
 }
 

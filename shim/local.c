@@ -45,6 +45,10 @@ void mesh_guard_after_fork(bool child) {
     mesh_guard_leave(fork_guard);
 }
 
+void mesh_guard_forget(void) {
+    atomic_store(&word, 0);
+}
+
 /* ---- scratch ---- */
 
 enum { POOL = 32 };

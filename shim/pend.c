@@ -225,7 +225,7 @@ static void help(void) {
     bool none = false;
     if (!atomic_compare_exchange_strong(&helping, &none, true))
         return;
-    uint64_t all = ~UINT64_C(0), old;
+    uint64_t all = MESH_SIGNALS_OF_PROGRAM, old;
     pthread_attr_t a;
     pthread_t t;
     (void)mesh_sys_sigprocmask(SIG_BLOCK, &all, &old);

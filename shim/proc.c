@@ -17,6 +17,7 @@
 #include "shim/hand.h"
 #include "shim/pend.h"
 #include "shim/real.h"
+#include "shim/rotation.h"
 #include "shim/stdio.h"
 
 /* ---- fork ---- */
@@ -36,6 +37,7 @@ static void before(void) {
     mesh_local_each(hold_for_child);
 }
 
+/* An entry of a fork that failed is nobody's after ten seconds. */
 static void after_in_parent(void) {
     mesh_guard_after_fork(false);
 }
@@ -54,23 +56,78 @@ void mesh_proc_start(void) {
     (void)pthread_atfork(before, after_in_parent, after_in_child);
 }
 
+/* A fork that nobody told us of (a raw system call): the parent does not know of this holder. */
+static void hold_late(uint32_t slot) {
+    mesh_conn_at(slot)->in_doubt = 1;
+    mesh_conn_hold(slot, child_entry);
+}
+
+void mesh_proc_found_out(void) {
+    mesh_guard_forget();
+    if (mesh_slab) {
+        child_entry = mesh_proc_reserve();
+        mesh_proc_become(child_entry);
+        mesh_local_each(hold_late);
+        mesh_local_each(mesh_hand_after_fork);
+    }
+    mesh_aead_after_fork();
+    mesh_pend_after_fork();
+    mesh_engine_after_fork();
+}
+
+
 pid_t shim_fork(void) {
     pid_t pid = real.fork();
-    if (pid < 0 && mesh_slab && child_entry < MESH_PROCS_MAX)
-        mesh_proc_cancel(child_entry);
+    if (pid > 0)
+        mesh_rotation_forked();
     return pid;
+}
+
+void mesh_proc_before_fork(void) {
+    before();
+}
+
+void mesh_proc_after_fork(long pid) {
+    int keep = errno;
+    if (pid == 0) {
+        after_in_child();
+    } else {
+        if (pid < 0 && mesh_slab)
+            mesh_proc_cancel(child_entry);
+        after_in_parent();
+    }
+    errno = keep;
 }
 
 /* Runs no handlers by itself, and is there for signal handlers: ours take no lock that the thread could hold. */
 pid_t shim__Fork(void) {
     if (!atomic_load(&mesh_armed))
         return real._Fork();
-    before();
+    mesh_proc_before_fork();
     pid_t pid = real._Fork();
-    if (pid == 0)
-        after_in_child();
-    else
-        after_in_parent();
+    mesh_proc_after_fork(pid);
+    return pid;
+}
+
+struct child {
+    int (*run)(void *);
+    void *arg;
+};
+
+static int run_child(void *arg) {
+    struct child c = *(struct child *)arg;
+    mesh_proc_after_fork(0);
+    return c.run(c.arg);
+}
+
+/* With memory of its own it is a fork; otherwise a thread, or a child that has only borrowed ours. */
+int shim_clone(int (*run)(void *), void *stack, int flags, void *arg, pid_t *ret_parent, void *tls, pid_t *ret_child) {
+    if (!atomic_load(&mesh_armed) || flags & CLONE_VM || !run || mesh_engine_foreign())
+        return real.clone(run, stack, flags, arg, ret_parent, tls, ret_child);
+    struct child c = {run, arg};
+    mesh_proc_before_fork();
+    int pid = real.clone(run_child, stack, flags, &c, ret_parent, tls, ret_child);
+    mesh_proc_after_fork(pid < 0 ? -1 : 1);
     return pid;
 }
 

@@ -32,6 +32,7 @@ struct mesh_slab {
     _Atomic uint32_t fresh_slot, fresh_chunk; /* never used so far; chunk 0 is never given out */
     _Atomic uint64_t collected;   /* mesh_now() of the last collection */
     struct proc procs[MESH_PROCS_MAX];
+    struct mesh_rotation rotation;
     struct mesh_conn conns[];     /* nslots, then the chunks, page-aligned */
 };
 
@@ -135,6 +136,10 @@ int mesh_slab_adopt(int fd, uint64_t tree) {
     use(p, size, at);
     mesh_slab_fd_keep(fd);
     return 0;
+}
+
+struct mesh_rotation *mesh_slab_rotation(void) {
+    return &mesh_slab->rotation;
 }
 
 uint64_t mesh_slab_tree(void) {
@@ -269,7 +274,7 @@ static void collect(void) {
     }
 }
 
-/* Before a dead process's entry goes to another: no connection may speak of it any more. */
+/* Before an entry goes to another process: no connection may speak of it any more. */
 static void forget(uint32_t proc) {
     uint32_t n = atomic_load(&mesh_slab->fresh_slot);
     for (uint32_t i = 0; i < n && i < mesh_slab->head.nslots; i++)
@@ -508,8 +513,10 @@ uint32_t mesh_proc_reserve(void) {
 }
 
 void mesh_proc_cancel(uint32_t i) {
-    if (i < MESH_PROCS_MAX)
-        atomic_store(&mesh_slab->procs[i].pid, 0);
+    if (i >= MESH_PROCS_MAX)
+        return;
+    forget(i);
+    atomic_store(&mesh_slab->procs[i].pid, 0);
 }
 
 void mesh_proc_assign(uint32_t i, int pid) {

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "shim/base/err.h"
+#include "shim/rotation.h"
 #include "tls/tls.h"
 
 enum {
@@ -109,6 +110,13 @@ struct mesh_conn {
 };
 
 struct mesh_slab;
+
+struct mesh_rotation { /* the identity's files as a process of the tree last read them: shim/rotation.h */
+    _Atomic uint32_t sequence; /* odd: being written */
+    uint32_t length[3];        /* certificate, key, bundle, one behind the other in data */
+    uint8_t data[MESH_ROTATION_MAX];
+};
+struct mesh_rotation *mesh_slab_rotation(void);
 
 /* This process's slab; NULL until mesh_slab_need() succeeded. */
 extern struct mesh_slab *mesh_slab;

@@ -217,6 +217,9 @@ static inline int mesh_sys_futex(void *word, int op, uint32_t value, const struc
 static inline ssize_t mesh_sys_getrandom(void *p, size_t n, unsigned flags) {
     return mesh_sys3(SYS_getrandom, (long)p, (long)n, (long)flags);
 }
+/* Every signal but the two that libc sends its own threads (32 cancels, 33 makes each of them follow a setuid, which waits
+ * for the last): what a thread of ours blocks. */
+#define MESH_SIGNALS_OF_PROGRAM (~(UINT64_C(3) << 31))
 /* how: SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK; either mask may be NULL. Bit n-1 is signal n. */
 static inline int mesh_sys_sigprocmask(int how, const uint64_t *set, uint64_t *ret_old) {
     return (int)mesh_sys6(SYS_rt_sigprocmask, how, (long)set, (long)ret_old, sizeof(uint64_t), 0, 0);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A process that gives up what it may do: another user, another root, other namespaces, a seccomp filter (DESIGN D12). It
+ * lives on what it has mapped: view and identity are brought in before, and when it can no longer read its identity's files
+ * that is said then, not when the certificate runs out.
+ */
+#ifndef MESH_SHIM_CONFINE_H
+#define MESH_SHIM_CONFINE_H
+
+/* A filter is about to be installed (seccomp's first argument): from then on nothing is printed and no file is read. */
+void mesh_confine_before(unsigned operation);
+
+#endif
