@@ -25,7 +25,7 @@ enum {
 };
 
 struct item {
-    uint32_t slot;
+    uint32_t slot, generation;
     uint64_t linger; /* deadline of a socket that the program has closed; 0: the program still has it */
 };
 
@@ -63,7 +63,7 @@ static struct item *put(uint32_t slot) {
         items = p;
         cap = bigger;
     }
-    items[nitems] = (struct item){.slot = slot};
+    items[nitems] = (struct item){.slot = slot, .generation = atomic_load(&mesh_conn_at(slot)->generation)};
     atomic_store(&l->pending, 1);
     atomic_store(&count, nitems + 1);
     return &items[nitems++];
@@ -116,6 +116,21 @@ static bool step(uint32_t slot, int fd) {
     return !unfinished(c);
 }
 
+/* Takes an item off. While it was stepped the program may have closed the connection, which now lingers and is ours to end,
+ * or another thread has ended it, and the slot leads its next life. */
+static void finished(const struct item *was, bool late) {
+    struct mesh_guard g = mesh_guard_enter();
+    struct item *it = find(was->slot);
+    bool same = it && it->generation == was->generation && (late || !unfinished(mesh_conn_at(was->slot)));
+    bool linger = same && it->linger;
+    int fd = atomic_load(&mesh_local_at(was->slot)->fd);
+    if (same)
+        drop(was->slot);
+    mesh_guard_leave(g);
+    if (linger)
+        mesh_close_end(was->slot, fd, true);
+}
+
 void mesh_pend_drive(void) {
     struct item batch[BATCH];
     for (uint32_t at = 0; at < mesh_pend_count(); at += BATCH) {
@@ -134,14 +149,7 @@ void mesh_pend_drive(void) {
             bool late = batch[i].linger && now >= batch[i].linger;
             if (!step(slot, fd) && !late)
                 continue;
-            g = mesh_guard_enter();
-            struct item *it = find(slot);
-            bool ours = it != NULL;
-            if (ours)
-                drop(slot);
-            mesh_guard_leave(g);
-            if (ours && batch[i].linger)
-                mesh_close_end(slot, fd, true);
+            finished(&batch[i], late);
         }
     }
 }
@@ -279,6 +287,8 @@ void mesh_pend_drain(uint64_t deadline) {
             return;
         }
         uint64_t left = until > now ? until - now : MESH_MS;
+        if (left > HELPER_SLICE_MS * MESH_MS) /* the helper may send it all while we sleep */
+            left = HELPER_SLICE_MS * MESH_MS;
         struct timespec t = {(time_t)(left / MESH_SEC), (long)(left % MESH_SEC)};
         (void)mesh_sys_ppoll(fds, n, &t, NULL);
     }
