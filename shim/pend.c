@@ -26,7 +26,7 @@ enum {
 };
 
 struct item {
-    uint32_t slot;
+    uint32_t slot, generation;
     uint64_t linger; /* deadline of a socket that the program has closed; 0: the program still has it */
 };
 
@@ -62,7 +62,7 @@ static struct item *put(uint32_t slot) {
         items = p;
         cap = bigger;
     }
-    items[nitems] = (struct item){.slot = slot};
+    items[nitems] = (struct item){.slot = slot, .generation = atomic_load(&mesh_conn_at(slot)->generation)};
     atomic_store(&l->pending, nitems + 1);
     atomic_store(&count, nitems + 1);
     return &items[nitems++];
@@ -124,6 +124,21 @@ static bool step(uint32_t slot, int fd) {
     return !unfinished(c);
 }
 
+/* Takes an item off. While it was stepped the program may have closed the connection, which now lingers and is ours to end,
+ * or another thread has ended it, and the slot leads its next life. */
+static void finished(const struct item *was, bool late) {
+    struct mesh_guard g = mesh_guard_enter();
+    struct item *it = find(was->slot);
+    bool same = it && it->generation == was->generation && (late || !unfinished(mesh_conn_at(was->slot)));
+    bool linger = same && it->linger;
+    int fd = atomic_load(&mesh_local_at(was->slot)->fd);
+    if (same)
+        drop(was->slot);
+    mesh_guard_leave(g);
+    if (linger)
+        mesh_close_end(was->slot, fd, true);
+}
+
 void mesh_pend_drive(void) {
     struct item batch[BATCH];
     for (uint32_t at = 0; at < mesh_pend_count(); at += BATCH) {
@@ -142,16 +157,7 @@ void mesh_pend_drive(void) {
             bool late = batch[i].linger && now >= batch[i].linger;
             if (!late && (idle(slot, now) || !step(slot, fd)))
                 continue;
-            g = mesh_guard_enter();
-            struct item *it = find(slot);
-            bool ends = it && it->linger; /* as it is now: the program may have closed it meanwhile */
-            if (ends)
-                fd = atomic_load(&l->fd);
-            if (it)
-                drop(slot);
-            mesh_guard_leave(g);
-            if (ends)
-                mesh_close_end(slot, fd, true);
+            finished(&batch[i], late);
         }
     }
 }
