@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The view from a file: its forms, its replacement, and who shares it."""
+import re
+
 from mesh import *
-
-
-def both(view):
-    """The same view as YAML and as JSON, by the tool that prints it."""
-    return json.dumps(view)
 
 
 @case("the file is replaced while it is used: new endpoints are taken, no connect fails")
@@ -45,7 +42,7 @@ def _():
     m.put("services:\n  reviews.shop.mesh:9080:\n    endpoints: [127.0.0.1:1\n  x: }\n")
     eventually("the trace says so", lambda: (same(c.ask(), "one"), c.trace.find("view", state="kept"))[1])
     l = c.trace.find("view", state="kept")[0]
-    assert __import__("re").search(r"\b[34]:\d+", l["detail"]) or "line" in l["detail"], l["line"]
+    assert re.search(r"view.yaml:[2-5]:\d+", l["detail"]), l["line"]
     same(l["level"], "error")
     has(json.dumps(m.ctl("view")), "view.yaml")
     for _ in range(3):
@@ -69,13 +66,28 @@ def _():
         same(c.ask(), "one")
 
 
-@case("an unknown field is warned of and ignored; a guarded one is refused with its path")
+@case("an unknown field is warned of, with its path, and ignored")
 def _():
     one = Backend("one")
     m = Mesh(resources(cluster("reviews.shop.mesh", one.at, shiny_new_thing=1)))
     c = Client(m)
     same(c.ask(), "one")
-    has(c.trace.file.read_text(), "shiny_new_thing")
+    has(c.trace.find("view", state="unknown")[0]["line"], "shiny_new_thing")
+
+
+@case("a guarded field refuses its resource, with its path; the others are served")
+def _():
+    one, two = Backend("one"), Backend("two")
+    bad = cluster("ratings.shop.mesh", two.at)
+    bad["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["resolver_name"] = "mine"
+    m = Mesh(resources(cluster("reviews.shop.mesh", one.at), bad))
+    c = Client(m)
+    same(c.ask(), "one")
+    assert c.ask("ratings.shop.mesh") != "two"
+    same(two.taken, 0)
+    f = m.dir / "copy.json"
+    f.write_text(m.view.read_text())
+    has(json.dumps(m.ctl("check", "-f", str(f), rc=1)), "resolver_name", "socket_address")
 
 
 # ---- forms ----
