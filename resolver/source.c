@@ -8,7 +8,11 @@
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
 
-enum { SOURCE_MAX = 16 << 20, FIRST_WAITS = 1000 /* of 5 ms, for somebody else's first build */, WARNINGS_MAX = 8 };
+enum {
+    SOURCE_MAX = 16 << 20,
+    FIRST_WAITS = 1000 /* of 5 ms, for somebody else's first build */,
+    WARNINGS_MAX = 8
+};
 
 /* ---- the file's stamp -------------------------------------------------------------------------------------
  */
