@@ -22,7 +22,7 @@ LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a
 TEST_LIBS = $(LIBS) -lpthread
 
 PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
-CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind
+CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind python3 openssl iproute2
 
 ROOMS = shim shim/base resolver lb tls proto
 SRC = $(sort $(wildcard $(addsuffix /*.c,$(ROOMS))))
@@ -46,10 +46,11 @@ CTL = $(if $(CTL_SRC),$(BUILD)/meshctl)
 UNIT_SRC = $(sort $(wildcard tests/unit/*/*_test.c tests/unit/*/*/*_test.c))
 UNIT = $(UNIT_SRC:%.c=$(BUILD)/%)
 WIRE = $(patsubst tests/%.c,%,$(sort $(wildcard tests/wire/*.c)))
+MESH = $(patsubst tests/%_test.py,%,$(sort $(wildcard tests/mesh/*_test.py)))
 FUZZ_SRC = $(sort $(wildcard tests/fuzz/*_fuzz.c))
 FUZZ = $(FUZZ_SRC:tests/fuzz/%_fuzz.c=%)
 
-.PHONY: format all check check-unit check-wire check-fuzz fuzz demo apps suites interop bench install clean lint help setup setup-check
+.PHONY: format all check check-unit check-wire check-mesh check-fuzz fuzz demo apps suites interop bench install clean lint help setup setup-check
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -110,7 +111,7 @@ $(BUILD)/meshctl: $(CTL_OBJ) $(ROOM_OBJ)
 
 # ---- tests ----
 check: all
-	$(Q)$(MAKE) --no-print-directory -k check-unit check-wire check-fuzz $(if $(T)$(SAN),,lint)
+	$(Q)$(MAKE) --no-print-directory -k check-unit check-wire check-mesh check-fuzz $(if $(T)$(SAN),,lint)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | $(BUILD)/.setup-check
 	$(call say,TEST,$<)
@@ -123,6 +124,10 @@ check-unit: $(UNIT_RUN)
 WIRE_RUN = $(if $(T),$(filter $(T),$(WIRE)),$(WIRE))
 check-wire: all | $(BUILD)/.setup-check
 	$(Q)$(if $(WIRE_RUN),BUILD=$(abspath $(BUILD)) SAN=$(SAN) bash tests/wire/run.sh $(notdir $(WIRE_RUN)))
+
+MESH_RUN = $(if $(T),$(filter $(T),$(MESH)),$(MESH))
+check-mesh: all | $(BUILD)/.setup-check
+	$(Q)$(if $(MESH_RUN),BUILD=$(abspath $(BUILD)) SAN=$(SAN) bash tests/mesh/run.sh $(notdir $(MESH_RUN)))
 
 # Each target twice: linked with a plain driver that replays its corpus, and under clang's libFuzzer.
 $(BUILD)/tests/fuzz/%_replay: tests/fuzz/%_fuzz.c tests/fuzz/replay.c $(ROOM_OBJ) | $(BUILD)/.setup-check

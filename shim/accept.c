@@ -194,8 +194,11 @@ int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
             return -errno;
         mesh_fd_new(got);
         int r = 0;
-        if (l.mode != MESH_INBOUND_OFF && !may_be_plain((struct sockaddr *)&from, l.port))
-            r = mesh_accept_adopt(got, (enum mesh_inbound_mode)l.mode, l.port, flags & SOCK_NONBLOCK);
+        enum mesh_inbound_mode mode = (enum mesh_inbound_mode)l.mode;
+        if (mode == MESH_INBOUND_STRICT && may_be_plain((struct sockaddr *)&from, l.port))
+            mode = MESH_INBOUND_PERMISSIVE; /* may: the first bytes tell */
+        if (mode != MESH_INBOUND_OFF)
+            r = mesh_accept_adopt(got, mode, l.port, flags & SOCK_NONBLOCK);
         if (r) {
             refused(l.port, (struct sockaddr *)&from, "no-memory");
             (void)mesh_sys_close(got);

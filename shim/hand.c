@@ -360,9 +360,12 @@ static int gather_record(struct mesh_conn *c, int fd, size_t *ret_total) {
     struct mesh_chunk *k = mesh_chunk_at(c->part);
     size_t total = MESH_REC_HEADER;
     for (;;) {
+        /* two bytes tell plaintext: a caller that says no more would else wait for the deadline */
+        if ((c->part_have > 0 && (k->data[0] < 20 || k->data[0] > 23)) || (c->part_have > 1 && k->data[1] != 3))
+            return -EPROTO;
         if (c->part_have >= MESH_REC_HEADER) {
             size_t body = (size_t)k->data[3] << 8 | k->data[4];
-            if (k->data[0] < 20 || k->data[0] > 23 || k->data[1] != 3 || body == 0 || body > MESH_REC_PLAIN_MAX + 256)
+            if (body == 0 || body > MESH_REC_PLAIN_MAX + 256)
                 return -EPROTO;
             total = body + MESH_REC_HEADER;
         }
