@@ -90,7 +90,7 @@ static int outcome(struct mesh_conn *c) {
         return 0;
     if (state == MESH_CONN_DEAD)
         return c->error ? -c->error : -ECONNRESET;
-    return c->told ? 0 : 1;
+    return mesh_look(c->told) ? 0 : 1;
 }
 
 /* A dial that failed leaves the program with an unconnected socket, as TCP does. */
@@ -278,7 +278,7 @@ int shim_getpeername(int fd, struct sockaddr *addr, socklen_t *len) {
     struct mesh_conn *c = conn_of(fd, &slot);
     if (!c || !c->dialled.sin6_family || atomic_load(&c->state) == MESH_CONN_DEAD)
         return real.getpeername(fd, addr, len);
-    if (atomic_load(&c->state) == MESH_CONN_DIAL && !c->told)
+    if (atomic_load(&c->state) == MESH_CONN_DIAL && !mesh_look(c->told))
         return give(-ENOTCONN);
     if (!addr || !len)
         return give(-EFAULT);
@@ -294,7 +294,7 @@ static int so_error(struct mesh_conn *c, uint32_t slot, int fd, void *value, soc
     (void)mesh_hand_drive(c, slot, fd);
     uint32_t state = atomic_load(&c->state);
     bool kept = state == MESH_CONN_OPEN && c->rx_error;
-    if (kept || state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !c->told)) {
+    if (kept || state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !mesh_look(c->told))) {
         int err = kept ? c->rx_error : state == MESH_CONN_DEAD && !c->error_seen ? c->error : 0;
         c->rx_error = 0;
         c->error_seen = 1;
@@ -384,7 +384,7 @@ int shim_shutdown(int fd, int how) {
         return real.shutdown(fd, how);
     if (how < SHUT_RD || how > SHUT_RDWR)
         return give(-EINVAL);
-    if (state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !c->told))
+    if (state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !mesh_look(c->told)))
         return give(-ENOTCONN);
     int r = 0;
     if (how != SHUT_RD) {
@@ -393,7 +393,7 @@ int shim_shutdown(int fd, int how) {
             mesh_pend_leave(slot);
     }
     if (how != SHUT_WR && r == 0) {
-        c->rx_shut = 1;
+        mesh_show(c->rx_shut, 1);
         if (state == MESH_CONN_OPEN) /* a handshake still has to read; it follows when that is done */
             r = mesh_sys_shutdown(fd, SHUT_RD);
     }

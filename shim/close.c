@@ -57,7 +57,7 @@ static bool must_linger(struct mesh_conn *c, int fd) {
         return false;
     if (state == MESH_CONN_OPEN)
         return mesh_tx_unsent(c);
-    return (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && c->told;
+    return (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && mesh_look(c->told);
 }
 
 /* Who holds one of the locks may be using the descriptor; who comes later finds that it is not the connection's. */

@@ -371,6 +371,7 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mes
         return r;
     }
     l->hand = h;
+    hand_show(slot);
     atomic_store(&c->driver, mesh_proc_self() + 1);
     atomic_store(&c->state, MESH_CONN_DIAL);
     return 0;

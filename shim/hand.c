@@ -18,12 +18,23 @@ static struct mesh_hand *hand_of(uint32_t slot) {
     return l ? l->hand : NULL;
 }
 
+/* rx lock held, or nobody else knows the slot: what those see who look without it. */
+void hand_show(uint32_t slot) {
+    struct mesh_local *l = mesh_local_at(slot);
+    const struct mesh_hand *h = l->hand;
+    bool waits = h && h->stage != STAGE_TICKET;
+    bool tell = waits && !mesh_conn_at(slot)->told && h->tell_at && h->tell_at < h->deadline;
+    atomic_store_explicit(&l->wants, waits ? h->wants : POLLIN, memory_order_relaxed);
+    atomic_store_explicit(&l->due, !waits ? UINT64_MAX : tell ? h->tell_at : h->deadline, memory_order_relaxed);
+}
+
 void mesh_hand_drop(uint32_t slot) {
     struct mesh_local *l = mesh_local_at(slot);
     struct mesh_hand *h = l ? l->hand : NULL;
     if (!h)
         return;
     l->hand = NULL;
+    hand_show(slot);
     mesh_handshake_free(h->tls);
     dial_free(h->dial);
     free(h);
@@ -37,21 +48,20 @@ void mesh_hand_before_fork(uint32_t slot) {
 
 void mesh_hand_after_fork(uint32_t slot) {
     struct mesh_local *l = mesh_local_at(slot);
-    if (l->hand && l->hand->busy)
+    if (l->hand && l->hand->busy) {
         l->hand = NULL;
+        hand_show(slot);
+    }
 }
 
 uint64_t mesh_hand_deadline(uint32_t slot) {
-    struct mesh_hand *h = hand_of(slot);
-    if (!h || h->stage == STAGE_TICKET)
-        return UINT64_MAX;
-    const struct mesh_conn *c = mesh_conn_at(slot);
-    return !c->told && h->tell_at && h->tell_at < h->deadline ? h->tell_at : h->deadline;
+    struct mesh_local *l = mesh_local_at(slot);
+    return l ? atomic_load_explicit(&l->due, memory_order_relaxed) : UINT64_MAX;
 }
 
 short mesh_hand_wants(uint32_t slot) {
-    struct mesh_hand *h = hand_of(slot);
-    return h && h->stage != STAGE_TICKET ? h->wants : POLLIN;
+    struct mesh_local *l = mesh_local_at(slot);
+    return l ? atomic_load_explicit(&l->wants, memory_order_relaxed) : POLLIN;
 }
 
 /* ---- what the record layer tells ---- */
@@ -186,10 +196,10 @@ static void trace_fail(struct mesh_conn *c, int fd, const struct mesh_hand *h, c
 }
 
 void mesh_conn_fail(struct mesh_conn *c, uint32_t slot, int fd, int err, uint8_t alert, const char *why) {
-    bool first = atomic_exchange(&c->state, MESH_CONN_DEAD) != MESH_CONN_DEAD;
-    if (!first)
+    int32_t none = 0; /* first, so that who sees DEAD sees it */
+    (void)__atomic_compare_exchange_n(&c->error, &none, err, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    if (atomic_exchange(&c->state, MESH_CONN_DEAD) == MESH_CONN_DEAD)
         return;
-    c->error = err;
     if (why)
         trace_fail(c, fd, hand_of(slot), why, NULL);
     if (mesh_conn_lock_tx(c) == 0) {
@@ -239,16 +249,16 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     const uint8_t *p;
     size_t n = mesh_handshake_tickets(h->tls, &p);
     if (n) {
-        c->deferred = c->sealed.bytes == 0;
+        mesh_show(c->deferred, c->sealed.bytes == 0);
         if (!mesh_queue_put(&c->sealed, p, n))
             c->tx_dead = 1; /* their numbers are used: nothing may follow without them */
     }
-    c->control = !c->server && peer.version == 0x0304;
-    c->told = 1;
+    mesh_show(c->control, !c->server && peer.version == 0x0304);
+    mesh_show(c->told, 1);
     atomic_store(&c->state, MESH_CONN_OPEN);
     if (c->held.bytes || c->fin)
         (void)mesh_tx_release_held(c, slot, fd);
-    if (c->rx_shut)
+    if (mesh_look(c->rx_shut))
         (void)mesh_sys_shutdown(fd, SHUT_RD);
     mesh_conn_unlock_tx(c);
     if (h->dial)
@@ -259,6 +269,7 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
         dial_free(h->dial);
         h->dial = NULL;
         h->stage = STAGE_TICKET;
+        hand_show(slot);
     } else {
         mesh_hand_drop(slot);
     }
@@ -286,7 +297,7 @@ static void flush_held_raw(struct mesh_conn *c, int fd) {
 
 /* Plaintext by the cluster's word, or by a permissive port's first bytes. */
 static void open_raw(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h) {
-    c->told = 1;
+    mesh_show(c->told, 1);
     if (h->dial)
         dial_done(c, h);
     describe(c, fd, h, NULL);
@@ -411,9 +422,10 @@ int mesh_hand_accepted(struct mesh_conn *c, uint32_t slot, int fd, enum mesh_inb
     h->wants = POLLIN;
     h->began = mesh_now();
     h->deadline = h->began + MESH_HANDSHAKE_SECONDS * MESH_SEC;
-    l->hand = h;
     c->server = 1;
-    c->told = 1;
+    mesh_show(c->told, 1);
+    l->hand = h;
+    hand_show(slot);
     atomic_store(&c->state, MESH_CONN_HAND);
     (void)fd;
     return 0;
@@ -539,7 +551,8 @@ static void client_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_
             r = failed(&f, MESH_E_TIMEOUT, ETIMEDOUT, "timeout");
         if (r == 1) {
             if (!c->told && h->tell_at && now >= h->tell_at) {
-                c->told = 1;
+                mesh_show(c->told, 1);
+                hand_show(slot);
                 mesh_watch_settled(slot);
             }
             return;
@@ -586,6 +599,7 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
             h = hand_of(slot);
             if (h && untouched && h->stage == STAGE_FIRST)
                 atomic_store(&c->driver, 0);
+            hand_show(slot);
             wants = state == MESH_CONN_DIAL || state == MESH_CONN_HAND ? (h ? h->wants : POLLIN) : 0;
         }
     }

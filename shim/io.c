@@ -121,7 +121,7 @@ static ssize_t recv_open(struct mesh_io *io) {
     ssize_t r;
     if (!mesh_conn_owns(io->slot, io->fd)) {
         r = -EBADF;
-    } else if (c->rx_shut && !c->plain.bytes) {
+    } else if (mesh_look(c->rx_shut) && !c->plain.bytes) {
         c->rx_eof = 1;
         r = (ssize_t)io->done;
     } else {

@@ -198,6 +198,7 @@ int mesh_local_add(uint32_t slot, int fd) {
     int err = 0;
     if (l->generation != generation) { /* new to this process */
         memset(l, 0, sizeof *l);
+        l->due = UINT64_MAX;
         err = held_push(slot, l);
         if (!err)
             l->generation = generation;

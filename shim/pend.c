@@ -151,8 +151,8 @@ static bool to_be_watched(const struct item *i, const struct mesh_conn *c, const
     if (i->linger)
         return true;
     if (!l->swapped)
-        return !c->server || c->held.bytes || mesh_tx_unsent(c) || atomic_load(&c->driver);
-    return c->told && mesh_tx_unsent(c);
+        return !c->server || mesh_look(c->held.bytes) || mesh_tx_unsent(c) || atomic_load(&c->driver);
+    return mesh_look(c->told) && mesh_tx_unsent(c);
 }
 
 uint32_t mesh_pend_fill(struct pollfd *ret, uint32_t max, int except, uint64_t *io_deadline) {

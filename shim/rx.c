@@ -162,7 +162,7 @@ static ssize_t open_record(struct mesh_io *io, uint8_t *wire, size_t n, uint8_t 
     if (*ret_type == MESH_REC_DATA && (c->post.have || c->post.skip)) /* a handshake message must not be interrupted */
         return broken(io, MESH_E_PROTOCOL, NULL);
     if (*ret_type == MESH_REC_DATA && len && c->control) {
-        c->control = 0;
+        mesh_show(c->control, 0);
         mesh_hand_data_came(io->slot);
     }
     return len;
@@ -237,10 +237,10 @@ static int part_complete(struct mesh_io *io, struct mesh_chunk *k, size_t total,
     }
     k->off = MESH_REC_HEADER;
     k->len = MESH_REC_HEADER + (uint32_t)len;
-    k->next = 0;
+    mesh_show(k->next, 0);
     struct mesh_chunk *t = mesh_chunk_at(c->plain.tail);
     if (t)
-        t->next = chunk;
+        mesh_show(t->next, chunk);
     else
         c->plain.head = chunk;
     c->plain.tail = chunk;

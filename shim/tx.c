@@ -91,7 +91,7 @@ static void take_deferred(struct mesh_conn *c, struct batch *b) {
         b->len += n;
         mesh_queue_drop(&c->sealed, n);
     }
-    c->deferred = 0;
+    mesh_show(c->deferred, 0);
 }
 
 /* Sends a batch; what the kernel does not take becomes the sealed tail. 0, -EAGAIN (a tail is left) or -errno. */
@@ -247,7 +247,7 @@ int mesh_tx_alert(struct mesh_conn *c, uint32_t slot, int fd, uint8_t level, uin
     if (n < 0)
         return -EIO;
     if (c->deferred) /* nobody will want the tickets, but their sequence numbers are used */
-        c->deferred = 0;
+        mesh_show(c->deferred, 0);
     ssize_t r = c->sealed.bytes ? 0 : push(fd, room, (size_t)n, 0);
     if (r < 0 && r != -EAGAIN)
         return (int)r;

@@ -41,7 +41,7 @@ uint64_t mesh_deadline_ts(const struct timespec *ts) {
 bool mesh_watch_special(const struct mesh_conn *c, uint32_t slot) {
     switch (atomic_load_explicit(&c->state, memory_order_acquire)) {
     case MESH_CONN_OPEN:
-        return c->control || !mesh_local_at(slot)->nonblock;
+        return mesh_look(c->control) || !mesh_local_at(slot)->nonblock;
     case MESH_CONN_RAW:
     case MESH_CONN_FREE:
         return false;
