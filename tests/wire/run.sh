@@ -104,7 +104,7 @@ mkdir -p "$BUILD/tests/wire" "$RUN/out"
 recording=
 if [ "$(id -u)" = 0 ] && "$TOP/tests/lib/netns.sh" true 2>/dev/null && recorder; then recording=1; else echo "# the wire is not recorded: no right to"; fi
 # ASan's runtime must come first. TSan's comes behind the library: inside its own poll, connect and the like it looks at no
-# lock, and the library would run there. The programs are plain: what is looked at is the library.
+# lock, and the library would run there.
 PRE= POST=
 case ${SAN:-} in
 address)
@@ -113,6 +113,7 @@ address)
   export ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0:${ASAN_OPTIONS:-}
   ;;
 thread)
+  WIRE_CFLAGS="${WIRE_CFLAGS:-} -fsanitize=thread" # its runtime is started by the program's own start files
   POST=:$(${CC:-cc} -print-file-name=libtsan.so)
   export TSAN_OPTIONS=die_after_fork=0:report_thread_leaks=0:suppressions=$TOP/tests/tsan.supp:${TSAN_OPTIONS:-}
   ;;
