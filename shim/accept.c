@@ -108,7 +108,8 @@ static bool same_address(const struct sockaddr *a, const struct sockaddr *b) {
     const struct sockaddr_in *a4 = (const struct sockaddr_in *)a, *b4 = (const struct sockaddr_in *)b;
     const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a, *b6 = (const struct sockaddr_in6 *)b;
     if (a->sa_family == AF_INET)
-        return a4->sin_addr.s_addr == INADDR_ANY || (b->sa_family == AF_INET && a4->sin_addr.s_addr == b4->sin_addr.s_addr) ||
+        return a4->sin_addr.s_addr == INADDR_ANY ||
+               (b->sa_family == AF_INET && a4->sin_addr.s_addr == b4->sin_addr.s_addr) ||
                (b->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&b6->sin6_addr) &&
                 memcmp(b6->sin6_addr.s6_addr + 12, &a4->sin_addr, 4) == 0);
     return memcmp(&a6->sin6_addr, &any6, 16) == 0 ||

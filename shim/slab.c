@@ -27,13 +27,13 @@ struct mesh_slab {
         uint32_t layout;
         uint32_t nslots, nchunks;
     } head;
-    _Atomic uint64_t free_slots;  /* tag << 32 | index + 1 */
+    _Atomic uint64_t free_slots; /* tag << 32 | index + 1 */
     _Atomic uint64_t free_chunks;
     _Atomic uint32_t fresh_slot, fresh_chunk; /* never used so far; chunk 0 is never given out */
-    _Atomic uint64_t collected;   /* mesh_now() of the last collection */
+    _Atomic uint64_t collected;               /* mesh_now() of the last collection */
     struct proc procs[MESH_PROCS_MAX];
     struct mesh_rotation rotation;
-    struct mesh_conn conns[];     /* nslots, then the chunks, page-aligned */
+    struct mesh_conn conns[]; /* nslots, then the chunks, page-aligned */
 };
 
 struct mesh_slab *mesh_slab;
@@ -77,7 +77,8 @@ static int map_new(size_t size, int *ret_fd, void **ret_p) {
         (void)mesh_sys_close(fd);
     if (err) {
         fd = -1;
-        err = mesh_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, ret_p);
+        err = mesh_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+                            -1, 0, ret_p);
     }
     *ret_fd = fd;
     return err;
@@ -153,8 +154,8 @@ static uint32_t pop(_Atomic uint64_t *head, uint32_t *(*next_of)(uint32_t)) {
     while ((uint32_t)h) {
         uint32_t i = (uint32_t)h - 1;
         uint32_t next = __atomic_load_n(next_of(i), __ATOMIC_RELAXED);
-        if (atomic_compare_exchange_weak_explicit(head, &h, ((h >> 32) + 1) << 32 | next, memory_order_acq_rel,
-                                                  memory_order_acquire))
+        if (atomic_compare_exchange_weak_explicit(head, &h, ((h >> 32) + 1) << 32 | next,
+                                                  memory_order_acq_rel, memory_order_acquire))
             return i;
     }
     return UINT32_MAX;
@@ -164,8 +165,8 @@ static void push(_Atomic uint64_t *head, uint32_t i, uint32_t *next) {
     uint64_t h = atomic_load_explicit(head, memory_order_relaxed);
     do
         __atomic_store_n(next, (uint32_t)h, __ATOMIC_RELAXED);
-    while (!atomic_compare_exchange_weak_explicit(head, &h, ((h >> 32) + 1) << 32 | (i + 1), memory_order_acq_rel,
-                                                  memory_order_relaxed));
+    while (!atomic_compare_exchange_weak_explicit(head, &h, ((h >> 32) + 1) << 32 | (i + 1),
+                                                  memory_order_acq_rel, memory_order_relaxed));
 }
 
 static uint32_t fresh(_Atomic uint32_t *counter, uint32_t max) {
@@ -379,7 +380,8 @@ uint32_t mesh_chunk_take(void) {
         i = fresh(&mesh_slab->fresh_chunk, mesh_slab->head.nchunks);
     if (i == UINT32_MAX)
         return 0;
-    chunks[i].next = chunks[i].off = chunks[i].len = 0;
+    mesh_show(chunks[i].next, 0); /* a late pop may still look */
+    chunks[i].off = chunks[i].len = 0;
     return i;
 }
 
@@ -411,7 +413,7 @@ static bool queue_room(struct mesh_queue *q, size_t n) {
             return false;
         }
         if (last)
-            chunks[last].next = i;
+            mesh_show(chunks[last].next, i);
         else
             first = i;
         last = i;
@@ -419,7 +421,7 @@ static bool queue_room(struct mesh_queue *q, size_t n) {
     }
     if (first) {
         if (t)
-            t->next = first;
+            mesh_show(t->next, first);
         else
             q->head = q->tail = first;
     }
@@ -430,7 +432,7 @@ bool mesh_queue_put(struct mesh_queue *q, const void *p, size_t n) {
     if (!queue_room(q, n))
         return false;
     const uint8_t *src = p;
-    q->bytes += (uint32_t)n;
+    mesh_show(q->bytes, q->bytes + (uint32_t)n);
     while (n) {
         struct mesh_chunk *t = mesh_chunk_at(q->tail);
         size_t k = MESH_CHUNK_DATA - t->len < n ? MESH_CHUNK_DATA - t->len : n;
@@ -457,7 +459,7 @@ void mesh_queue_drop(struct mesh_queue *q, size_t n) {
         struct mesh_chunk *h = mesh_chunk_at(q->head);
         size_t k = h->len - h->off < n ? h->len - h->off : n;
         h->off += (uint32_t)k;
-        q->bytes -= (uint32_t)k;
+        mesh_show(q->bytes, q->bytes - (uint32_t)k);
         n -= k;
         if (h->off < h->len)
             return;
@@ -478,13 +480,14 @@ void mesh_queue_clear(struct mesh_queue *q) {
         mesh_chunk_give(q->head);
         q->head = next;
     }
-    q->tail = q->bytes = 0;
+    q->tail = 0;
+    mesh_show(q->bytes, 0);
 }
 
 /* ---- processes ---- */
 
 uint32_t mesh_proc_self(void) {
-    return self;
+    return mesh_look(self);
 }
 
 static bool claim(uint32_t i, int from) {
@@ -554,5 +557,5 @@ void mesh_proc_become(uint32_t i) {
 void mesh_proc_leave(void) {
     if (mesh_slab && self < MESH_PROCS_MAX)
         atomic_store(&mesh_slab->procs[self].pid, 0);
-    self = MESH_PROCS_MAX;
+    mesh_show(self, MESH_PROCS_MAX);
 }
