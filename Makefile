@@ -7,6 +7,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TIME ?= 60
 T ?=
+ROW ?=
 CC = gcc
 FUZZ_CC ?= clang
 Q := $(if $(V),,@)
@@ -18,7 +19,7 @@ SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-r
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(CFLAGS) -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS) -I. -I$(BUILD) -I$(BUILD)/proto
 LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a
 # Test programs link the distribution's shared libraries: the same code, and a link takes a tenth of the time.
-TEST_LIBS = -lssl -lcrypto -lprotobuf-c -lyaml -lpthread -lm
+TEST_LIBS = $(LIBS) -lpthread
 
 PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
 CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind
@@ -33,9 +34,11 @@ PROTO_C = $(PROTO:%.proto=$(BUILD)/proto/%.pb-c.c)
 SRC_OBJ = $(SRC:%.c=$(BUILD)/%.o)
 PROTO_OBJ = $(PROTO_C:.c=.o)
 LIB_OBJ = $(SRC_OBJ) $(PROTO_OBJ)
-PRIVATE_OBJ = $(BUILD)/shim/link/private.o $(BUILD)/shim/link/math.o # the library alone has these
+PRIVATE_OBJ = $(BUILD)/shim/link/private.o # the library alone has these
 ROOM_OBJ = $(filter-out $(BUILD)/shim/entry.o,$(LIB_OBJ)) # what tests and meshctl link: everything but the exports
 CTL_OBJ = $(CTL_SRC:%.c=$(BUILD)/%.o)
+
+CTL_TEST_OBJ = $(filter-out $(BUILD)/shim/ctl/main.o,$(CTL_OBJ))
 
 LIB = $(BUILD)/libmeshshim.so
 CTL = $(if $(CTL_SRC),$(BUILD)/meshctl)
@@ -82,7 +85,7 @@ $(BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_C)
 	$(Q)$(CC) $(ALL_CFLAGS) -w -MMD -MP -c $< -o $@
 # The entries define what gcc knows by heart (execl, _exit): as ordinary functions, never as themselves. They are
 # on every call's path: optimised and uninstrumented in every build.
-$(BUILD)/shim/link/private.o: OBJ_CFLAGS = -fno-builtin -fno-math-errno
+$(BUILD)/shim/link/private.o: OBJ_CFLAGS = -fno-builtin
 $(BUILD)/shim/entry.o: OBJ_CFLAGS = -O2 -fno-builtin -fno-sanitize=all
 
 # ---- the library ----
@@ -103,7 +106,7 @@ $(BUILD)/defer: shim/link/defer.c shim/link/deferred.h | $(BUILD)/.setup
 
 $(BUILD)/meshctl: $(CTL_OBJ) $(ROOM_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SANFLAGS) -Wl,--gc-sections -o $@ $^ $(LIBS) -lpthread -lm
+	$(Q)$(CC) $(SANFLAGS) -Wl,--gc-sections -o $@ $^ $(LIBS) -lpthread
 
 # ---- tests ----
 check: all
@@ -111,7 +114,8 @@ check: all
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | $(BUILD)/.setup-check
 	$(call say,TEST,$<)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(ROOM_OBJ) -lcriterion $(TEST_LIBS)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) -lcriterion $(TEST_LIBS)
+$(filter $(BUILD)/tests/unit/shim/ctl/%,$(UNIT)): $(CTL_TEST_OBJ)
 UNIT_RUN = $(if $(T),$(filter $(BUILD)/tests/unit/$(T)_test,$(UNIT)),$(UNIT))
 check-unit: $(UNIT_RUN)
 	$(Q)sh tests/unit/run.sh $(UNIT_RUN)
@@ -139,9 +143,18 @@ fuzz: $(FUZZ_RUN:%=$(FUZZ_BUILD)/%_fuzz)
 		$(FUZZ_BUILD)/$${f}_fuzz -max_total_time=$(TIME) -print_final_stats=1 -artifact_prefix=$(FUZZ_BUILD)/$$f- \
 		$(FUZZ_BUILD)/found/$$f tests/fuzz/corpus/$$f || exit 1; done
 
+# ---- benchmarks: every tests/bench/NAME.c is a program that may use the rooms ----
+BENCH = $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/bench/*.c)))
+$(BUILD)/tests/bench/rooms.a: $(ROOM_OBJ)
+	$(Q)mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $^
+$(BENCH): $(BUILD)/tests/bench/%: tests/bench/%.c $(BUILD)/tests/bench/rooms.a
+	$(call say,BENCH,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--as-needed -MMD -MP -MF $@.d -o $@ $< $(BUILD)/tests/bench/rooms.a $(TEST_LIBS)
+bench: $(BENCH)
+
 # ---- what has a folder of its own ----
 demo apps suites interop bench: all
-	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(abspath $(BUILD)) T=$(T) bash tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
+	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(abspath $(BUILD)) T=$(T) ROW=$(ROW) bash tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
 
 format:
 	$(Q)git ls-files -co --exclude-standard "*.c" | xargs clang-format -i
@@ -154,7 +167,7 @@ install: all
 	$(Q)set -e; put() { mkdir -p "$$(dirname "$$3")"; install -m "$$1" "$$2" "$$3.new"; mv -f "$$3.new" "$$3"; }; \
 	put 755 $(LIB) $(DESTDIR)$(PREFIX)/lib/libmeshshim.so; \
 	$(if $(CTL),put 755 $(CTL) $(DESTDIR)$(PREFIX)/bin/meshctl;) \
-	for m in $(wildcard man/*.[1-8]); do put 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
+	for m in $(wildcard shim/*.[1-8] shim/ctl/*.[1-8]); do put 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
 
 clean:
 	rm -rf build
@@ -165,10 +178,10 @@ help:
 	@echo 'fuzz     fuzz each parser for TIME= seconds (T= one of them)'
 	@echo 'demo     the main job on real programs'
 	@echo 'apps     real programs;  suites  third-party test suites;  interop  real control planes and proxies'
-	@echo 'bench    the table of ratios, build/bench.json'
+	@echo 'bench    the table of ratios, build/bench.json; ROW=6 one of them, PAIRS=n'
 	@echo 'lint     symbols, style, instructions on the pass-through path'
 	@echo 'format   lay every .c file out as .clang-format says'
 	@echo 'install  PREFIX=/usr/local DESTDIR='
 	@echo 'clean    remove build/'
 
--include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d)
+-include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d)

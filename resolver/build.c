@@ -7,14 +7,15 @@
 
 enum { ARENA_BLOCK = 64 << 10, NAMES_FIRST = 1024 };
 
-/* ---- memory ----------------------------------------------------------------------------------------------- */
+/* ---- memory -----------------------------------------------------------------------------------------------
+ */
 struct arena_block {
     struct arena_block *next;
     _Alignas(16) uint8_t bytes[];
 };
 
 void *mesh_arena_get(struct mesh_arena *a, size_t n) {
-    n = (n + 15) & ~(size_t)15;
+    n = (n ? n + 15 : 16) & ~(size_t)15;
     if (n > a->left) {
         size_t room = n > ARENA_BLOCK ? n : ARENA_BLOCK;
         struct arena_block *block = malloc(sizeof *block + room);
@@ -71,7 +72,8 @@ struct view_span mesh_blob_add(struct mesh_blob *b, const void *p, size_t n, uin
     return (struct view_span){at, (uint32_t)n};
 }
 
-/* ---- resources by name ------------------------------------------------------------------------------------ */
+/* ---- resources by name ------------------------------------------------------------------------------------
+ */
 static int index_open(struct build *b, struct build_index *index, const ProtobufCMessageDescriptor *type) {
     uint32_t slots = 16;
     while (slots < b->resources->n * 2)
@@ -116,7 +118,8 @@ int mesh_fault(struct build *b, const struct mesh_resource *r, const char *fmt, 
     return *why ? 0 : MESH_E_NOMEM;
 }
 
-/* ---- small things of protobuf ----------------------------------------------------------------------------- */
+/* ---- small things of protobuf -----------------------------------------------------------------------------
+ */
 const char *mesh_any_type(const Mesh__Pb__Any *any) {
     const char *url = any && any->type_url ? any->type_url : "", *slash = strrchr(url, '/');
     return slash ? slash + 1 : url;
@@ -128,7 +131,8 @@ bool mesh_any_is(const Mesh__Pb__Any *any, const ProtobufCMessageDescriptor *d) 
 
 void *mesh_any_open(const Mesh__Pb__Any *any, const ProtobufCMessageDescriptor *d, int *ret_rc) {
     ProtobufCMessage *m = NULL;
-    *ret_rc = mesh_any_is(any, d) ? mesh_proto_unpack(d, any->value.data, any->value.len, &m) : MESH_E_UNSUPPORTED;
+    *ret_rc =
+        mesh_any_is(any, d) ? mesh_proto_unpack(d, any->value.data, any->value.len, &m) : MESH_E_UNSUPPORTED;
     return *ret_rc < 0 ? NULL : m;
 }
 
@@ -142,7 +146,8 @@ uint32_t mesh_duration_ms(const Mesh__Pb__Duration *d, uint32_t otherwise) {
     return (uint32_t)(d->seconds * 1000 + d->nanos / 1000000);
 }
 
-/* ---- the whole -------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------
+ */
 static int put_resource(struct build *b, const struct mesh_resource *r) {
     size_t n = protobuf_c_message_get_packed_size(r->msg);
     uint8_t *bytes = malloc(n + 1);
@@ -150,7 +155,8 @@ static int put_resource(struct build *b, const struct mesh_resource *r) {
         return MESH_E_NOMEM;
     protobuf_c_message_pack(r->msg, bytes);
     const char *type = mesh_proto_type_name(r->type);
-    int rc = mesh_pub_resource_put(b->pub, type ? type : "", r->name, r->path, b->why[mesh_build_number(b, r)], bytes, n);
+    int rc = mesh_pub_resource_put(b->pub, type ? type : "", r->name, r->path,
+                                   b->why[mesh_build_number(b, r)], bytes, n);
     mesh_zero(bytes, n);
     free(bytes);
     return rc;

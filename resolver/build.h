@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From resources (protobuf) to the view's flat records. A resource that cannot be kept to is left out with its reason,
- * and what leads to it is refused; the others are not disturbed. Heap memory of a build is one arena, freed at its end.
- * Threads: one at a time per object.
+ * From resources (protobuf) to the view's flat records. A resource that cannot be kept to is left out with
+ * its reason, and what leads to it is refused; the others are not disturbed. Heap memory of a build is one
+ * arena, freed at its end. Threads: one at a time per object.
  */
 #ifndef MESH_RESOLVER_BUILD_H
 #define MESH_RESOLVER_BUILD_H
@@ -10,10 +10,13 @@
 #include "proto/proto.h"
 #include "resolver/publish.h"
 
-/* Puts all resources into a transaction that mesh_pub_fresh began. MESH_E_NOMEM, _LIMIT, _IO: the whole must be given up. */
-int mesh_build(struct mesh_pub *pub, const struct mesh_resources *resources, struct mesh_why *why) MESH_MUST_CHECK;
+/* Puts all resources into a transaction that mesh_pub_fresh began. MESH_E_NOMEM, _LIMIT, _IO: the whole must
+ * be given up. */
+int mesh_build(struct mesh_pub *pub, const struct mesh_resources *resources,
+               struct mesh_why *why) MESH_MUST_CHECK;
 
-/* ---- of this host (resolver/host.c) ----------------------------------------------------------------------------- */
+/* ---- of this host (resolver/host.c)
+ * ----------------------------------------------------------------------------- */
 bool mesh_host_address(uint32_t *ret_addr); /* first IPv4 address that is not loopback, network order */
 /* Keeps virtual addresses out of what this host has routes to. */
 int mesh_host_reserve_routes(struct mesh_pub *pub) MESH_MUST_CHECK;

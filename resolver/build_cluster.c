@@ -28,11 +28,13 @@ struct cluster { /* the one at hand */
 
 static int refuse(struct cluster *x, int err, const char *what, const char *subject) {
     if (!x->error)
-        x->error = mesh_why(&x->why, err, "cluster %s: %s%s%s", x->r->name, what, subject ? ": " : "", subject ? subject : "");
+        x->error = mesh_why(&x->why, err, "cluster %s: %s%s%s", x->r->name, what, subject ? ": " : "",
+                            subject ? subject : "");
     return 0;
 }
 
-/* ---- transports ------------------------------------------------------------------------------------------- */
+/* ---- transports -------------------------------------------------------------------------------------------
+ */
 static const Mesh__Pb__Struct *metadata_of(const Mesh__Core__Metadata *m, const char *filter) {
     for (size_t i = 0; m && i < m->n_filter_metadata; i++)
         if (m->filter_metadata[i]->key && strcmp(m->filter_metadata[i]->key, filter) == 0)
@@ -83,17 +85,20 @@ static int read_transports(struct cluster *x, struct mesh_blob *blob) {
     int rc = mesh_build_transport(x->b, x->c->transport_socket, blob, &x->transports[0]);
     x->ntransports = 1;
     for (size_t i = 0; i < x->c->n_transport_socket_matches && rc == 0; i++)
-        rc = mesh_build_transport(x->b, x->c->transport_socket_matches[i]->transport_socket, blob, &x->transports[x->ntransports++]);
+        rc = mesh_build_transport(x->b, x->c->transport_socket_matches[i]->transport_socket, blob,
+                                  &x->transports[x->ntransports++]);
     return rc;
 }
 
-/* ---- endpoints -------------------------------------------------------------------------------------------- */
+/* ---- endpoints --------------------------------------------------------------------------------------------
+ */
 static bool same_text(const char *a, const char *b) {
     return strcmp(a ? a : "", b ? b : "") == 0;
 }
 
 static bool same_locality(const Mesh__Core__Locality *a, const Mesh__Core__Locality *b) {
-    return a == b || (a && b && same_text(a->region, b->region) && same_text(a->zone, b->zone) && same_text(a->sub_zone, b->sub_zone));
+    return a == b || (a && b && same_text(a->region, b->region) && same_text(a->zone, b->zone) &&
+                      same_text(a->sub_zone, b->sub_zone));
 }
 
 static uint32_t locality_of(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoints *l) {
@@ -130,27 +135,34 @@ static uint32_t hash_key(struct cluster *x, const Mesh__Endpoint__LbEndpoint *lb
     return at.off + 1;
 }
 
-static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoints *l, const Mesh__Endpoint__LbEndpoint *lb,
-                        uint16_t locality) {
+static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoints *l,
+                        const Mesh__Endpoint__LbEndpoint *lb, uint16_t locality) {
     struct mesh_endpoint *e = &x->b->endpoints[x->n];
-    const Mesh__Core__Address *a = lb->host_identifier_case == MESH__ENDPOINT__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT && lb->endpoint
-                                       ? lb->endpoint->address
-                                       : NULL;
-    const Mesh__Core__SocketAddress *s = a && a->address_case == MESH__CORE__ADDRESS__ADDRESS_SOCKET_ADDRESS ? a->socket_address : NULL;
+    const Mesh__Core__Address *a =
+        lb->host_identifier_case == MESH__ENDPOINT__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT && lb->endpoint
+            ? lb->endpoint->address
+            : NULL;
+    const Mesh__Core__SocketAddress *s =
+        a && a->address_case == MESH__CORE__ADDRESS__ADDRESS_SOCKET_ADDRESS ? a->socket_address : NULL;
     memset(e, 0, sizeof *e);
-    if (!s || s->protocol != 0 || s->port_value > UINT16_MAX || !mesh_parse_address(s->address, &e->family, e->addr))
-        return mesh_fault(x->b, x->cla_resource, "%s: an endpoint without an IP address and TCP port is left out%s%s",
-                          x->r->name, s && s->address ? ": " : "", s && s->address ? s->address : "");
+    if (!s || s->protocol != 0 || s->port_value > UINT16_MAX ||
+        !mesh_parse_address(s->address, &e->family, e->addr))
+        return mesh_fault(x->b, x->cla_resource,
+                          "%s: an endpoint without an IP address and TCP port is left out%s%s", x->r->name,
+                          s && s->address ? ": " : "", s && s->address ? s->address : "");
     e->port = (uint16_t)s->port_value;
     e->transport = transport_of(x, lb->metadata);
     if (x->transports[e->transport].error)
         return mesh_fault(x->b, x->r, "endpoints are left out whose transport socket is not supported");
     if (is_double(x, e))
         return 0;
-    e->health = lb->health_status >= 0 && (int)lb->health_status <= MESH_HEALTH_DEGRADED ? (uint8_t)lb->health_status : MESH_HEALTH_UNHEALTHY;
+    e->health = lb->health_status >= 0 && (int)lb->health_status <= MESH_HEALTH_DEGRADED
+                    ? (uint8_t)lb->health_status
+                    : MESH_HEALTH_UNHEALTHY;
     e->priority = (uint8_t)(l->priority > PRIORITY_MAX ? PRIORITY_MAX : l->priority);
     e->locality = locality;
-    e->weight = lb->load_balancing_weight && lb->load_balancing_weight->value ? lb->load_balancing_weight->value : 1;
+    e->weight =
+        lb->load_balancing_weight && lb->load_balancing_weight->value ? lb->load_balancing_weight->value : 1;
     e->locality_weight = l->load_balancing_weight ? l->load_balancing_weight->value : 0;
     e->hash_key = hash_key(x, lb);
     x->n++;
@@ -192,11 +204,13 @@ static int read_endpoints(struct cluster *x) {
             rc = add_endpoint(x, l, l->lb_endpoints[j], locality);
     }
     if (rc == 0 && n && !x->n && x->transports[0].error == 0)
-        refuse(x, MESH_E_UNSUPPORTED, "none of its endpoints can be used", x->b->why[mesh_build_number(x->b, x->cla_resource)]);
+        refuse(x, MESH_E_UNSUPPORTED, "none of its endpoints can be used",
+               x->b->why[mesh_build_number(x->b, x->cla_resource)]);
     return rc;
 }
 
-/* ---- which endpoints -------------------------------------------------------------------------------------- */
+/* ---- which endpoints --------------------------------------------------------------------------------------
+ */
 static void use_assignment(struct cluster *x, const char *name) {
     const struct mesh_resource *r = mesh_build_find(&x->b->assignments, name);
     if (!r)
@@ -223,13 +237,15 @@ static bool all_numeric(const Mesh__Endpoint__ClusterLoadAssignment *cla) {
 
 static void find_endpoints(struct cluster *x) {
     const Mesh__Cluster__Cluster *c = x->c;
-    const char *eds = c->eds_cluster_config && c->eds_cluster_config->service_name && *c->eds_cluster_config->service_name
-                          ? c->eds_cluster_config->service_name
-                          : x->r->name;
+    const char *eds =
+        c->eds_cluster_config && c->eds_cluster_config->service_name && *c->eds_cluster_config->service_name
+            ? c->eds_cluster_config->service_name
+            : x->r->name;
     x->cla = c->load_assignment;
     x->cla_resource = x->r;
     if (c->cluster_discovery_type_case == MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE) {
-        refuse(x, MESH_E_UNSUPPORTED, "custom cluster type is not supported", c->cluster_type ? c->cluster_type->name : NULL);
+        refuse(x, MESH_E_UNSUPPORTED, "custom cluster type is not supported",
+               c->cluster_type ? c->cluster_type->name : NULL);
         return;
     }
     switch (c->type) {
@@ -244,7 +260,8 @@ static void find_endpoints(struct cluster *x) {
     case MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__STRICT_DNS:
     case MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__LOGICAL_DNS:
         if (!all_numeric(x->cla))
-            refuse(x, MESH_E_UNSUPPORTED, "endpoints by host name (STRICT_DNS, LOGICAL_DNS) are not supported yet", NULL);
+            refuse(x, MESH_E_UNSUPPORTED,
+                   "endpoints by host name (STRICT_DNS, LOGICAL_DNS) are not supported yet", NULL);
         break;
     case MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__STATIC:
         break;
@@ -265,7 +282,8 @@ static void check_filters(struct cluster *x) {
     }
 }
 
-/* ---- putting it together ---------------------------------------------------------------------------------- */
+/* ---- putting it together ----------------------------------------------------------------------------------
+ */
 static uint32_t plain_flags(const struct cluster *x) {
     uint32_t plain = 0;
     for (uint32_t i = 0; i < x->n; i++)
@@ -276,7 +294,7 @@ static uint32_t plain_flags(const struct cluster *x) {
 }
 
 static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *blob) {
-    struct view_span at = mesh_blob_add(blob, x->transports, x->ntransports * sizeof x->transports[0], 8);
+    struct view_span at = mesh_blob_add(blob, x->transports, x->ntransports * sizeof x->transports[0], 4);
     if (blob->broken || x->b->keys.broken)
         return MESH_E_NOMEM;
     struct view_config *head = (struct view_config *)(void *)blob->p;
@@ -303,7 +321,8 @@ static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_b
     struct view_config head = {.spare = 0};
     const Mesh__Cluster__Cluster__CommonLbConfig *common = x->c->common_lb_config;
     struct mesh_why why = {""};
-    x->hash_by_host = common && common->consistent_hashing_lb_config && common->consistent_hashing_lb_config->use_hostname_for_hashing;
+    x->hash_by_host = common && common->consistent_hashing_lb_config &&
+                      common->consistent_hashing_lb_config->use_hostname_for_hashing;
     mesh_blob_add(blob, &head, sizeof head, 8);
     if (x->r->refused)
         refuse(x, MESH_E_UNSUPPORTED, x->r->refused, NULL);

@@ -3,8 +3,8 @@
 #include "resolver/builder.h"
 #include "shim/base/mem.h"
 
-/* Filters that only observe, or that mean something to single requests but let all of them through. Everything else
- * may guard what it stands before, so what it stands before is refused. */
+/* Filters that only observe, or that mean something to single requests but let all of them through.
+ * Everything else may guard what it stands before, so what it stands before is refused. */
 static const char *const harmless[] = {
     "istio.metadata_exchange",
     "istio.stats",
@@ -18,14 +18,10 @@ static const char *const harmless[] = {
     "envoy.filters.network.http_connection_manager",
 };
 static const char *const guards[] = {
-    "envoy.filters.network.rbac",
-    "envoy.filters.http.rbac",
-    "envoy.filters.network.ext_authz",
-    "envoy.filters.http.ext_authz",
-    "envoy.filters.http.jwt_authn",
-    "envoy.filters.network.local_ratelimit",
-    "envoy.filters.http.local_ratelimit",
-    "envoy.filters.network.ratelimit",
+    "envoy.filters.network.rbac",         "envoy.filters.http.rbac",
+    "envoy.filters.network.ext_authz",    "envoy.filters.http.ext_authz",
+    "envoy.filters.http.jwt_authn",       "envoy.filters.network.local_ratelimit",
+    "envoy.filters.http.local_ratelimit", "envoy.filters.network.ratelimit",
     "envoy.filters.http.ratelimit",
 };
 

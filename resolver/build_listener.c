@@ -24,7 +24,8 @@ static bool read_where(const Mesh__Core__Address *a, struct where *ret) {
     const Mesh__Core__SocketAddress *s =
         a && a->address_case == MESH__CORE__ADDRESS__ADDRESS_SOCKET_ADDRESS ? a->socket_address : NULL;
     static const uint8_t zero[16];
-    if (!s || s->protocol != 0 || s->port_value > UINT16_MAX || !mesh_parse_address(s->address, &ret->family, ret->addr))
+    if (!s || s->protocol != 0 || s->port_value > UINT16_MAX ||
+        !mesh_parse_address(s->address, &ret->family, ret->addr))
         return false;
     ret->port = (uint16_t)s->port_value;
     ret->is_any = memcmp(ret->addr, zero, 16) == 0;
@@ -42,7 +43,8 @@ static bool is_inbound(const Mesh__Listener__Listener *l) {
     return false;
 }
 
-/* ---- filters ---------------------------------------------------------------------------------------------- */
+/* ---- filters ----------------------------------------------------------------------------------------------
+ */
 static int say(struct build *b, const char *kind, const char *name, const char *what, const char **ret) {
     struct mesh_why why;
     mesh_why(&why, 0, "%s %s: %s", kind, name, what);
@@ -55,11 +57,13 @@ int mesh_build_guard(struct build *b, const Mesh__Pb__Any *config, const char **
     *ret_guard = NULL;
     Mesh__Http__HttpConnectionManager *m = mesh_any_open(config, HCM, &rc);
     if (!m)
-        return rc == MESH_E_NOMEM ? rc : say(b, "filter", "http_connection_manager", "cannot be read", ret_guard);
+        return rc == MESH_E_NOMEM ? rc
+                                  : say(b, "filter", "http_connection_manager", "cannot be read", ret_guard);
     rc = 0;
     for (size_t i = 0; i < m->n_http_filters && !*ret_guard && rc == 0; i++) {
         const Mesh__Http__HttpFilter *f = m->http_filters[i];
-        const char *what = f->disabled ? NULL : mesh_filter_fault(f->name ? f->name : "", f->typed_config, f->is_optional);
+        const char *what =
+            f->disabled ? NULL : mesh_filter_fault(f->name ? f->name : "", f->typed_config, f->is_optional);
         if (what)
             rc = say(b, "HTTP filter", f->name, what, ret_guard);
     }
@@ -73,7 +77,8 @@ static int chain_guard(struct build *b, const Mesh__Listener__FilterChain *c, co
     *ret_guard = NULL;
     for (size_t i = 0; i < c->n_filters && !*ret_guard && rc == 0; i++) {
         const Mesh__Listener__Filter *f = c->filters[i];
-        const Mesh__Pb__Any *config = f->config_type_case == MESH__LISTENER__FILTER__CONFIG_TYPE_TYPED_CONFIG ? f->typed_config : NULL;
+        const Mesh__Pb__Any *config =
+            f->config_type_case == MESH__LISTENER__FILTER__CONFIG_TYPE_TYPED_CONFIG ? f->typed_config : NULL;
         if (mesh_any_is(config, TCP))
             continue;
         if (mesh_any_is(config, HCM)) {
@@ -87,18 +92,22 @@ static int chain_guard(struct build *b, const Mesh__Listener__FilterChain *c, co
     return rc;
 }
 
-static const Mesh__Pb__Any *filter_of(const Mesh__Listener__FilterChain *c, const ProtobufCMessageDescriptor *type) {
+static const Mesh__Pb__Any *filter_of(const Mesh__Listener__FilterChain *c,
+                                      const ProtobufCMessageDescriptor *type) {
     for (size_t i = 0; i < c->n_filters; i++) {
         const Mesh__Listener__Filter *f = c->filters[i];
-        if (f->config_type_case == MESH__LISTENER__FILTER__CONFIG_TYPE_TYPED_CONFIG && mesh_any_is(f->typed_config, type))
+        if (f->config_type_case == MESH__LISTENER__FILTER__CONFIG_TYPE_TYPED_CONFIG &&
+            mesh_any_is(f->typed_config, type))
             return f->typed_config;
     }
     return NULL;
 }
 
-/* ---- tcp_proxy -------------------------------------------------------------------------------------------- */
+/* ---- tcp_proxy --------------------------------------------------------------------------------------------
+ */
 static int tcp_targets(struct build *b, const Mesh__Tcp__TcpProxy *t, struct build_weights *w) {
-    bool many = t->cluster_specifier_case == MESH__TCP__TCP_PROXY__CLUSTER_SPECIFIER_WEIGHTED_CLUSTERS && t->weighted_clusters;
+    bool many = t->cluster_specifier_case == MESH__TCP__TCP_PROXY__CLUSTER_SPECIFIER_WEIGHTED_CLUSTERS &&
+                t->weighted_clusters;
     size_t n = many ? t->weighted_clusters->n_clusters : 1;
     if (n > WEIGHTS_MAX)
         n = WEIGHTS_MAX;
@@ -110,7 +119,8 @@ static int tcp_targets(struct build *b, const Mesh__Tcp__TcpProxy *t, struct bui
         items[w->n++] = (struct build_weight){mesh_arena_text(&b->arena, t->cluster, strlen(t->cluster)), 1};
     for (size_t i = 0; many && i < n; i++) {
         const Mesh__Tcp__TcpProxy__WeightedCluster__ClusterWeight *c = t->weighted_clusters->clusters[i];
-        items[w->n++] = (struct build_weight){mesh_arena_text(&b->arena, c->name, strlen(c->name)), c->weight};
+        items[w->n++] =
+            (struct build_weight){mesh_arena_text(&b->arena, c->name, strlen(c->name)), c->weight};
     }
     for (uint32_t i = 0; i < w->n; i++)
         if (!items[i].cluster)
@@ -129,19 +139,22 @@ static const char *service_of(struct build *b, const struct build_weights *w) {
 }
 
 /* `ret_service`: the name that the route's clusters are called by, NULL: none. */
-static int tcp_route(struct build *b, const char *text, const Mesh__Pb__Any *config, const struct build_route **ret,
-                     const char **ret_service) {
+static int tcp_route(struct build *b, const char *text, const Mesh__Pb__Any *config,
+                     const struct build_route **ret, const char **ret_service) {
     struct build_weights w = {.text = text};
     int rc;
     Mesh__Tcp__TcpProxy *t = mesh_any_open(config, TCP, &rc);
     *ret_service = NULL;
     if (!t)
-        return rc == MESH_E_NOMEM ? rc : mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, "the tcp_proxy cannot be read", ret);
+        return rc == MESH_E_NOMEM
+                   ? rc
+                   : mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, "the tcp_proxy cannot be read", ret);
     for (size_t i = 0; i < t->n_hash_policy; i++)
         if (t->hash_policy[i]->policy_specifier_case == MESH__CORE__HASH_POLICY__POLICY_SPECIFIER_SOURCE_IP)
             w.hash = HASH_SOURCE_IP;
     if (t->max_connect_attempts)
-        w.attempts = (uint16_t)(t->max_connect_attempts->value > 1000 ? 1000 : t->max_connect_attempts->value);
+        w.attempts =
+            (uint16_t)(t->max_connect_attempts->value > 1000 ? 1000 : t->max_connect_attempts->value);
     if (t->cluster_specifier_case == MESH__TCP__TCP_PROXY__CLUSTER_SPECIFIER__NOT_SET)
         rc = mesh_build_refusal(b, text, MESH_E_INVALID, "the tcp_proxy names no cluster", ret);
     else if ((rc = tcp_targets(b, t, &w)) == 0)
@@ -152,7 +165,8 @@ static int tcp_route(struct build *b, const char *text, const Mesh__Pb__Any *con
     return rc;
 }
 
-/* ---- where outbound chains lead ----------------------------------------------------------------------------- */
+/* ---- where outbound chains lead
+ * ----------------------------------------------------------------------------- */
 struct outbound { /* one listener */
     struct build *b;
     const struct mesh_resource *r;
@@ -161,11 +175,15 @@ struct outbound { /* one listener */
     uint16_t name_port;
 };
 
-/* The listener's address becomes the service's own when the listener leads to clusters that are called by its name. */
-static int own_address(struct outbound *o, const struct where *w, const char *service, struct build_name **ret) {
-    bool loopback = w->family == 4 ? w->addr[0] == 127 : w->addr[15] == 1 && !(w->addr[0] | w->addr[1] | w->addr[2] | w->addr[3]);
+/* The address of an OUTBOUND listener is the service's own when the listener leads to clusters that are
+ * called by one name: looked up, the name answers it, and its other ports are the name's. Other listeners are
+ * that port alone. */
+static int own_address(struct outbound *o, const struct where *w, const char *service,
+                       struct build_name **ret) {
+    bool loopback = w->family == 4 ? w->addr[0] == 127
+                                   : w->addr[15] == 1 && !(w->addr[0] | w->addr[1] | w->addr[2] | w->addr[3]);
     *ret = NULL;
-    if (!service || loopback)
+    if (!service || loopback || o->l->traffic_direction != MESH__CORE__TRAFFIC_DIRECTION__OUTBOUND)
         return 0;
     struct build_name *n = mesh_build_name(o->b, service, strlen(service));
     if (!n)
@@ -182,7 +200,8 @@ static int own_address(struct outbound *o, const struct where *w, const char *se
     return mesh_build_addr(o->b, &a);
 }
 
-static int lead_address(struct outbound *o, const struct where *w, const struct build_route *route, const char *service) {
+static int lead_address(struct outbound *o, const struct where *w, const struct build_route *route,
+                        const char *service) {
     struct build_addr a = {.family = w->family, .port = w->port, .level = LEVEL_ADDRESS, .route = route};
     if (w->is_any)
         return 0;
@@ -199,7 +218,8 @@ static int lead_name(struct outbound *o, const struct build_route *route) {
 }
 
 /* Each address that leads into a chain: those of its prefix ranges, else the listener's. */
-static int each_where(struct outbound *o, const Mesh__Listener__FilterChain *c, const struct build_route *route, const char *service) {
+static int each_where(struct outbound *o, const Mesh__Listener__FilterChain *c,
+                      const struct build_route *route, const char *service) {
     const Mesh__Listener__FilterChainMatch *m = c->filter_chain_match;
     struct where base, w;
     int rc = 0;
@@ -236,7 +256,9 @@ static int http_config(struct outbound *o, const Mesh__Pb__Any *config, const ch
     rc = 0;
     if (m->route_specifier_case == MESH__HTTP__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG)
         routes = m->route_config;
-    const char *rds = m->route_specifier_case == MESH__HTTP__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS ? m->rds->route_config_name : NULL;
+    const char *rds = m->route_specifier_case == MESH__HTTP__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS
+                          ? m->rds->route_config_name
+                          : NULL;
     const struct mesh_resource *found = rds ? mesh_build_find(&o->b->routes, rds) : NULL;
     if (found && found->refused)
         guard = found->refused;
@@ -250,7 +272,9 @@ static int http_config(struct outbound *o, const Mesh__Pb__Any *config, const ch
         rc = mesh_build_vhost_route(o->b, routes, guard, o->name->text, o->name_port, &route);
     if (rc == 0 && o->name && !route && is_api)
         rc = mesh_build_refusal(o->b, o->r->name, MESH_E_NOROUTE,
-                                routes ? "no virtual host of the listener's routes has its name" : "the listener's route configuration is not in the view", &route);
+                                routes ? "no virtual host of the listener's routes has its name"
+                                       : "the listener's route configuration is not in the view",
+                                &route);
     if (rc == 0 && route)
         rc = lead_name(o, route);
     protobuf_c_message_free_unpacked(&m->base, NULL);
@@ -261,8 +285,10 @@ static int http_config(struct outbound *o, const Mesh__Pb__Any *config, const ch
 static bool is_conditional(const Mesh__Listener__FilterChainMatch *m, bool http) {
     if (!m)
         return false;
-    return m->n_server_names || m->n_source_prefix_ranges || m->n_source_ports || m->n_direct_source_prefix_ranges || m->source_type ||
-           (m->transport_protocol && strcmp(m->transport_protocol, "tls") == 0) || (m->n_application_protocols && !http);
+    return m->n_server_names || m->n_source_prefix_ranges || m->n_source_ports ||
+           m->n_direct_source_prefix_ranges || m->source_type ||
+           (m->transport_protocol && strcmp(m->transport_protocol, "tls") == 0) ||
+           (m->n_application_protocols && !http);
 }
 
 static int outbound_chain(struct outbound *o, const Mesh__Listener__FilterChain *c) {
@@ -280,7 +306,8 @@ static int outbound_chain(struct outbound *o, const Mesh__Listener__FilterChain 
         return http_config(o, http, guard, false);
     if (!tcp && !guard)
         return 0;
-    rc = guard ? mesh_build_refusal(o->b, o->r->name, MESH_E_UNSUPPORTED, guard, &route) : tcp_route(o->b, o->r->name, tcp, &route, &service);
+    rc = guard ? mesh_build_refusal(o->b, o->r->name, MESH_E_UNSUPPORTED, guard, &route)
+               : tcp_route(o->b, o->r->name, tcp, &route, &service);
     if (rc == 0)
         rc = lead_name(o, route);
     return rc == 0 ? each_where(o, c, route, service) : rc;
@@ -302,7 +329,8 @@ static int build_outbound(struct build *b, const struct mesh_resource *r) {
     int rc = 0;
     /* One that takes redirected connections is called by nobody. */
     bool redirected = o.l->use_original_dst && o.l->use_original_dst->value;
-    if (!redirected && !strchr(r->name, '|') && mesh_host_name(r->name, name, &o.name_port) && !(o.name = mesh_build_name(b, name, strlen(name))))
+    if (!redirected && !strchr(r->name, '|') && mesh_host_name(r->name, name, &o.name_port) &&
+        !(o.name = mesh_build_name(b, name, strlen(name))))
         return MESH_E_NOMEM;
     if (r->refused)
         return refused_listener(&o);
@@ -327,14 +355,18 @@ int mesh_build_listeners(struct build *b) {
     return rc;
 }
 
-/* ---- which route configurations listeners use ----------------------------------------------------------------- */
-static int note_ports(struct build *b, const Mesh__Listener__Listener *l, const Mesh__Pb__Any *config, bool is_api) {
+/* ---- which route configurations listeners use
+ * ----------------------------------------------------------------- */
+static int note_ports(struct build *b, const Mesh__Listener__Listener *l, const Mesh__Pb__Any *config,
+                      bool is_api) {
     struct where w;
     int rc;
     Mesh__Http__HttpConnectionManager *m = mesh_any_open(config, HCM, &rc);
     if (!m)
         return rc == MESH_E_NOMEM ? rc : 0;
-    const char *rds = m->route_specifier_case == MESH__HTTP__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS ? m->rds->route_config_name : NULL;
+    const char *rds = m->route_specifier_case == MESH__HTTP__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS
+                          ? m->rds->route_config_name
+                          : NULL;
     const struct mesh_resource *found = rds ? mesh_build_find(&b->routes, rds) : NULL;
     protobuf_c_message_free_unpacked(&m->base, NULL);
     if (!found)
@@ -361,7 +393,8 @@ int mesh_build_ports(struct build *b) {
     return rc;
 }
 
-/* ---- inbound ---------------------------------------------------------------------------------------------- */
+/* ---- inbound ----------------------------------------------------------------------------------------------
+ */
 static int inbound_match(struct build *b, const Mesh__Listener__FilterChainMatch *m, struct view_chain *c) {
     struct mesh_blob ranges = {0}, servers = {0};
     int rc = 0;
@@ -396,7 +429,8 @@ static void refuse_chain(struct build *b, struct view_chain *c, const char *why)
     c->why = mesh_blob_text(&b->inbound, why);
 }
 
-static int inbound_chain(struct build *b, const struct mesh_resource *r, const Mesh__Listener__FilterChain *f, bool fallback) {
+static int inbound_chain(struct build *b, const struct mesh_resource *r, const Mesh__Listener__FilterChain *f,
+                         bool fallback) {
     const Mesh__Listener__Listener *l = listener_of(r);
     const Mesh__Listener__FilterChainMatch *m = f->filter_chain_match;
     struct view_chain c = {.fallback = fallback};
@@ -404,9 +438,14 @@ static int inbound_chain(struct build *b, const struct mesh_resource *r, const M
     const char *guard = NULL;
     bool any_port = l->use_original_dst && l->use_original_dst->value;
     int rc = m ? inbound_match(b, m, &c) : 0;
-    c.port = m && m->destination_port ? (uint16_t)m->destination_port->value : !any_port && read_where(l->address, &w) ? w.port : 0;
-    c.transport = m && m->transport_protocol && *m->transport_protocol ? (strcmp(m->transport_protocol, "tls") == 0 ? 1 : 2) : 0;
-    if (rc == 0 && f->transport_socket && !mesh_any_is(f->transport_socket->typed_config, &mesh__tls__raw_buffer__descriptor)) {
+    c.port = m && m->destination_port                  ? (uint16_t)m->destination_port->value
+             : !any_port && read_where(l->address, &w) ? w.port
+                                                       : 0;
+    c.transport = m && m->transport_protocol && *m->transport_protocol
+                      ? (strcmp(m->transport_protocol, "tls") == 0 ? 1 : 2)
+                      : 0;
+    if (rc == 0 && f->transport_socket &&
+        !mesh_any_is(f->transport_socket->typed_config, &mesh__tls__raw_buffer__descriptor)) {
         c.has_tls = 1;
         rc = mesh_build_server(b, f->transport_socket, &b->inbound, &c.tls);
         if (c.tls.error) {
@@ -420,11 +459,12 @@ static int inbound_chain(struct build *b, const struct mesh_resource *r, const M
         refuse_chain(b, &c, r->refused);
     if (guard)
         refuse_chain(b, &c, guard);
-    if (m && (m->n_source_prefix_ranges || m->n_source_ports || m->n_direct_source_prefix_ranges || m->source_type))
+    if (m && (m->n_source_prefix_ranges || m->n_source_ports || m->n_direct_source_prefix_ranges ||
+              m->source_type))
         refuse_chain(b, &c, "filter chains by the caller's address are not supported");
     if (rc == 0 && guard)
         rc = mesh_fault(b, r, "listener %s: %s", r->name, guard);
-    mesh_blob_add(&b->chains, &c, sizeof c, 8);
+    mesh_blob_add(&b->chains, &c, sizeof c, 4);
     return rc;
 }
 

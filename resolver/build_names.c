@@ -6,7 +6,8 @@
 
 enum { CLUSTERS_OF_NAME = 256 };
 
-/* ---- texts ------------------------------------------------------------------------------------------------ */
+/* ---- texts ------------------------------------------------------------------------------------------------
+ */
 bool mesh_parse_address(const char *text, uint8_t *ret_family, uint8_t ret_addr[16]) {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     if (!text)
@@ -32,8 +33,8 @@ static bool read_port(const char *text, uint16_t *ret_port) {
     return true;
 }
 
-/* Labels of letters, digits, '-' and '_'. The last one is no number, nor a number after '_', which is how control planes
- * name listeners on addresses. */
+/* Labels of letters, digits, '-' and '_'. The last one is no number, nor a number after '_', which is how
+ * control planes name listeners on addresses. */
 static bool is_host(const char *name) {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-_";
     const char *label = name;
@@ -96,7 +97,8 @@ bool mesh_service_name(const char *cluster, char ret_name[MESH_NAME_MAX + 1]) {
     return mesh_host_name(whole, ret_name, &port);
 }
 
-/* ---- the table -------------------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------------------
+ */
 static struct build_name **chain_of(const struct build *b, const char *text, size_t len) {
     return &b->names[(uint32_t)mesh_hash_bytes(text, len, 0) & b->names_mask];
 }
@@ -144,7 +146,8 @@ struct build_name *mesh_build_name(struct build *b, const char *text, size_t len
     return n;
 }
 
-int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level, const struct build_route *route) {
+int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level,
+                     const struct build_route *route) {
     for (uint32_t i = 0; i < n->nentries; i++)
         if (n->entries[i].port == port && n->entries[i].level == level)
             return 0; /* the first stays */
@@ -153,7 +156,8 @@ int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum 
         struct build_entry *e = mesh_arena_get(&b->arena, room * sizeof *e);
         if (!e)
             return MESH_E_NOMEM;
-        memcpy(e, n->entries, n->nentries * sizeof *e);
+        if (n->nentries)
+            memcpy(e, n->entries, n->nentries * sizeof *e);
         n->entries = e;
         n->room = room;
     }
@@ -178,7 +182,8 @@ int mesh_build_addr(struct build *b, const struct build_addr *a) {
     return mesh_build_reserve(b, a->family, a->addr);
 }
 
-/* ---- clusters as names ------------------------------------------------------------------------------------ */
+/* ---- clusters as names ------------------------------------------------------------------------------------
+ */
 static int add_clusters(struct build *b) {
     char name[MESH_NAME_MAX + 1];
     uint16_t port;
@@ -196,7 +201,8 @@ static int add_clusters(struct build *b) {
     return rc;
 }
 
-/* ---- wildcards -------------------------------------------------------------------------------------------- */
+/* ---- wildcards --------------------------------------------------------------------------------------------
+ */
 static bool is_pattern(const struct build_name *n) {
     return n->text[0] == '*' || n->text[n->len - 1] == '*';
 }
@@ -216,11 +222,13 @@ static void note_lengths(const struct build *b, struct lengths *ret) {
 static int merge(struct build *b, struct build_name *n, const struct build_name *pattern) {
     int rc = 0;
     for (uint32_t i = 0; pattern && i < pattern->nentries && rc == 0; i++)
-        rc = mesh_build_entry(b, n, pattern->entries[i].port, pattern->entries[i].level, pattern->entries[i].route);
+        rc = mesh_build_entry(b, n, pattern->entries[i].port, pattern->entries[i].level,
+                              pattern->entries[i].route);
     return rc;
 }
 
-/* A wildcard that fits stands before an address and a cluster of the same name; the longest of its kind counts. */
+/* A wildcard that fits stands before an address and a cluster of the same name; the longest of its kind
+ * counts. */
 static int merge_patterns(struct build *b, struct build_name *n, const struct lengths *lengths) {
     char text[MESH_NAME_MAX + 1];
     const struct build_name *found = NULL;
@@ -243,7 +251,8 @@ static int merge_patterns(struct build *b, struct build_name *n, const struct le
     return rc == 0 && lengths->suffix[0] ? merge(b, n, find_name(b, "*", 1)) : rc;
 }
 
-/* ---- putting ---------------------------------------------------------------------------------------------- */
+/* ---- putting ----------------------------------------------------------------------------------------------
+ */
 static int by_level(const void *a, const void *b) {
     const struct build_entry *x = a, *y = b;
     if (x->level != y->level)
@@ -266,7 +275,8 @@ static uint32_t clusters_of(const struct build_name *n, uint32_t ret_ids[CLUSTER
 
 static const struct view_cluster *cluster_of(const struct build *b, uint32_t id) {
     uint32_t len;
-    return mesh_view_rec(b->pub->v, (uint32_t)mesh_wpages_get(&b->pub->clusters, id), KIND_CLUSTER, sizeof(struct view_cluster), &len);
+    return mesh_view_rec(b->pub->v, (uint32_t)mesh_wpages_get(&b->pub->clusters, id), KIND_CLUSTER,
+                         sizeof(struct view_cluster), &len);
 }
 
 static bool is_headless(const struct build *b, const uint32_t *ids, uint32_t n) {
@@ -283,10 +293,15 @@ static int add_headless(struct build *b, struct build_name *n, const uint32_t *i
     for (uint32_t i = 0; i < nids && rc == 0; i++) {
         uint32_t len;
         const struct view_cluster *c = cluster_of(b, ids[i]);
-        const struct view_endpoints *e = mesh_view_rec(b->pub->v, c->endpoints, KIND_ENDPOINTS, sizeof *e, &len);
+        const struct view_endpoints *e =
+            mesh_view_rec(b->pub->v, c->endpoints, KIND_ENDPOINTS, sizeof *e, &len);
         for (uint32_t j = 0; e && j < c->n && rc == 0; j++) {
-            struct build_addr a = {.family = e->items[j].family, .port = e->items[j].port, .level = LEVEL_CLUSTER, .headless = true,
-                                   .route = n->entries[0].route, .name = n};
+            struct build_addr a = {.family = e->items[j].family,
+                                   .port = e->items[j].port,
+                                   .level = LEVEL_CLUSTER,
+                                   .headless = true,
+                                   .route = n->entries[0].route,
+                                   .name = n};
             memcpy(a.addr, e->items[j].addr, 16);
             rc = mesh_build_addr(b, &a);
         }
@@ -305,7 +320,8 @@ static int put_name(struct build *b, struct build_name *n) {
         entries[i] = (struct view_entry){n->entries[i].port, n->entries[i].level, n->entries[i].route->ref};
     in.entries = entries;
     in.nclusters = clusters_of(n, ids);
-    in.flags = (is_pattern(n) ? NAME_PATTERN : 0) | (n->has_own4 ? NAME_OWN4 : 0) | (n->has_own6 ? NAME_OWN6 : 0);
+    in.flags =
+        (is_pattern(n) ? NAME_PATTERN : 0) | (n->has_own4 ? NAME_OWN4 : 0) | (n->has_own6 ? NAME_OWN6 : 0);
     memcpy(in.v4, n->own4, 4);
     memcpy(in.v6, n->own6, 16);
     if (!in.flags && is_headless(b, ids, in.nclusters)) {
@@ -323,8 +339,12 @@ static int put_addrs(struct build *b) {
     int rc = 0;
     for (int level = 0; level <= LEVEL_STAR && rc == 0; level++)
         for (const struct build_addr *a = b->addrs; a && rc == 0; a = a->next) {
-            struct view_addr in = {.family = a->family, .headless = a->headless, .port = a->port, .level = a->level,
-                                   .route = a->route ? a->route->ref : 0, .name = a->name ? a->name->ref : 0};
+            struct view_addr in = {.family = a->family,
+                                   .headless = a->headless,
+                                   .port = a->port,
+                                   .level = a->level,
+                                   .route = a->route ? a->route->ref : 0,
+                                   .name = a->name ? a->name->ref : 0};
             memcpy(in.addr, a->addr, 16);
             if (a->level == level)
                 rc = mesh_pub_addr_put(b->pub, &in);

@@ -22,7 +22,8 @@ static uint16_t short_of(uint32_t n) {
     return (uint16_t)(n > UINT16_MAX ? UINT16_MAX : n);
 }
 
-/* ---- what the two dialects of configuration have in common --------------------------------------------------- */
+/* ---- what the two dialects of configuration have in common
+ * --------------------------------------------------- */
 struct slow_start {
     const Mesh__Pb__Duration *window;
     const Mesh__Core__RuntimeDouble *aggression;
@@ -47,7 +48,8 @@ static void new_slow_start(struct mesh_policy *p, const Mesh__Lb__SlowStartConfi
 }
 
 static void locality(struct mesh_policy *p, const Mesh__Lb__LocalityLbConfig *l) {
-    if (l && l->locality_config_specifier_case == MESH__LB__LOCALITY_LB_CONFIG__LOCALITY_CONFIG_SPECIFIER_LOCALITY_WEIGHTED_LB_CONFIG)
+    if (l && l->locality_config_specifier_case ==
+                 MESH__LB__LOCALITY_LB_CONFIG__LOCALITY_CONFIG_SPECIFIER_LOCALITY_WEIGHTED_LB_CONFIG)
         p->locality_weighted = 1;
 }
 
@@ -56,7 +58,8 @@ static void consistent(struct mesh_policy *p, const Mesh__Lb__ConsistentHashingL
         p->hash_balance = short_of(u32_or(c->hash_balance_factor, 0));
 }
 
-/* ---- load_balancing_policy: a list of extensions, the first that we know ----------------------------------------- */
+/* ---- load_balancing_policy: a list of extensions, the first that we know
+ * ----------------------------------------- */
 static int read_extension(const Mesh__Pb__Any *config, struct mesh_policy *p, int deep);
 
 static int read_list(const Mesh__Cluster__LoadBalancingPolicy *list, struct mesh_policy *p, int deep) {
@@ -163,7 +166,8 @@ static int read_extension(const Mesh__Pb__Any *config, struct mesh_policy *p, in
     return MESH_E_UNSUPPORTED;
 }
 
-/* ---- lb_policy and its companions ------------------------------------------------------------------------- */
+/* ---- lb_policy and its companions -------------------------------------------------------------------------
+ */
 static void read_ring(const Mesh__Cluster__Cluster__RingHashLbConfig *r, struct mesh_policy *p) {
     p->ring_min = u64_or(r->minimum_ring_size, 1024, RING_MAX);
     p->ring_max = u64_or(r->maximum_ring_size, RING_MAX, RING_MAX);
@@ -178,8 +182,9 @@ static void read_least(const Mesh__Cluster__Cluster__LeastRequestLbConfig *l, st
 }
 
 static int read_old(const Mesh__Cluster__Cluster *c, struct mesh_policy *p) {
-    static const uint8_t policies[] = {MESH_LB_ROUND_ROBIN, MESH_LB_LEAST_REQUEST, MESH_LB_RING_HASH, MESH_LB_RANDOM,
-                                       MESH_LB_ROUND_ROBIN, MESH_LB_MAGLEV,        MESH_LB_ROUND_ROBIN};
+    static const uint8_t policies[] = {MESH_LB_ROUND_ROBIN, MESH_LB_LEAST_REQUEST, MESH_LB_RING_HASH,
+                                       MESH_LB_RANDOM,      MESH_LB_ROUND_ROBIN,   MESH_LB_MAGLEV,
+                                       MESH_LB_ROUND_ROBIN};
     if (c->lb_policy < 0 || (size_t)c->lb_policy >= MESH_ARRAY_LEN(policies))
         return MESH_E_UNSUPPORTED;
     p->policy = policies[c->lb_policy];
@@ -201,23 +206,27 @@ static int read_old(const Mesh__Cluster__Cluster *c, struct mesh_policy *p) {
     }
 }
 
-/* ---- health, limits --------------------------------------------------------------------------------------- */
+/* ---- health, limits ---------------------------------------------------------------------------------------
+ */
 static void read_common(const Mesh__Cluster__Cluster__CommonLbConfig *c, struct mesh_policy *p) {
     if (!c)
         return;
     if (c->healthy_panic_threshold)
         p->panic_percent = percent((uint32_t)(c->healthy_panic_threshold->value + 0.5));
-    if (c->locality_config_specifier_case == MESH__CLUSTER__CLUSTER__COMMON_LB_CONFIG__LOCALITY_CONFIG_SPECIFIER_LOCALITY_WEIGHTED_LB_CONFIG)
+    if (c->locality_config_specifier_case ==
+        MESH__CLUSTER__CLUSTER__COMMON_LB_CONFIG__LOCALITY_CONFIG_SPECIFIER_LOCALITY_WEIGHTED_LB_CONFIG)
         p->locality_weighted = 1;
     if (c->consistent_hashing_lb_config)
         p->hash_balance = short_of(u32_or(c->consistent_hashing_lb_config->hash_balance_factor, 0));
 }
 
-/* A failed connect counts as a 5xx in Envoy; split_external_local_origin_errors gives it a limit of its own. */
+/* A failed connect counts as a 5xx in Envoy; split_external_local_origin_errors gives it a limit of its own.
+ */
 static uint32_t consecutive(const Mesh__Cluster__OutlierDetection *o) {
     bool split = o->split_external_local_origin_errors;
     const Mesh__Pb__UInt32Value *n = split ? o->consecutive_local_origin_failure : o->consecutive_5xx;
-    const Mesh__Pb__UInt32Value *enforcing = split ? o->enforcing_consecutive_local_origin_failure : o->enforcing_consecutive_5xx;
+    const Mesh__Pb__UInt32Value *enforcing =
+        split ? o->enforcing_consecutive_local_origin_failure : o->enforcing_consecutive_5xx;
     return u32_or(enforcing, 100) ? u32_or(n, 5) : 0;
 }
 
@@ -234,17 +243,20 @@ static void read_outlier(const Mesh__Cluster__OutlierDetection *o, struct mesh_p
     p->max_ejection_percent = percent(u32_or(o->max_ejection_percent, 10));
     p->always_eject_one = o->always_eject_one_host && o->always_eject_one_host->value;
     bool split = o->split_external_local_origin_errors;
-    p->success_enforcing = percent(u32_or(split ? o->enforcing_local_origin_success_rate : o->enforcing_success_rate, 100));
+    p->success_enforcing =
+        percent(u32_or(split ? o->enforcing_local_origin_success_rate : o->enforcing_success_rate, 100));
     p->success_hosts = percent(u32_or(o->success_rate_minimum_hosts, 5));
     p->success_volume = short_of(u32_or(o->success_rate_request_volume, 100));
     p->success_stdev = short_of(u32_or(o->success_rate_stdev_factor, 1900));
-    p->failure_enforcing = percent(u32_or(split ? o->enforcing_failure_percentage_local_origin : o->enforcing_failure_percentage, 0));
+    p->failure_enforcing = percent(
+        u32_or(split ? o->enforcing_failure_percentage_local_origin : o->enforcing_failure_percentage, 0));
     p->failure_threshold = percent(u32_or(o->failure_percentage_threshold, 85));
     p->failure_hosts = percent(u32_or(o->failure_percentage_minimum_hosts, 5));
     p->failure_volume = short_of(u32_or(o->failure_percentage_request_volume, 50));
 }
 
-/* A cluster that sets thresholds gets Envoy's defaults for those it leaves out; one that sets none has no limits. */
+/* A cluster that sets thresholds gets Envoy's defaults for those it leaves out; one that sets none has no
+ * limits. */
 static void read_breakers(const Mesh__Cluster__CircuitBreakers *b, struct mesh_policy *p) {
     for (size_t i = 0; b && i < b->n_thresholds; i++) {
         const Mesh__Cluster__CircuitBreakers__Thresholds *t = b->thresholds[i];

@@ -7,7 +7,8 @@
 
 enum { WEIGHTS_MAX = 1024 };
 
-/* ---- records ---------------------------------------------------------------------------------------------- */
+/* ---- records ----------------------------------------------------------------------------------------------
+ */
 static int put_route(struct build *b, const struct mesh_route_in *in, const struct build_route **ret) {
     struct build_route *r = mesh_arena_get(&b->arena, sizeof *r);
     if (!r)
@@ -21,7 +22,8 @@ static int put_route(struct build *b, const struct mesh_route_in *in, const stru
     return rc;
 }
 
-int mesh_build_refusal(struct build *b, const char *text, int error, const char *why, const struct build_route **ret) {
+int mesh_build_refusal(struct build *b, const char *text, int error, const char *why,
+                       const struct build_route **ret) {
     struct mesh_route_in in = {.text = text, .kind = ROUTE_REFUSE, .error = error, .why = why};
     return put_route(b, &in, ret);
 }
@@ -38,7 +40,11 @@ static int special(struct build *b, const char *text, const char *cluster, const
 
 int mesh_build_weighted(struct build *b, const struct build_weights *w, const struct build_route **ret) {
     struct view_target *targets = mesh_arena_get(&b->arena, w->n * sizeof *targets);
-    struct mesh_route_in in = {.text = w->text, .kind = ROUTE_CLUSTERS, .hash = w->hash, .attempts = w->attempts, .targets = targets};
+    struct mesh_route_in in = {.text = w->text,
+                               .kind = ROUTE_CLUSTERS,
+                               .hash = w->hash,
+                               .attempts = w->attempts,
+                               .targets = targets};
     const char *only = "";
     uint64_t total = 0;
     if (!targets)
@@ -54,7 +60,8 @@ int mesh_build_weighted(struct build *b, const struct build_weights *w, const st
         targets[in.n++].weight = w->items[i].weight;
     }
     if (total == 0 || total > UINT32_MAX)
-        return mesh_build_refusal(b, w->text, MESH_E_INVALID, "the weights of the clusters sum up to 0 or to more than 2^32-1", ret);
+        return mesh_build_refusal(b, w->text, MESH_E_INVALID,
+                                  "the weights of the clusters sum up to 0 or to more than 2^32-1", ret);
     if (in.n == 1) {
         int rc = special(b, w->text, only, ret);
         if (rc != MESH_E_NOTFOUND)
@@ -69,7 +76,8 @@ int mesh_build_route(struct build *b, const char *text, const char *cluster, con
     return mesh_build_weighted(b, &w, ret);
 }
 
-/* ---- which route of a virtual host ------------------------------------------------------------------------ */
+/* ---- which route of a virtual host ------------------------------------------------------------------------
+ */
 /* Needs nothing but the connection. */
 static bool is_connection_level(const Mesh__Route__RouteMatch *m) {
     if (!m)
@@ -77,21 +85,23 @@ static bool is_connection_level(const Mesh__Route__RouteMatch *m) {
     bool any_path = m->path_specifier_case == MESH__ROUTE__ROUTE_MATCH__PATH_SPECIFIER__NOT_SET ||
                     (m->path_specifier_case == MESH__ROUTE__ROUTE_MATCH__PATH_SPECIFIER_PREFIX &&
                      (!*m->prefix || strcmp(m->prefix, "/") == 0));
-    return any_path && !m->n_headers && !m->n_query_parameters && !m->grpc && !m->runtime_fraction && !m->tls_context &&
-           !m->n_dynamic_metadata && !m->n_filter_state && !m->n_cookies;
+    return any_path && !m->n_headers && !m->n_query_parameters && !m->grpc && !m->runtime_fraction &&
+           !m->tls_context && !m->n_dynamic_metadata && !m->n_filter_state && !m->n_cookies;
 }
 
 static uint8_t hash_of(const Mesh__Route__RouteAction *a) {
     for (size_t i = 0; i < a->n_hash_policy; i++) {
         const Mesh__Route__RouteAction__HashPolicy *h = a->hash_policy[i];
-        if (h->policy_specifier_case == MESH__ROUTE__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_CONNECTION_PROPERTIES &&
+        if (h->policy_specifier_case ==
+                MESH__ROUTE__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_CONNECTION_PROPERTIES &&
             h->connection_properties && h->connection_properties->source_ip)
             return HASH_SOURCE_IP;
     }
     return HASH_NONE;
 }
 
-static int weighted_route(struct build *b, const char *text, const Mesh__Route__RouteAction *a, const struct build_route **ret) {
+static int weighted_route(struct build *b, const char *text, const Mesh__Route__RouteAction *a,
+                          const struct build_route **ret) {
     const Mesh__Route__WeightedCluster *w = a->weighted_clusters;
     struct build_weights in = {.text = text, .hash = hash_of(a)};
     if (!w || w->n_clusters == 0 || w->n_clusters > WEIGHTS_MAX)
@@ -103,15 +113,18 @@ static int weighted_route(struct build *b, const char *text, const Mesh__Route__
     for (size_t i = 0; i < w->n_clusters; i++) {
         const Mesh__Route__WeightedCluster__ClusterWeight *c = w->clusters[i];
         if (!c->name || !*c->name)
-            return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, "the cluster is named by a header of the request", ret);
+            return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED,
+                                      "the cluster is named by a header of the request", ret);
         items[in.n++] = (struct build_weight){c->name, c->weight ? c->weight->value : 0};
     }
     return mesh_build_weighted(b, &in, ret);
 }
 
-static int action_route(struct build *b, const char *text, const Mesh__Route__Route *r, const struct build_route **ret) {
+static int action_route(struct build *b, const char *text, const Mesh__Route__Route *r,
+                        const struct build_route **ret) {
     if (r->action_case != MESH__ROUTE__ROUTE__ACTION_ROUTE || !r->route)
-        return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, "the route answers requests itself (redirect, direct response)", ret);
+        return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED,
+                                  "the route answers requests itself (redirect, direct response)", ret);
     const Mesh__Route__RouteAction *a = r->route;
     switch (a->cluster_specifier_case) {
     case MESH__ROUTE__ROUTE_ACTION__CLUSTER_SPECIFIER_CLUSTER: {
@@ -126,7 +139,8 @@ static int action_route(struct build *b, const char *text, const Mesh__Route__Ro
     }
 }
 
-/* Filters configured for this place only stand before it as well; an entry that is disabled does not guard. */
+/* Filters configured for this place only stand before it as well; an entry that is disabled does not guard.
+ */
 static const char *per_filter_fault(size_t n, void *const *entries) {
     for (size_t i = 0; i < n; i++) {
         const Mesh__Route__VirtualHost__TypedPerFilterConfigEntry *e = entries[i];
@@ -137,10 +151,12 @@ static const char *per_filter_fault(size_t n, void *const *entries) {
     return NULL;
 }
 
-static int vhost_route(struct build *b, const Mesh__Route__RouteConfiguration *config, const Mesh__Route__VirtualHost *h,
-                       const char *guard, const struct build_route **ret) {
+static int vhost_route(struct build *b, const Mesh__Route__RouteConfiguration *config,
+                       const Mesh__Route__VirtualHost *h, const char *guard, const struct build_route **ret) {
     const char *text = config->name && *config->name ? config->name : h->name ? h->name : "";
-    const char *what = guard ? guard : per_filter_fault(h->n_typed_per_filter_config, (void *const *)h->typed_per_filter_config);
+    const char *what =
+        guard ? guard
+              : per_filter_fault(h->n_typed_per_filter_config, (void *const *)h->typed_per_filter_config);
     if (what)
         return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, what, ret);
     for (size_t i = 0; i < h->n_routes; i++) {
@@ -152,10 +168,12 @@ static int vhost_route(struct build *b, const Mesh__Route__RouteConfiguration *c
             return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, what, ret);
         return action_route(b, r->name && *r->name ? r->name : text, r, ret);
     }
-    return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, "each of the virtual host's routes needs the request", ret);
+    return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED,
+                              "each of the virtual host's routes needs the request", ret);
 }
 
-/* ---- virtual hosts by domain ------------------------------------------------------------------------------ */
+/* ---- virtual hosts by domain ------------------------------------------------------------------------------
+ */
 /* A domain in normal form: the name, and the port that may follow it. */
 static size_t split_domain(const char *domain, char ret_name[MESH_NAME_MAX + 1], uint16_t *ret_port) {
     char text[MESH_NAME_MAX + 8];
@@ -164,8 +182,8 @@ static size_t split_domain(const char *domain, char ret_name[MESH_NAME_MAX + 1],
     unsigned port = 0;
     int used = 0;
     *ret_port = 0;
-    if (colon && (strchr(domain, ':') == colon || colon[-1] == ']') && sscanf(colon + 1, "%5u%n", &port, &used) == 1 &&
-        !colon[1 + used] && port && port <= UINT16_MAX) {
+    if (colon && (strchr(domain, ':') == colon || colon[-1] == ']') &&
+        sscanf(colon + 1, "%5u%n", &port, &used) == 1 && !colon[1 + used] && port && port <= UINT16_MAX) {
         *ret_port = (uint16_t)port;
         n = (size_t)(colon - domain);
     }
@@ -207,7 +225,8 @@ int mesh_build_vhost_route(struct build *b, const Mesh__Route__RouteConfiguratio
     return best ? vhost_route(b, config, best, guard, ret) : 0;
 }
 
-/* ---- route configurations as such --------------------------------------------------------------------------- */
+/* ---- route configurations as such
+ * --------------------------------------------------------------------------- */
 static enum view_level level_of(const char *domain, size_t n) {
     if (n == 1 && domain[0] == '*')
         return LEVEL_STAR;
@@ -226,13 +245,14 @@ static int add_domain(struct build *b, const char *domain, uint16_t port, const 
     if (mesh_parse_address(bare, &a.family, a.addr))
         return mesh_build_addr(b, &a);
     if (level_of(domain, n) == LEVEL_STAR && route->kind != ROUTE_CLUSTERS)
-        return 0; /* what is left over leaves the mesh, or goes nowhere: no name becomes one of ours by that */
+        return 0; /* what is left over leaves the mesh, or goes nowhere: no name becomes one of ours by that
+                   */
     struct build_name *name = mesh_build_name(b, domain, n);
     return name ? mesh_build_entry(b, name, port, level_of(domain, n), route) : MESH_E_NOMEM;
 }
 
-static int add_vhost(struct build *b, const Mesh__Route__RouteConfiguration *config, const Mesh__Route__VirtualHost *h,
-                     const struct build_ports *ports) {
+static int add_vhost(struct build *b, const Mesh__Route__RouteConfiguration *config,
+                     const Mesh__Route__VirtualHost *h, const struct build_ports *ports) {
     const struct build_route *route;
     int rc = vhost_route(b, config, h, ports->guard, &route);
     for (size_t i = 0; i < h->n_domains && rc == 0; i++) {
@@ -253,14 +273,15 @@ static int add_vhost(struct build *b, const Mesh__Route__RouteConfiguration *con
     return rc;
 }
 
-int mesh_build_config(struct build *b, const struct mesh_resource *r, const Mesh__Route__RouteConfiguration *config,
-                      const struct build_ports *ports) {
+int mesh_build_config(struct build *b, const struct mesh_resource *r,
+                      const Mesh__Route__RouteConfiguration *config, const struct build_ports *ports) {
     struct build_ports own = *ports;
     int rc = 0;
     if (r->refused)
         own.guard = r->refused;
     if (!own.guard)
-        own.guard = per_filter_fault(config->n_typed_per_filter_config, (void *const *)config->typed_per_filter_config);
+        own.guard = per_filter_fault(config->n_typed_per_filter_config,
+                                     (void *const *)config->typed_per_filter_config);
     if (own.guard)
         rc = mesh_fault(b, r, "route configuration %s: %s", config->name ? config->name : "", own.guard);
     for (size_t i = 0; i < config->n_virtual_hosts && rc == 0; i++)

@@ -24,8 +24,10 @@ static int refuse(struct context *c, int err, const char *fmt, const char *subje
     return err;
 }
 
-/* ---- where bytes come from -------------------------------------------------------------------------------- */
-static int read_source(struct context *c, const Mesh__Core__DataSource *s, uint8_t *ret_kind, struct view_span *ret) {
+/* ---- where bytes come from --------------------------------------------------------------------------------
+ */
+static int read_source(struct context *c, const Mesh__Core__DataSource *s, uint8_t *ret_kind,
+                       struct view_span *ret) {
     switch (s->specifier_case) {
     case MESH__CORE__DATA_SOURCE__SPECIFIER_FILENAME:
         *ret_kind = PEM_PATH;
@@ -40,7 +42,8 @@ static int read_source(struct context *c, const Mesh__Core__DataSource *s, uint8
         *ret = mesh_blob_text(c->blob, s->inline_string);
         return 0;
     default:
-        return refuse(c, MESH_E_UNSUPPORTED, "%s", "certificates from environment variables are not supported");
+        return refuse(c, MESH_E_UNSUPPORTED, "%s",
+                      "certificates from environment variables are not supported");
     }
 }
 
@@ -56,7 +59,8 @@ static const Mesh__Tls__Secret *find_secret(struct context *c, const char *name)
     return r ? (const Mesh__Tls__Secret *)r->msg : NULL;
 }
 
-/* ---- our certificate -------------------------------------------------------------------------------------- */
+/* ---- our certificate --------------------------------------------------------------------------------------
+ */
 static int read_certificate(struct context *c, const Mesh__Tls__TlsCertificate *cert) {
     if (cert->password)
         return refuse(c, MESH_E_UNSUPPORTED, "%s", "private keys under a password are not supported");
@@ -78,8 +82,10 @@ static int read_own(struct context *c, const Mesh__Tls__CommonTlsContext *common
         return read_certificate(c, common->tls_certificates[0]);
     if (common->n_tls_certificate_sds_secret_configs)
         return read_certificate_secret(c, common->tls_certificate_sds_secret_configs[0]->name);
-    if (common->tls_certificate_provider_instance && !is_ours(common->tls_certificate_provider_instance->instance_name))
-        return refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s", common->tls_certificate_provider_instance->instance_name);
+    if (common->tls_certificate_provider_instance &&
+        !is_ours(common->tls_certificate_provider_instance->instance_name))
+        return refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s",
+                      common->tls_certificate_provider_instance->instance_name);
     if (common->tls_certificate_certificate_provider_instance &&
         !is_ours(common->tls_certificate_certificate_provider_instance->instance_name))
         return refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s",
@@ -87,7 +93,8 @@ static int read_own(struct context *c, const Mesh__Tls__CommonTlsContext *common
     return 0;
 }
 
-/* ---- the peer's ------------------------------------------------------------------------------------------- */
+/* ---- the peer's -------------------------------------------------------------------------------------------
+ */
 static int add_match(struct context *c, const Mesh__Matcher__StringMatcher *m, uint8_t san_type) {
     struct view_match v = {.san_type = san_type, .ignore_case = m->ignore_case};
     const char *text;
@@ -125,7 +132,8 @@ static int add_match(struct context *c, const Mesh__Matcher__StringMatcher *m, u
 }
 
 static int add_typed_match(struct context *c, const Mesh__Tls__SubjectAltNameMatcher *m) {
-    static const uint8_t types[] = {[1] = MESH_SAN_EMAIL, [2] = MESH_SAN_DNS, [3] = MESH_SAN_URI, [4] = MESH_SAN_IP};
+    static const uint8_t types[] = {
+        [1] = MESH_SAN_EMAIL, [2] = MESH_SAN_DNS, [3] = MESH_SAN_URI, [4] = MESH_SAN_IP};
     if (m->san_type < 1 || m->san_type > 4 || !m->matcher)
         return refuse(c, MESH_E_UNSUPPORTED, "%s", "a subject alternative name matcher of an unknown type");
     return add_match(c, m->matcher, types[m->san_type]);
@@ -137,8 +145,10 @@ static int read_roots(struct context *c, const Mesh__Tls__CertificateValidationC
     if (v->system_root_certs) {
         c->t->ca_kind = PEM_PATH;
         c->t->ca = mesh_blob_text(c->blob, SYSTEM_ROOTS);
-    } else if (v->ca_certificate_provider_instance && !is_ours(v->ca_certificate_provider_instance->instance_name)) {
-        return refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s", v->ca_certificate_provider_instance->instance_name);
+    } else if (v->ca_certificate_provider_instance &&
+               !is_ours(v->ca_certificate_provider_instance->instance_name)) {
+        return refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s",
+                      v->ca_certificate_provider_instance->instance_name);
     }
     return 0;
 }
@@ -163,7 +173,8 @@ static int read_validation_secret(struct context *c, const char *name) {
     return is_ours(name) ? 0 : refuse(c, MESH_E_IDENTITY, "nothing defines the validation secret %s", name);
 }
 
-static int read_combined(struct context *c, const Mesh__Tls__CommonTlsContext__CombinedCertificateValidationContext *both) {
+static int read_combined(struct context *c,
+                         const Mesh__Tls__CommonTlsContext__CombinedCertificateValidationContext *both) {
     int rc = both->default_validation_context ? read_validation(c, both->default_validation_context) : 0;
     if (rc == 0 && both->validation_context_sds_secret_config)
         rc = read_validation_secret(c, both->validation_context_sds_secret_config->name);
@@ -193,9 +204,11 @@ static int read_peer(struct context *c, const Mesh__Tls__CommonTlsContext *commo
     }
 }
 
-/* ---- the rest of a context -------------------------------------------------------------------------------- */
+/* ---- the rest of a context --------------------------------------------------------------------------------
+ */
 static int read_versions(struct context *c, const Mesh__Tls__TlsParameters *p) {
-    static const uint16_t versions[] = {0, 0, 0, TLS_1_2, TLS_1_3}; /* 1.0 and 1.1 as a minimum: 1.2, which is stricter */
+    static const uint16_t versions[] = {0, 0, 0, TLS_1_2,
+                                        TLS_1_3}; /* 1.0 and 1.1 as a minimum: 1.2, which is stricter */
     if (!p)
         return 0;
     if (p->tls_minimum_protocol_version >= 0 && p->tls_minimum_protocol_version <= 4)
@@ -254,7 +267,8 @@ static int read_server_name(struct context *c, const Mesh__Tls__UpstreamTlsConte
         return 0;
     if (!c->t->sni.len)
         return refuse(c, MESH_E_UNSUPPORTED, "%s", "auto_sni_san_validation without sni");
-    struct view_match v = {.kind = MESH_MATCH_EXACT, .san_type = MESH_SAN_DNS, .off = c->t->sni.off, .len = c->t->sni.len};
+    struct view_match v = {
+        .kind = MESH_MATCH_EXACT, .san_type = MESH_SAN_DNS, .off = c->t->sni.off, .len = c->t->sni.len};
     mesh_blob_add(&c->peers, &v, sizeof v, 4);
     return 0;
 }
@@ -265,7 +279,8 @@ static bool is_hard(int rc) {
 
 static int read_upstream(struct context *c, const Mesh__Pb__Any *config) {
     int rc;
-    Mesh__Tls__UpstreamTlsContext *up = mesh_any_open(config, &mesh__tls__upstream_tls_context__descriptor, &rc);
+    Mesh__Tls__UpstreamTlsContext *up =
+        mesh_any_open(config, &mesh__tls__upstream_tls_context__descriptor, &rc);
     if (!up)
         return is_hard(rc) ? rc : refuse(c, MESH_E_INVALID, "%s", "the UpstreamTlsContext cannot be read");
     rc = read_common(c, up->common_tls_context);
@@ -290,7 +305,8 @@ int mesh_build_transport(struct build *b, const Mesh__Core__TransportSocket *soc
     else if (mesh_any_is(config, &mesh__tls__upstream_tls_context__descriptor))
         rc = read_upstream(&c, config);
     else if (config || strcmp(name, "envoy.transport_sockets.tls") != 0)
-        refuse(&c, MESH_E_UNSUPPORTED, "transport socket %s is not supported", config ? mesh_any_type(config) : name);
+        refuse(&c, MESH_E_UNSUPPORTED, "transport socket %s is not supported",
+               config ? mesh_any_type(config) : name);
     int end = finish(&c);
     return rc ? rc : end;
 }
@@ -310,7 +326,8 @@ int mesh_build_server(struct build *b, const Mesh__Core__TransportSocket *socket
         protobuf_c_message_free_unpacked(&down->base, NULL);
     } else if (!is_hard(rc)) {
         rc = 0;
-        refuse(&c, MESH_E_UNSUPPORTED, "transport socket %s is not supported", mesh_any_type(socket->typed_config));
+        refuse(&c, MESH_E_UNSUPPORTED, "transport socket %s is not supported",
+               mesh_any_type(socket->typed_config));
     }
     int end = finish(&c);
     return rc < 0 ? rc : end;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inside of a build: what its parts (resolver/build*.c) share. Errors come in two kinds. Soft ones belong to a resource:
- * mesh_fault keeps the reason and the build goes on. Hard ones (MESH_E_NOMEM, _LIMIT, _IO, _INTERNAL) end it.
+ * Inside of a build: what its parts (resolver/build*.c) share. Errors come in two kinds. Soft ones belong to
+ * a resource: mesh_fault keeps the reason and the build goes on. Hard ones (MESH_E_NOMEM, _LIMIT, _IO,
+ * _INTERNAL) end it.
  */
 #ifndef MESH_RESOLVER_BUILDER_H
 #define MESH_RESOLVER_BUILDER_H
@@ -14,7 +15,8 @@
 #include "proto/tls.pb-c.h"
 #include "resolver/build.h"
 
-/* ---- memory of one build ------------------------------------------------------------------------------------ */
+/* ---- memory of one build
+ * ------------------------------------------------------------------------------------ */
 struct arena_block;
 struct mesh_arena {
     struct arena_block *blocks;
@@ -36,7 +38,8 @@ static inline struct view_span mesh_blob_text(struct mesh_blob *b, const char *t
     return mesh_blob_add(b, text ? text : "", text ? strlen(text) : 0, 1);
 }
 
-/* ---- the build ------------------------------------------------------------------------------------------------ */
+/* ---- the build
+ * ------------------------------------------------------------------------------------------------ */
 struct build_name { /* a name, or a pattern, and where it leads */
     char *text;
     uint32_t len;
@@ -44,7 +47,7 @@ struct build_name { /* a name, or a pattern, and where it leads */
     struct build_entry *entries;
     uint8_t own4[4], own6[16];
     bool has_own4, has_own6;
-    uint32_t ref; /* its record, once put */
+    uint32_t ref;            /* its record, once put */
     struct build_name *next; /* in the table's chain */
 };
 struct build_route;
@@ -96,26 +99,32 @@ struct build {
 uint32_t mesh_build_number(const struct build *b, const struct mesh_resource *r); /* its place in resources */
 const struct mesh_resource *mesh_build_find(const struct build_index *i, const char *name);
 /* Notes what is wrong with a resource: the first fault stays. NOMEM is the only error. */
-int mesh_fault(struct build *b, const struct mesh_resource *r, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/* The message inside an Any when it is of type `d`; NULL (and *ret_rc) when it is not or cannot be read. Freed with
- * protobuf_c_message_free_unpacked. */
+int mesh_fault(struct build *b, const struct mesh_resource *r, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The message inside an Any when it is of type `d`; NULL (and *ret_rc) when it is not or cannot be read.
+ * Freed with protobuf_c_message_free_unpacked. */
 void *mesh_any_open(const Mesh__Pb__Any *any, const ProtobufCMessageDescriptor *d, int *ret_rc);
 bool mesh_any_is(const Mesh__Pb__Any *any, const ProtobufCMessageDescriptor *d);
 const char *mesh_any_type(const Mesh__Pb__Any *any); /* short name for people */
 uint32_t mesh_duration_ms(const Mesh__Pb__Duration *d, uint32_t otherwise);
 
-/* ---- names (resolver/build_names.c) ---------------------------------------------------------------------------- */
+/* ---- names (resolver/build_names.c)
+ * ---------------------------------------------------------------------------- */
 struct build_name *mesh_build_name(struct build *b, const char *text, size_t len); /* NULL: out of memory */
-int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level, const struct build_route *route) MESH_MUST_CHECK;
+int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level,
+                     const struct build_route *route) MESH_MUST_CHECK;
 int mesh_build_addr(struct build *b, const struct build_addr *a) MESH_MUST_CHECK;
-int mesh_build_reserve(struct build *b, int family, const uint8_t *addr) MESH_MUST_CHECK; /* when in a virtual range */
+int mesh_build_reserve(struct build *b, int family,
+                       const uint8_t *addr) MESH_MUST_CHECK; /* when in a virtual range */
 int mesh_build_names_put(struct build *b) MESH_MUST_CHECK;
 /* NAME, NAME:PORT or outbound|PORT||NAME in lower case; false: not a host name. */
 bool mesh_host_name(const char *text, char ret_name[MESH_NAME_MAX + 1], uint16_t *ret_port);
 bool mesh_service_name(const char *cluster, char ret_name[MESH_NAME_MAX + 1]); /* subsets too */
-bool mesh_parse_address(const char *text, uint8_t *ret_family, uint8_t ret_addr[16]); /* v4-mapped becomes IPv4 */
+bool mesh_parse_address(const char *text, uint8_t *ret_family,
+                        uint8_t ret_addr[16]); /* v4-mapped becomes IPv4 */
 
-/* ---- parts ----------------------------------------------------------------------------------------------------- */
+/* ---- parts
+ * ----------------------------------------------------------------------------------------------------- */
 int mesh_build_clusters(struct build *b) MESH_MUST_CHECK;
 int mesh_build_policy(const Mesh__Cluster__Cluster *c, const Mesh__Endpoint__ClusterLoadAssignment *cla,
                       struct mesh_policy *ret, struct mesh_why *why) MESH_MUST_CHECK;
@@ -129,7 +138,8 @@ int mesh_build_listeners(struct build *b) MESH_MUST_CHECK;
 int mesh_build_ports(struct build *b) MESH_MUST_CHECK; /* which listeners use which route configuration */
 
 /* A route to one cluster, to weighted ones, or a refusal. */
-int mesh_build_route(struct build *b, const char *text, const char *cluster, const struct build_route **ret) MESH_MUST_CHECK;
+int mesh_build_route(struct build *b, const char *text, const char *cluster,
+                     const struct build_route **ret) MESH_MUST_CHECK;
 struct build_weight {
     const char *cluster;
     uint32_t weight;
@@ -141,13 +151,16 @@ struct build_weights {
     const struct build_weight *items;
     uint32_t n;
 };
-int mesh_build_weighted(struct build *b, const struct build_weights *in, const struct build_route **ret) MESH_MUST_CHECK;
-int mesh_build_refusal(struct build *b, const char *text, int error, const char *why, const struct build_route **ret) MESH_MUST_CHECK;
+int mesh_build_weighted(struct build *b, const struct build_weights *in,
+                        const struct build_route **ret) MESH_MUST_CHECK;
+int mesh_build_refusal(struct build *b, const char *text, int error, const char *why,
+                       const struct build_route **ret) MESH_MUST_CHECK;
 /* The route of the virtual host that a name leads to; NULL *ret: no virtual host of it matches. */
 int mesh_build_vhost_route(struct build *b, const Mesh__Route__RouteConfiguration *config, const char *guard,
                            const char *name, uint16_t port, const struct build_route **ret) MESH_MUST_CHECK;
 /* The domains of a route configuration, on the ports that lead to it. `r` is where it stands. */
-int mesh_build_config(struct build *b, const struct mesh_resource *r, const Mesh__Route__RouteConfiguration *config,
+int mesh_build_config(struct build *b, const struct mesh_resource *r,
+                      const Mesh__Route__RouteConfiguration *config,
                       const struct build_ports *ports) MESH_MUST_CHECK;
 int mesh_build_inbound(struct build *b, const struct mesh_resource *r) MESH_MUST_CHECK;
 /* What of an HTTP connection manager's filters is not supported; NULL: nothing. Text of the arena. */

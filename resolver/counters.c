@@ -4,7 +4,8 @@
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
 
-/* How long a counter stays with an endpoint that has left: a connection may still be using it, and it may come back. */
+/* How long a counter stays with an endpoint that has left: a connection may still be using it, and it may
+ * come back. */
 #define RETIRED_KEPT (60 * MESH_SEC)
 enum { TIME_SHIFT = 24, TIME_MASK = 0x7fffffff };
 
@@ -21,11 +22,13 @@ bool mesh_counter_valid(const struct mesh_view *v, uint32_t ref, uint32_t kind) 
     if (ref - first < VIEW_SLAB_FIRST || (size_t)first * VIEW_GRANULE < mesh_view_head(v)->head_size ||
         !mesh_view_backed(v, ((size_t)first + VIEW_SLAB_GRANULES) * VIEW_GRANULE))
         return false;
-    const volatile struct view_slab *slab = (const volatile struct view_slab *)(v->base + (size_t)first * VIEW_GRANULE);
+    const volatile struct view_slab *slab =
+        (const volatile struct view_slab *)(v->base + (size_t)first * VIEW_GRANULE);
     return slab->kind == kind && slab->len == VIEW_SLAB_GRANULES * VIEW_GRANULE;
 }
 
-/* ---- the index -------------------------------------------------------------------------------------------- */
+/* ---- the index --------------------------------------------------------------------------------------------
+ */
 static uint32_t place_of(const struct mesh_counters *c, uint64_t key) {
     uint32_t i = (uint32_t)key & c->mask;
     while (c->keys[i] && c->keys[i] != key)
@@ -118,7 +121,8 @@ int mesh_counters_open(struct mesh_pub *pub, struct mesh_counters *c, uint32_t k
     int rc = resize(c, 1024);
     for (uint32_t i = 0; i < n && rc == 0; i++) {
         uint32_t first = atomic_load(&slabs[i]);
-        if (first && first % VIEW_SLAB_GRANULES == 0 && mesh_counter_valid(pub->v, first + VIEW_SLAB_FIRST, kind))
+        if (first && first % VIEW_SLAB_GRANULES == 0 &&
+            mesh_counter_valid(pub->v, first + VIEW_SLAB_FIRST, kind))
             rc = read_slab(pub, c, first);
     }
     return rc;
@@ -150,7 +154,8 @@ static int new_slab(struct mesh_pub *pub, struct mesh_counters *c) {
     return MESH_E_LIMIT;
 }
 
-int mesh_counters_get(struct mesh_pub *pub, struct mesh_counters *c, uint64_t key, uint32_t live, uint32_t *ret_ref) {
+int mesh_counters_get(struct mesh_pub *pub, struct mesh_counters *c, uint64_t key, uint32_t live,
+                      uint32_t *ret_ref) {
     key += !key;
     uint32_t at = place_of(c, key), ref;
     struct view_counter *owner;

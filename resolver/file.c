@@ -10,7 +10,7 @@
 #include "shim/base/sys.h"
 
 enum {
-    LOCK_TRIES = 400, /* of 5 ms: creating a file takes less than one of them */
+    LOCK_TRIES = 400,     /* of 5 ms: creating a file takes less than one of them */
     FIRST_RECORDS = 4096, /* granules of the first extent */
     ZERO_CHUNK = 4096,
 };
@@ -44,10 +44,14 @@ static ssize_t read_small(const char *path, char *ret_text, size_t cap) {
     return n;
 }
 
+/* A dead process that its parent has not waited for still answers signals: it has no start any more. */
 uint64_t mesh_process_start(int pid) {
     char path[40], text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    return read_small(path, text, sizeof text) > 0 ? stat_start(text) : 0;
+    const char *state = read_small(path, text, sizeof text) > 0 ? strrchr(text, ')') : NULL;
+    if (state && (strncmp(state, ") Z", 3) == 0 || strncmp(state, ") X", 3) == 0))
+        return UINT64_MAX;
+    return state ? stat_start(text) : 0;
 }
 
 bool mesh_process_lives(int pid, uint64_t start) {
@@ -113,7 +117,8 @@ close_file:
     return rc;
 }
 
-/* ---- space ------------------------------------------------------------------------------------------------ */
+/* ---- space ------------------------------------------------------------------------------------------------
+ */
 static int write_zeroes(int fd, off_t from, off_t to) {
     char zeroes[ZERO_CHUNK] = {0};
     while (from < to) {
@@ -128,8 +133,8 @@ static int write_zeroes(int fd, off_t from, off_t to) {
     return 0;
 }
 
-/* Makes sure that the bytes exist on disk, so that touching them through the mapping cannot fail. The file never
- * shrinks, and bytes below its size that hold data are left alone. */
+/* Makes sure that the bytes exist on disk, so that touching them through the mapping cannot fail. The file
+ * never shrinks, and bytes below its size that hold data are left alone. */
 static int allocate(int fd, off_t from, off_t to) {
     struct stat st;
     int rc;
@@ -149,7 +154,8 @@ bool mesh_view_reach(const struct mesh_view *v, size_t end) {
     size_t size = atomic_load_explicit(&mesh_view_head(v)->size, memory_order_acquire);
     if (end > size || size > v->span || size % VIEW_GRANULE)
         return false;
-    /* The file must be as long as it says: let the kernel look, it answers EFAULT where a load would fault. */
+    /* The file must be as long as it says: let the kernel look, it answers EFAULT where a load would fault.
+     */
     if (mesh_sys6(SYS_rt_sigprocmask, -1, (long)(v->base + size - 8), 0, 8, 0, 0) != -EINVAL)
         return false;
     size_t limit = mesh_view_limit(v);
@@ -211,7 +217,8 @@ int mesh_view_grow(struct mesh_view *v, enum view_extent kind, uint32_t granules
     return MESH_E_LIMIT;
 }
 
-/* ---- making and judging a file ---------------------------------------------------------------------------- */
+/* ---- making and judging a file ----------------------------------------------------------------------------
+ */
 static void fill_head(struct view_head *h, const uint8_t digest[16], uint64_t boot) {
     h->layout = MESH_VIEW_LAYOUT;
     h->head_size = (uint32_t)head_size();
@@ -226,8 +233,8 @@ static void fill_head(struct view_head *h, const uint8_t digest[16], uint64_t bo
 static bool head_fits(const struct view_head *h, const uint8_t digest[16], uint64_t boot, size_t file_size) {
     size_t size = atomic_load(&h->size);
     return h->magic == VIEW_MAGIC && h->layout == MESH_VIEW_LAYOUT && h->head_size == head_size() &&
-           memcmp(h->digest, digest, 16) == 0 && h->boot == boot && size <= file_size && size >= first_size() &&
-           size % VIEW_GRANULE == 0;
+           memcmp(h->digest, digest, 16) == 0 && h->boot == boot && size <= file_size &&
+           size >= first_size() && size % VIEW_GRANULE == 0;
 }
 
 static int map_span(int fd, int flags, void **ret_p, size_t *ret_span) {
@@ -338,9 +345,10 @@ static int map_file(struct mesh_view *v, int dir, const char *name, const uint8_
     return rc < 0 ? rc : 0;
 }
 
-/* ---- the directory ---------------------------------------------------------------------------------------- */
-/* Opens it, making it (one level) when it is missing. MESH_E_INVALID: somebody else could change what is in it.
- * Otherwise -errno. */
+/* ---- the directory ----------------------------------------------------------------------------------------
+ */
+/* Opens it, making it (one level) when it is missing. MESH_E_INVALID: somebody else could change what is in
+ * it. Otherwise -errno. */
 static int open_directory(const char *path, uid_t uid, struct mesh_why *why) {
     struct stat st;
     int fd = mesh_sys_open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
@@ -356,9 +364,11 @@ static int open_directory(const char *path, uid_t uid, struct mesh_why *why) {
         return fd;
     int rc = mesh_sys_fstat(fd, &st);
     if (rc == 0 && st.st_uid != uid)
-        rc = mesh_why(why, MESH_E_INVALID, "MESH_RUN_DIR %s: owned by uid %u, not by us", path, (unsigned)st.st_uid);
+        rc = mesh_why(why, MESH_E_INVALID, "MESH_RUN_DIR %s: owned by uid %u, not by us", path,
+                      (unsigned)st.st_uid);
     else if (rc == 0 && (st.st_mode & 0777) != 0700)
-        rc = mesh_why(why, MESH_E_INVALID, "MESH_RUN_DIR %s: mode %04o, must be 0700", path, (unsigned)st.st_mode & 07777);
+        rc = mesh_why(why, MESH_E_INVALID, "MESH_RUN_DIR %s: mode %04o, must be 0700", path,
+                      (unsigned)st.st_mode & 07777);
     if (rc < 0) {
         mesh_sys_close(fd);
         return rc;

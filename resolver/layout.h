@@ -2,17 +2,18 @@
  *
  * What the mapped file holds. Two halves:
  *
- *   live     struct view_head and what it names by fixed place: lease, ledger, refusal ring, trace mailbox, the
- *            directories of the counters' slabs. Changed in place with atomics by every process.
- *   records  everything else: immutable once published, reached from the root by 32-bit references in granules of 64
- *            bytes. A publication writes new records into free space and swings `root` once.
+ *   live     struct view_head and what it names by fixed place: lease, ledger, refusal ring, trace mailbox,
+ * the directories of the counters' slabs. Changed in place with atomics by every process. records  everything
+ * else: immutable once published, reached from the root by 32-bit references in granules of 64 bytes. A
+ * publication writes new records into free space and swings `root` once.
  *
- * Free space is what the root does not reach. A publisher finds it by marking (resolver/space.c), raises `recycled`
- * and only then writes into it: a reader that sees `recycled` unchanged around its reads has read what was published;
- * one that sees it changed starts again. So nobody waits, and nothing has to be given back by hand: a publisher that
- * dies at any instruction leaves garbage that the next one finds.
+ * Free space is what the root does not reach. A publisher finds it by marking (resolver/space.c), raises
+ * `recycled` and only then writes into it: a reader that sees `recycled` unchanged around its reads has read
+ * what was published; one that sees it changed starts again. So nobody waits, and nothing has to be given
+ * back by hand: a publisher that dies at any instruction leaves garbage that the next one finds.
  *
- * Nothing here is trusted by readers: references, lengths and counts are checked against the mapping on every use.
+ * Nothing here is trusted by readers: references, lengths and counts are checked against the mapping on every
+ * use.
  */
 #ifndef MESH_RESOLVER_LAYOUT_H
 #define MESH_RESOLVER_LAYOUT_H
@@ -26,11 +27,11 @@ enum {
     MESH_VIEW_LAYOUT = 1, /* changed with any struct below or in types.h */
     VIEW_GRANULE = 64,
     VIEW_PAGE_SLOTS = 512,
-    VIEW_PAGES_MAX = 1 << 14,   /* 8M slots in one table */
+    VIEW_PAGES_MAX = 1 << 14, /* 8M slots in one table */
     VIEW_EXTENTS = 512,
-    VIEW_SLABS = 8192,          /* x 204 counters: 1.6 million endpoints */
+    VIEW_SLABS = 8192, /* x 204 counters: 1.6 million endpoints */
     VIEW_SLAB_GRANULES = 256,
-    VIEW_CHUNKS = 256,          /* x 512 slots: 131072 connections */
+    VIEW_CHUNKS = 256, /* x 512 slots: 131072 connections */
     VIEW_CHUNK_SLOTS = 512,
     VIEW_PROCESSES = 2048,
     VIEW_TREES = 1024,
@@ -42,19 +43,21 @@ enum {
 };
 #define VIEW_MAGIC UINT64_C(0x3157454956485345) /* "ESHVIEW1" */
 
-/* ---- live ------------------------------------------------------------------------------------------------- */
-struct view_owner { /* of the publisher's lease */
+/* ---- live -------------------------------------------------------------------------------------------------
+ */
+struct view_owner {         /* of the publisher's lease */
     _Atomic uint64_t who;   /* epoch << 40 | low 16 bits of the process's start << 24 | pid; pid 0: nobody */
     _Atomic uint64_t since; /* mesh_now() of its last transaction */
 };
 
-struct view_deposed { /* a publisher that was given up without being dead: its free space is never used while it lives */
+struct view_deposed { /* a publisher that was given up without being dead: its free space is never used while
+                         it lives */
     _Atomic uint64_t who;   /* its word in the lease, 0: free */
     _Atomic uint64_t floor; /* granules below this may still be written by it */
 };
 
 struct view_process {
-    _Atomic uint32_t pid;  /* 0: free */
+    _Atomic uint32_t pid;      /* 0: free */
     _Atomic uint32_t sequence; /* of identity: odd while it is written */
     _Atomic uint64_t tree, start, since;
     char identity[192];
@@ -77,8 +80,9 @@ struct view_mail {
     char spec[248];
 };
 
-struct view_wild { /* a name that only a wildcard lists: its virtual address is noted when it is first asked for */
-    _Atomic uint32_t state; /* 0 free, 1 being written, 2 in force */
+struct view_wild { /* a name that only a wildcard lists: its virtual address is noted when it is first asked
+                      for */
+    _Atomic uint32_t state;  /* 0 free, 1 being written, 2 in force */
     _Atomic uint32_t writer; /* pid, while it is written */
     uint64_t hash;
     uint8_t v4[4];
@@ -92,17 +96,18 @@ struct view_head {
     uint64_t magic;
     uint32_t layout, head_size;
     uint8_t digest[16];
-    uint64_t boot;                    /* of the kernel that this state belongs to */
-    _Atomic uint64_t root;            /* publisher's epoch << 40 | reference; 0: nothing published yet */
+    uint64_t boot;         /* of the kernel that this state belongs to */
+    _Atomic uint64_t root; /* publisher's epoch << 40 | reference; 0: nothing published yet */
     _Atomic uint64_t recycled;
-    _Atomic uint64_t size;            /* bytes in use; the file is at least that long */
+    _Atomic uint64_t size; /* bytes in use; the file is at least that long */
     struct view_owner lease;
     struct view_deposed deposed[VIEW_DEPOSED];
-    _Atomic uint64_t extents[VIEW_EXTENTS]; /* kind << 62 | granules << 32 | first granule; filled in order, 0 ends */
+    _Atomic uint64_t
+        extents[VIEW_EXTENTS]; /* kind << 62 | granules << 32 | first granule; filled in order, 0 ends */
     /* source */
-    _Atomic uint64_t checked_at;      /* mesh_now() of the last stat */
-    _Atomic uint64_t bad_stamp;       /* of a source that could not be read; 0: none */
-    _Atomic uint32_t error_sequence;  /* odd while error is written */
+    _Atomic uint64_t checked_at;     /* mesh_now() of the last stat */
+    _Atomic uint64_t bad_stamp;      /* of a source that could not be read; 0: none */
+    _Atomic uint32_t error_sequence; /* odd while error is written */
     char error[240];
     /* ledger */
     _Atomic uint64_t settled_at;
@@ -125,8 +130,9 @@ struct view_head {
 
 enum view_extent { EXTENT_RECORDS = 1, EXTENT_LEDGER = 2 };
 
-/* A slab of counters: what each belongs to, then the counters, a granule each. Slabs stay slabs, so a late report finds a
- * counter of some endpoint, never something else. It starts at a multiple of VIEW_SLAB_GRANULES. */
+/* A slab of counters: what each belongs to, then the counters, a granule each. Slabs stay slabs, so a late
+ * report finds a counter of some endpoint, never something else. It starts at a multiple of
+ * VIEW_SLAB_GRANULES. */
 struct view_counter {
     uint64_t key;  /* hash of (cluster, address, port) or of the cluster's name; 0: free */
     uint32_t live; /* of an endpoint: index of its cluster's counters */
@@ -159,10 +165,26 @@ struct view_chunk { /* a block of ledger slots */
     struct view_slot_info infos[VIEW_CHUNK_SLOTS];
 };
 
-/* ---- records ---------------------------------------------------------------------------------------------- */
+/* ---- records ----------------------------------------------------------------------------------------------
+ */
 enum view_kind {
-    KIND_ROOT = 0x4d560001, KIND_DIR, KIND_PAGE, KIND_NAME, KIND_ADDR, KIND_ROUTE, KIND_CLUSTER, KIND_CLUSTER_NAME,
-    KIND_CONFIG, KIND_ENDPOINTS, KIND_TABLE, KIND_RESOURCE, KIND_INBOUND, KIND_ASSIGN, KIND_STATS, KIND_LIVES, KIND_CHUNK,
+    KIND_ROOT = 0x4d560001,
+    KIND_DIR,
+    KIND_PAGE,
+    KIND_NAME,
+    KIND_ADDR,
+    KIND_ROUTE,
+    KIND_CLUSTER,
+    KIND_CLUSTER_NAME,
+    KIND_CONFIG,
+    KIND_ENDPOINTS,
+    KIND_TABLE,
+    KIND_RESOURCE,
+    KIND_INBOUND,
+    KIND_ASSIGN,
+    KIND_STATS,
+    KIND_LIVES,
+    KIND_CHUNK,
 };
 
 struct view_rec { /* every record begins so */
@@ -173,7 +195,8 @@ struct view_span { /* bytes inside the record */
     uint32_t off, len;
 };
 
-/* An array of 64-bit slots in pages: a change copies one page and the directory. Hash tables lie in it as well. */
+/* An array of 64-bit slots in pages: a change copies one page and the directory. Hash tables lie in it as
+ * well. */
 struct view_pages {
     uint32_t dir;    /* reference of a KIND_DIR: npages references of KIND_PAGE; 0: empty */
     uint32_t npages; /* hash tables: a power of two */
@@ -190,7 +213,7 @@ struct view_root {
     struct view_rec rec;
     uint64_t version;
     int64_t built_wall;
-    uint64_t stamp; /* of the source that it was built from */
+    uint64_t stamp;                  /* of the source that it was built from */
     struct view_pages names;         /* hash: KIND_NAME */
     struct view_pages addrs;         /* hash: KIND_ADDR, and KIND_NAME under its virtual addresses */
     struct view_pages assigns;       /* hash: KIND_ASSIGN */
@@ -212,7 +235,15 @@ struct view_entry {
     uint16_t level; /* enum view_level */
     uint32_t route; /* KIND_ROUTE */
 };
-enum view_level { LEVEL_LISTENER = 1, LEVEL_DOMAIN, LEVEL_SUFFIX, LEVEL_PREFIX, LEVEL_ADDRESS, LEVEL_CLUSTER, LEVEL_STAR };
+enum view_level {
+    LEVEL_LISTENER = 1,
+    LEVEL_DOMAIN,
+    LEVEL_SUFFIX,
+    LEVEL_PREFIX,
+    LEVEL_ADDRESS,
+    LEVEL_CLUSTER,
+    LEVEL_STAR
+};
 struct view_name {
     struct view_rec rec;
     uint32_t flags;
@@ -227,7 +258,7 @@ struct view_addr {
     struct view_rec rec;
     uint8_t family; /* 4 or 6 */
     uint8_t headless;
-    uint16_t port;  /* 0: any */
+    uint16_t port; /* 0: any */
     uint8_t addr[16];
     uint32_t level; /* of route */
     uint32_t route; /* KIND_ROUTE, or 0: the name's own entries */
@@ -243,14 +274,20 @@ struct view_target {
 struct view_route {
     struct view_rec rec;
     uint8_t kind, hash;
-    uint16_t attempts; /* 0: not said */
-    int32_t error;     /* ROUTE_REFUSE: enum mesh_err */
-    struct view_span text;    /* the route's or listener's name */
+    uint16_t attempts;     /* 0: not said */
+    int32_t error;         /* ROUTE_REFUSE: enum mesh_err */
+    struct view_span text; /* the route's or listener's name */
     struct view_span why;
     struct view_span targets; /* struct view_target; weights sum up to at most 2^32-1 */
 };
 
-enum { CLUSTER_HAS4 = 1, CLUSTER_HAS6 = 2, CLUSTER_ORIGINAL_DST = 4, CLUSTER_PLAIN = 8, CLUSTER_SOME_PLAIN = 16 };
+enum {
+    CLUSTER_HAS4 = 1,
+    CLUSTER_HAS6 = 2,
+    CLUSTER_ORIGINAL_DST = 4,
+    CLUSTER_PLAIN = 8,
+    CLUSTER_SOME_PLAIN = 16
+};
 struct view_cluster {
     struct view_rec rec;
     uint32_t id, generation;
@@ -313,7 +350,7 @@ struct view_assign { /* a virtual address, kept after the name has left */
 
 struct view_resource {
     struct view_rec rec;
-    struct view_span type;  /* protobuf name */
+    struct view_span type; /* protobuf name */
     struct view_span name, path, why;
     struct view_span bytes; /* packed */
 };
@@ -322,9 +359,9 @@ struct view_range {
     uint8_t family, bits;
     uint8_t addr[16];
 };
-struct view_chain { /* one inbound filter chain */
-    uint16_t port;      /* 0: any */
-    uint8_t transport;  /* 0 any, 1 tls, 2 raw_buffer */
+struct view_chain {            /* one inbound filter chain */
+    uint16_t port;             /* 0: any */
+    uint8_t transport;         /* 0 any, 1 tls, 2 raw_buffer */
     uint8_t has_tls, fallback; /* default_filter_chain */
     uint8_t spare[3];
     int32_t error;

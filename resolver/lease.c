@@ -3,8 +3,8 @@
 #include "shim/base/clock.h"
 #include "shim/base/sys.h"
 
-/* A holder that lives but has been silent for so long (stopped, frozen, debugged) is given up. Whole loads take a
- * fraction of a second. */
+/* A holder that lives but has been silent for so long (stopped, frozen, debugged) is given up. Whole loads
+ * take a fraction of a second. */
 #define LEASE_SILENCE (10 * MESH_SEC)
 enum { PID_BITS = 24, START_BITS = 16 };
 
@@ -34,7 +34,8 @@ bool mesh_lease_held(const struct mesh_view *v) {
     return pid_of(word) && mesh_lease_lives(word);
 }
 
-/* Notes that everything below the present end may still be written by the holder that we are about to give up. */
+/* Notes that everything below the present end may still be written by the holder that we are about to give
+ * up. */
 static struct view_deposed *depose(struct view_head *h, uint64_t word) {
     for (int i = 0; i < VIEW_DEPOSED; i++) {
         uint64_t nobody = 0;
@@ -53,7 +54,7 @@ int mesh_lease_take(struct mesh_view *v, uint64_t now, uint64_t *ret_word) {
     int pid = mesh_sys_getpid();
     if (pid_of(word) && mesh_lease_lives(word)) {
         uint64_t since = atomic_load(&h->lease.since);
-        if (pid_of(word) == pid || now < since || now - since < LEASE_SILENCE)
+        if (now < since || now - since < LEASE_SILENCE)
             return MESH_E_AGAIN;
         deposed = depose(h, word);
         if (!deposed)

@@ -6,7 +6,8 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 
-/* ---- trees and processes ---------------------------------------------------------------------------------- */
+/* ---- trees and processes ----------------------------------------------------------------------------------
+ */
 static struct view_tree *find_tree(struct view_head *h, uint64_t id) {
     for (uint32_t i = 0; i < VIEW_TREES; i++) {
         struct view_tree *t = &h->trees[(id + i) % VIEW_TREES];
@@ -99,9 +100,11 @@ void mesh_ledger_identity(struct mesh_view *v, uint64_t tree, int pid, const cha
     atomic_fetch_add(&p->sequence, 1);
 }
 
-/* ---- slots ------------------------------------------------------------------------------------------------ */
+/* ---- slots ------------------------------------------------------------------------------------------------
+ */
 struct view_chunk *mesh_ledger_chunk(const struct mesh_view *v, uint32_t i) {
-    uint32_t first = i < VIEW_CHUNKS ? atomic_load_explicit(&mesh_view_head(v)->chunks[i], memory_order_acquire) : 0;
+    uint32_t first =
+        i < VIEW_CHUNKS ? atomic_load_explicit(&mesh_view_head(v)->chunks[i], memory_order_acquire) : 0;
     uint32_t len;
     return (struct view_chunk *)mesh_view_rec(v, first, KIND_CHUNK, sizeof(struct view_chunk), &len);
 }
@@ -246,19 +249,22 @@ void mesh_ledger_release(struct mesh_view *v, uint64_t tree, uint32_t slot) {
     mesh_ledger_free(c, slot % VIEW_CHUNK_SLOTS);
 }
 
-/* ---- looking ---------------------------------------------------------------------------------------------- */
+/* ---- looking ----------------------------------------------------------------------------------------------
+ */
 static bool read_info(const struct view_slot_info *i, struct mesh_conn_info *ret) {
     _Atomic uint32_t *sequence = &((struct view_slot_info *)i)->sequence;
     uint32_t before = atomic_load_explicit(sequence, memory_order_acquire);
     if (!before || before & 1)
         return false;
     *ret = i->info;
-    ret->name[sizeof ret->name - 1] = ret->endpoint[sizeof ret->endpoint - 1] = ret->peer[sizeof ret->peer - 1] = 0;
+    ret->name[sizeof ret->name - 1] = ret->endpoint[sizeof ret->endpoint - 1] =
+        ret->peer[sizeof ret->peer - 1] = 0;
     atomic_thread_fence(memory_order_acquire);
     return atomic_load_explicit(sequence, memory_order_relaxed) == before;
 }
 
-int mesh_ledger_each(const struct mesh_view *v, void (*fn)(void *arg, const struct mesh_conn_info *info), void *arg) {
+int mesh_ledger_each(const struct mesh_view *v, void (*fn)(void *arg, const struct mesh_conn_info *info),
+                     void *arg) {
     struct mesh_conn_info info;
     struct view_chunk *c;
     int count = 0;
@@ -273,7 +279,9 @@ int mesh_ledger_each(const struct mesh_view *v, void (*fn)(void *arg, const stru
 }
 
 int mesh_ledger_each_process(const struct mesh_view *v,
-                             void (*fn)(void *arg, int pid, uint64_t tree, uint64_t since, const char *identity), void *arg) {
+                             void (*fn)(void *arg, int pid, uint64_t tree, uint64_t since,
+                                        const char *identity),
+                             void *arg) {
     struct view_head *h = mesh_view_head(v);
     char identity[sizeof h->processes[0].identity];
     int count = 0;

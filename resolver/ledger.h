@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inside of the ledger: what ledger.c (taking and giving back) and settle.c (after processes that died) share. A slot
- * goes NAMED -> COUNTED -> LOWERING -> free. Dead in COUNTED: exactly one to subtract. Dead in NAMED or LOWERING:
- * nobody can say whether the counter was changed, so the slot is SUSPECT until its counter has been counted anew.
+ * Inside of the ledger: what ledger.c (taking and giving back) and settle.c (after processes that died)
+ * share. A slot goes NAMED -> COUNTED -> LOWERING -> free. Dead in COUNTED: exactly one to subtract. Dead in
+ * NAMED or LOWERING: nobody can say whether the counter was changed, so the slot is SUSPECT until its counter
+ * has been counted anew.
  */
 #ifndef MESH_RESOLVER_LEDGER_H
 #define MESH_RESOLVER_LEDGER_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "resolver/space.h"
 
-static const void *mark_rec(struct mesh_space *s, uint32_t ref, uint32_t kind, size_t min, uint32_t *ret_len) {
+static const void *mark_rec(struct mesh_space *s, uint32_t ref, uint32_t kind, size_t min,
+                            uint32_t *ret_len) {
     const void *rec = mesh_view_rec(s->v, ref, kind, min, ret_len);
     return rec && mesh_mark_set(s, ref, (*ret_len + VIEW_GRANULE - 1) / VIEW_GRANULE) ? rec : NULL;
 }
@@ -37,7 +38,8 @@ static bool mark_addr(struct mesh_space *s, uint32_t ref) {
     const struct view_addr *a = mesh_view_rec(s->v, ref, KIND_ADDR, sizeof *a, &len);
     if (!a)
         return mesh_view_rec(s->v, ref, KIND_NAME, sizeof(struct view_name), &len) != NULL;
-    return mark_rec(s, ref, KIND_ADDR, sizeof *a, &len) && mark_optional(s, a->route, KIND_ROUTE, sizeof(struct view_route));
+    return mark_rec(s, ref, KIND_ADDR, sizeof *a, &len) &&
+           mark_optional(s, a->route, KIND_ROUTE, sizeof(struct view_route));
 }
 
 static bool mark_assign(struct mesh_space *s, uint32_t ref) {
@@ -52,7 +54,8 @@ static bool mark_resource(struct mesh_space *s, uint32_t ref) {
     return mark_optional(s, ref, KIND_RESOURCE, sizeof(struct view_resource));
 }
 
-static bool mark_pages(struct mesh_space *s, const struct view_pages *p, bool (*mark)(struct mesh_space *, uint32_t)) {
+static bool mark_pages(struct mesh_space *s, const struct view_pages *p,
+                       bool (*mark)(struct mesh_space *, uint32_t)) {
     struct view_reader r;
     uint32_t len;
     if (p->npages == 0)
@@ -76,7 +79,8 @@ int mesh_mark_root(struct mesh_space *s, const struct view_root *root) {
     uint32_t ref = (uint32_t)(((const uint8_t *)root - s->v->base) / VIEW_GRANULE);
     bool whole = mark_optional(s, ref, KIND_ROOT, sizeof *root) && mark_pages(s, &root->names, mark_name) &&
                  mark_pages(s, &root->addrs, mark_addr) && mark_pages(s, &root->assigns, mark_assign) &&
-                 mark_pages(s, &root->cluster_names, mark_cluster_name) && mark_pages(s, &root->clusters, mark_cluster) &&
+                 mark_pages(s, &root->cluster_names, mark_cluster_name) &&
+                 mark_pages(s, &root->clusters, mark_cluster) &&
                  mark_pages(s, &root->resources, mark_resource) &&
                  mark_optional(s, root->inbound, KIND_INBOUND, sizeof(struct view_inbound));
     return whole ? 0 : MESH_E_INTERNAL;

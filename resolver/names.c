@@ -26,9 +26,10 @@ const struct view_domain *mesh_domain_find(const struct mesh_view *v, const char
     return NULL;
 }
 
-/* ---- finding ---------------------------------------------------------------------------------------------- */
-static bool find(const struct mesh_view *v, const struct view_root *root, const char *text, size_t len, bool pattern,
-                 struct mesh_found *ret) {
+/* ---- finding ----------------------------------------------------------------------------------------------
+ */
+static bool find(const struct mesh_view *v, const struct view_root *root, const char *text, size_t len,
+                 bool pattern, struct mesh_found *ret) {
     struct mesh_text_key key = {text, len};
     uint32_t n, ref = mesh_map_find(v, &root->names, mesh_hash_bytes(text, len, 0), mesh_match_name, &key);
     const struct view_name *r = mesh_view_rec(v, ref, KIND_NAME, sizeof *r, &n);
@@ -75,16 +76,19 @@ static bool find_prefix(const struct mesh_view *v, const struct view_root *root,
     return false;
 }
 
-bool mesh_name_find(const struct mesh_view *v, const struct view_root *root, const char *name, size_t len, struct mesh_found *ret) {
+bool mesh_name_find(const struct mesh_view *v, const struct view_root *root, const char *name, size_t len,
+                    struct mesh_found *ret) {
     if (!root || !len)
         return false;
-    if (find(v, root, name, len, false, ret) || find_suffix(v, root, name, len, ret) || find_prefix(v, root, name, len, ret))
+    if (find(v, root, name, len, false, ret) || find_suffix(v, root, name, len, ret) ||
+        find_prefix(v, root, name, len, ret))
         return true;
     /* A lone star says where the mesh's names lead that nothing else lists; it makes no name a mesh name. */
     return (root->suffixes[0] & 1) && mesh_domain_find(v, name, len) && find(v, root, "*", 1, true, ret);
 }
 
-/* ---- answers ---------------------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------------------------------------------
+ */
 static const uint32_t *clusters_of(const struct mesh_found *f, uint32_t *ret_n) {
     uint32_t len;
     const uint32_t *ids = mesh_view_span(f->rec, f->len, &f->rec->clusters, 4, &len);
@@ -93,7 +97,8 @@ static const uint32_t *clusters_of(const struct mesh_found *f, uint32_t *ret_n) 
 }
 
 /* Families that the name's endpoints have; without endpoints both, so that connect can say what is wrong. */
-static uint32_t families_of(const struct mesh_view *v, const struct view_root *root, const struct mesh_found *f) {
+static uint32_t families_of(const struct mesh_view *v, const struct view_root *root,
+                            const struct mesh_found *f) {
     uint32_t n, flags = 0;
     struct view_reader r;
     const uint32_t *ids = clusters_of(f, &n);
@@ -116,20 +121,22 @@ static void add_address(struct mesh_answer *a, const struct mesh_endpoint *e) {
     a->naddrs++;
 }
 
-static void answer_headless(const struct mesh_view *v, const struct view_root *root, const struct mesh_found *f,
-                            struct mesh_answer *a) {
+static void answer_headless(const struct mesh_view *v, const struct view_root *root,
+                            const struct mesh_found *f, struct mesh_answer *a) {
     uint32_t n, flags, len;
     const uint32_t *ids = clusters_of(f, &n);
     for (uint32_t i = 0; i < n; i++) {
         const struct view_cluster *c = mesh_cluster_at(v, root, ids[i], &flags, &len);
-        const struct view_endpoints *e = c ? mesh_view_rec(v, c->endpoints, KIND_ENDPOINTS, sizeof *e, &len) : NULL;
+        const struct view_endpoints *e =
+            c ? mesh_view_rec(v, c->endpoints, KIND_ENDPOINTS, sizeof *e, &len) : NULL;
         uint32_t most = e ? (uint32_t)((len - sizeof *e) / sizeof e->items[0]) : 0;
         for (uint32_t j = 0; j < most && j < e->n && a->naddrs < MESH_ANSWER_ADDRS; j++)
             add_address(a, &e->items[j]);
     }
 }
 
-static int answer(const struct mesh_view *v, const struct view_root *root, const char *name, size_t len, struct mesh_answer *a) {
+static int answer(const struct mesh_view *v, const struct view_root *root, const char *name, size_t len,
+                  struct mesh_answer *a) {
     struct mesh_found f;
     if (!mesh_name_find(v, root, name, len, &f))
         return MESH_E_NOTFOUND;
@@ -182,9 +189,12 @@ int mesh_view_name(const struct mesh_view *v, const char *name, struct mesh_answ
     return MESH_E_AGAIN;
 }
 
-static int name_of(const struct mesh_view *v, const struct view_root *root, int family, const void *addr, char *ret_name) {
+static int name_of(const struct mesh_view *v, const struct view_root *root, int family, const void *addr,
+                   char *ret_name) {
     struct mesh_addr_key key = {family, addr, 0};
-    uint32_t len, ref = root ? mesh_map_find(v, &root->addrs, mesh_hash_addr(family, addr, 0), mesh_match_addr, &key) : 0;
+    uint32_t len,
+        ref =
+            root ? mesh_map_find(v, &root->addrs, mesh_hash_addr(family, addr, 0), mesh_match_addr, &key) : 0;
     const struct view_addr *a = mesh_view_rec(v, ref, KIND_ADDR, sizeof *a, &len);
     const struct view_name *n = mesh_view_rec(v, a ? a->name : ref, KIND_NAME, sizeof *n, &len);
     if (n && mesh_view_text(n, len, &n->text, ret_name, MESH_NAME_MAX + 1))
@@ -221,7 +231,8 @@ int mesh_view_each_name(const struct mesh_view *v, void (*fn)(void *arg, const c
             break;
         slots = r.npages * VIEW_PAGE_SLOTS;
         uint32_t ref = (uint32_t)mesh_pages_get(&r, i);
-        const struct view_name *n = ref != SLOT_DEAD ? mesh_view_rec(v, ref, KIND_NAME, sizeof *n, &len) : NULL;
+        const struct view_name *n =
+            ref != SLOT_DEAD ? mesh_view_rec(v, ref, KIND_NAME, sizeof *n, &len) : NULL;
         bool have = n && mesh_view_text(n, len, &n->text, name, sizeof name);
         if (!have || !mesh_view_still(v, seq))
             continue;

@@ -3,25 +3,43 @@
 #include <stdlib.h>
 #include "shim/base/mem.h"
 
-/* ---- hashing ---------------------------------------------------------------------------------------------- */
+/* ---- hashing ----------------------------------------------------------------------------------------------
+ */
 static uint64_t fold(uint64_t a, uint64_t b) {
     unsigned __int128 m = (unsigned __int128)a * b;
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-static uint64_t load(const uint8_t *p, size_t n) {
-    uint64_t x = 0;
-    memcpy(&x, p, n);
+static uint64_t load8(const uint8_t *p) {
+    uint64_t x;
+    memcpy(&x, p, 8);
     return x;
+}
+
+static uint64_t load4(const uint8_t *p) {
+    uint32_t x;
+    memcpy(&x, p, 4);
+    return x;
+}
+
+/* The last bytes, n < 8 of them; `whole` is how many there were in all: reading some of those twice costs
+ * nothing. */
+static uint64_t tail(const uint8_t *p, size_t n, size_t whole) {
+    if (whole >= 8)
+        return load8(p + n - 8);
+    if (n >= 4)
+        return load4(p) << 32 | load4(p + n - 4);
+    return (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1];
 }
 
 uint64_t mesh_hash_bytes(const void *p, size_t n, uint64_t seed) {
     const uint8_t *b = p;
+    size_t whole = n;
     uint64_t h = seed ^ fold(n ^ UINT64_C(0xa0761d6478bd642f), UINT64_C(0xe7037ed1a0b428db));
     for (; n >= 8; b += 8, n -= 8)
-        h = fold(load(b, 8) ^ UINT64_C(0x8ebc6af09c88c6e3), h ^ UINT64_C(0x589965cc75374cc3));
+        h = fold(load8(b) ^ UINT64_C(0x8ebc6af09c88c6e3), h ^ UINT64_C(0x589965cc75374cc3));
     if (n)
-        h = fold(load(b, n) ^ UINT64_C(0x1d8e4e27c47d124f), h ^ UINT64_C(0xeb44accab455d165));
+        h = fold(tail(b, n, whole) ^ UINT64_C(0x1d8e4e27c47d124f), h ^ UINT64_C(0xeb44accab455d165));
     return fold(h ^ UINT64_C(0x2d358dccaa6c78a5), h ^ UINT64_C(0x8bb84b93962eacc9));
 }
 
@@ -30,20 +48,23 @@ uint64_t mesh_hash_addr(int family, const void *addr, uint16_t port) {
     return mesh_hash_bytes(addr, n, (uint64_t)port << 8 | (unsigned)family);
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------
+ */
 bool mesh_pages_open(const struct mesh_view *v, const struct view_pages *p, struct view_reader *ret) {
-    uint32_t len, ref = ((const volatile struct view_pages *)p)->dir, n = ((const volatile struct view_pages *)p)->npages;
+    uint32_t len, ref = ((const volatile struct view_pages *)p)->dir,
+                  n = ((const volatile struct view_pages *)p)->npages;
     if (n == 0 || n > VIEW_PAGES_MAX)
         return false;
     const struct view_rec *dir = mesh_view_rec(v, ref, KIND_DIR, sizeof *dir + n * sizeof(uint32_t), &len);
     if (!dir)
         return false;
-    *ret = (struct view_reader){v, (const uint32_t *)(dir + 1), n, ((const volatile struct view_pages *)p)->used};
+    *ret = (struct view_reader){v, (const uint32_t *)(dir + 1), n,
+                                ((const volatile struct view_pages *)p)->used};
     return true;
 }
 
-uint32_t mesh_map_find(const struct mesh_view *v, const struct view_pages *p, uint64_t hash, mesh_map_match *match,
-                       const void *key) {
+uint32_t mesh_map_find(const struct mesh_view *v, const struct view_pages *p, uint64_t hash,
+                       mesh_map_match *match, const void *key) {
     struct view_reader r;
     if (!mesh_pages_open(v, p, &r))
         return 0;
@@ -58,7 +79,8 @@ uint32_t mesh_map_find(const struct mesh_view *v, const struct view_pages *p, ui
     return 0;
 }
 
-static bool same_text(const void *rec, uint32_t len, const struct view_span *where, const struct mesh_text_key *k) {
+static bool same_text(const void *rec, uint32_t len, const struct view_span *where,
+                      const struct mesh_text_key *k) {
     uint32_t n;
     const char *text = mesh_view_span(rec, len, where, 1, &n);
     return text && n == k->len && memcmp(text, k->text, n) == 0;
@@ -93,12 +115,14 @@ bool mesh_match_addr(const struct mesh_view *v, uint32_t ref, const void *key) {
     uint32_t len;
     const struct view_addr *a = mesh_view_rec(v, ref, KIND_ADDR, sizeof *a, &len);
     if (a)
-        return a->family == k->family && a->port == k->port && memcmp(a->addr, k->addr, k->family == 4 ? 4 : 16) == 0;
+        return a->family == k->family && a->port == k->port &&
+               memcmp(a->addr, k->addr, k->family == 4 ? 4 : 16) == 0;
     const struct view_name *n = mesh_view_rec(v, ref, KIND_NAME, sizeof *n, &len);
     return n && k->port == 0 && name_has_addr(n, k);
 }
 
-/* ---- writing ---------------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------------------
+ */
 int mesh_wpages_open(struct mesh_wpages *w, struct mesh_space *s, const struct view_pages *p) {
     struct view_reader r;
     *w = (struct mesh_wpages){.s = s};
@@ -217,10 +241,12 @@ int mesh_wpages_commit(struct mesh_wpages *w, struct view_pages *ret) {
     return 0;
 }
 
-/* ---- hash tables, writing --------------------------------------------------------------------------------- */
+/* ---- hash tables, writing ---------------------------------------------------------------------------------
+ */
 static int put_slot(struct mesh_wpages *w, uint64_t slot) {
     uint32_t mask = w->p.npages * VIEW_PAGE_SLOTS - 1, used = w->p.used;
-    for (uint32_t i = mesh_slot_start((uint32_t)(slot >> 32)), tries = 0; tries < VIEW_PROBES / 2; i++, tries++) {
+    for (uint32_t i = mesh_slot_start((uint32_t)(slot >> 32)), tries = 0; tries < VIEW_PROBES / 2;
+         i++, tries++) {
         uint64_t old = mesh_wpages_get(w, i & mask);
         if (old && (uint32_t)old != SLOT_DEAD)
             continue;
@@ -268,13 +294,15 @@ int mesh_wmap_add(struct mesh_wpages *w, uint64_t hash, uint32_t ref) {
     return rc == MESH_E_AGAIN ? MESH_E_LIMIT : rc;
 }
 
-static uint32_t *slot_of(const struct mesh_wpages *w, uint64_t hash, mesh_map_match *match, const void *key, uint32_t *ret_i) {
+static uint32_t *slot_of(const struct mesh_wpages *w, uint64_t hash, mesh_map_match *match, const void *key,
+                         uint32_t *ret_i) {
     uint32_t mask = w->p.npages * VIEW_PAGE_SLOTS - 1, tag = mesh_hash_slot(hash);
     for (uint32_t i = mesh_slot_start(tag), tries = 0; w->p.npages && tries < VIEW_PROBES; i++, tries++) {
         uint64_t slot = mesh_wpages_get(w, i & mask);
         if (!slot)
             return NULL;
-        if ((uint32_t)(slot >> 32) == tag && (uint32_t)slot != SLOT_DEAD && match(w->s->v, (uint32_t)slot, key)) {
+        if ((uint32_t)(slot >> 32) == tag && (uint32_t)slot != SLOT_DEAD &&
+            match(w->s->v, (uint32_t)slot, key)) {
             *ret_i = i & mask;
             return ret_i;
         }
@@ -287,7 +315,8 @@ uint32_t mesh_wmap_find(const struct mesh_wpages *w, uint64_t hash, mesh_map_mat
     return slot_of(w, hash, match, key, &i) ? (uint32_t)mesh_wpages_get(w, i) : 0;
 }
 
-int mesh_wmap_replace(struct mesh_wpages *w, uint64_t hash, mesh_map_match *match, const void *key, uint32_t ref) {
+int mesh_wmap_replace(struct mesh_wpages *w, uint64_t hash, mesh_map_match *match, const void *key,
+                      uint32_t ref) {
     uint32_t i, used = w->p.used;
     if (!slot_of(w, hash, match, key, &i))
         return MESH_E_NOTFOUND;

@@ -91,7 +91,8 @@ static int copy_all(const struct mesh_view *v, struct copies *to) {
     return MESH_E_AGAIN;
 }
 
-int mesh_view_each_fault(const struct mesh_view *v, void (*fn)(void *arg, const char *resource, const char *why), void *arg) {
+int mesh_view_each_fault(const struct mesh_view *v,
+                         void (*fn)(void *arg, const char *resource, const char *why), void *arg) {
     struct copies all;
     int count = 0, rc = copy_all(v, &all);
     if (rc < 0)
@@ -106,7 +107,8 @@ int mesh_view_each_fault(const struct mesh_view *v, void (*fn)(void *arg, const 
     return count;
 }
 
-/* ---- what a name leads to --------------------------------------------------------------------------------- */
+/* ---- what a name leads to ---------------------------------------------------------------------------------
+ */
 struct wanted { /* names of resources that a name's entries mention */
     const char *name;
     size_t len;
@@ -152,7 +154,8 @@ static void want_entries(const struct mesh_view *v, const struct mesh_found *f, 
     }
 }
 
-static void want_clusters(const struct mesh_view *v, const struct view_root *root, const struct mesh_found *f, struct wanted *w) {
+static void want_clusters(const struct mesh_view *v, const struct view_root *root, const struct mesh_found *f,
+                          struct wanted *w) {
     uint32_t bytes, flags, len;
     char text[MESH_NAME_MAX + 1];
     const uint32_t *ids = mesh_view_span(f->rec, f->len, &f->rec->clusters, 4, &bytes);
@@ -207,7 +210,8 @@ static bool has_domain(const struct wanted *w, const struct copy *c) {
     for (size_t i = 0; i < r->n_virtual_hosts; i++)
         for (size_t j = 0; j < r->virtual_hosts[i]->n_domains; j++) {
             const char *d = r->virtual_hosts[i]->domains[j];
-            has |= strncasecmp(d, w->name, w->len) == 0 && (!d[w->len] || d[w->len] == ':' || d[w->len] == '.');
+            has |=
+                strncasecmp(d, w->name, w->len) == 0 && (!d[w->len] || d[w->len] == ':' || d[w->len] == '.');
         }
     protobuf_c_message_free_unpacked(m, NULL);
     return has;
@@ -215,10 +219,12 @@ static bool has_domain(const struct wanted *w, const struct copy *c) {
 
 static bool is_chosen(const struct wanted *w, const struct copy *c) {
     size_t n = w->len;
-    return is_wanted(w, c->name) || (strncasecmp(c->name, w->name, n) == 0 && (!c->name[n] || c->name[n] == ':')) || has_domain(w, c);
+    return is_wanted(w, c->name) ||
+           (strncasecmp(c->name, w->name, n) == 0 && (!c->name[n] || c->name[n] == ':')) || has_domain(w, c);
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------------------
+ */
 static int print_copies(const struct copies *all, const bool *chosen, bool yaml, char **ret_text) {
     Mesh__Discovery__DiscoveryResponse response;
     protobuf_c_message_init(&mesh__discovery__discovery_response__descriptor, &response);

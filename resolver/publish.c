@@ -4,7 +4,8 @@
 #include "lb/lb.h"
 #include "shim/base/mem.h"
 
-/* ---- transactions ----------------------------------------------------------------------------------------- */
+/* ---- transactions -----------------------------------------------------------------------------------------
+ */
 static void tables_done(struct mesh_pub *pub) {
     mesh_wpages_done(&pub->names);
     mesh_wpages_done(&pub->addrs);
@@ -46,7 +47,8 @@ static int adopt_root(struct mesh_pub *pub) {
     struct view_head *h = mesh_view_head(pub->v);
     uint32_t len;
     pub->root_word = atomic_load(&h->root);
-    const struct view_root *root = mesh_view_rec(pub->v, (uint32_t)pub->root_word, KIND_ROOT, sizeof *root, &len);
+    const struct view_root *root =
+        mesh_view_rec(pub->v, (uint32_t)pub->root_word, KIND_ROOT, sizeof *root, &len);
     int rc = mesh_space_collect(&pub->space, root);
     if (rc == MESH_E_INTERNAL) {
         root = NULL;
@@ -59,6 +61,19 @@ static int adopt_root(struct mesh_pub *pub) {
         pub->root = *root;
     tables_done(pub);
     return tables_open(pub);
+}
+
+static int open_counters(struct mesh_pub *pub) {
+    int rc = mesh_counters_open(pub, &pub->stats, KIND_STATS);
+    return rc == 0 ? mesh_counters_open(pub, &pub->lives, KIND_LIVES) : rc;
+}
+
+/* Records, and the counters of endpoints that left long ago. */
+static int collect(struct mesh_pub *pub) {
+    mesh_counters_done(&pub->stats);
+    mesh_counters_done(&pub->lives);
+    int rc = adopt_root(pub);
+    return rc == 0 ? open_counters(pub) : rc;
 }
 
 int mesh_pub_open(struct mesh_view *v, uint64_t now, struct mesh_pub **ret_pub) {
@@ -82,9 +97,7 @@ int mesh_pub_open(struct mesh_view *v, uint64_t now, struct mesh_pub **ret_pub) 
     if (rc == 0)
         rc = mark_ids(pub);
     if (rc == 0)
-        rc = mesh_counters_open(pub, &pub->stats, KIND_STATS);
-    if (rc == 0)
-        rc = mesh_counters_open(pub, &pub->lives, KIND_LIVES);
+        rc = open_counters(pub);
     if (rc < 0) {
         mesh_pub_close(pub);
         return rc;
@@ -112,7 +125,7 @@ int mesh_pub_begin(struct mesh_pub *pub, uint64_t now) {
         return MESH_E_AGAIN;
     pub->now = now;
     mesh_lease_renew(pub->v, now);
-    return mesh_space_full(&pub->space) ? adopt_root(pub) : 0;
+    return mesh_space_full(&pub->space) ? collect(pub) : 0;
 }
 
 int mesh_pub_fresh(struct mesh_pub *pub) {
@@ -168,7 +181,8 @@ int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) {
     return 0;
 }
 
-/* ---- clusters --------------------------------------------------------------------------------------------- */
+/* ---- clusters ---------------------------------------------------------------------------------------------
+ */
 static int free_id(struct mesh_pub *pub, uint32_t *ret_id) {
     for (uint32_t i = 0; i < pub->nids / 64; i++) {
         if (pub->ids[i] == ~UINT64_C(0))
@@ -230,7 +244,8 @@ static int put_endpoints(struct mesh_pub *pub, const struct mesh_cluster_in *in,
                          uint32_t *ret_ref, uint32_t *io_flags) {
     struct view_endpoints *rec;
     size_t items = (size_t)in->n * sizeof rec->items[0];
-    int rc = mesh_space_new(&pub->space, KIND_ENDPOINTS, sizeof *rec + items + in->keys_len, ret_ref, (void **)&rec);
+    int rc = mesh_space_new(&pub->space, KIND_ENDPOINTS, sizeof *rec + items + in->keys_len, ret_ref,
+                            (void **)&rec);
     if (rc < 0)
         return rc;
     uint64_t keys = (uint64_t)*ret_ref * VIEW_GRANULE + sizeof *rec + items;
@@ -238,7 +253,8 @@ static int put_endpoints(struct mesh_pub *pub, const struct mesh_cluster_in *in,
     for (uint32_t i = 0; i < in->n; i++) {
         struct mesh_endpoint *e = &rec->items[i];
         *e = in->endpoints[i];
-        uint64_t k = mesh_hash_bytes(e->addr, e->family == 4 ? 4 : 16, key + ((uint64_t)e->port << 8 | e->family));
+        uint64_t k =
+            mesh_hash_bytes(e->addr, e->family == 4 ? 4 : 16, key + ((uint64_t)e->port << 8 | e->family));
         rc = mesh_counters_get(pub, &pub->stats, k, live, &e->stat);
         if (rc < 0)
             return rc;
@@ -280,18 +296,20 @@ static int put_config(struct mesh_pub *pub, const struct mesh_cluster_in *in, co
 
 static void retire_endpoints(struct mesh_pub *pub, const struct view_cluster *old) {
     uint32_t len;
-    const struct view_endpoints *e = old ? mesh_view_rec(pub->v, old->endpoints, KIND_ENDPOINTS, sizeof *e, &len) : NULL;
+    const struct view_endpoints *e =
+        old ? mesh_view_rec(pub->v, old->endpoints, KIND_ENDPOINTS, sizeof *e, &len) : NULL;
     for (uint32_t i = 0; e && i < e->n && i < (len - sizeof *e) / sizeof e->items[0]; i++)
         mesh_counters_retire(pub, e->items[i].stat);
 }
 
 static const struct view_cluster *old_cluster(const struct mesh_pub *pub, uint32_t id) {
     uint32_t len;
-    return mesh_view_rec(pub->v, (uint32_t)mesh_wpages_get(&pub->clusters, id), KIND_CLUSTER, sizeof(struct view_cluster), &len);
+    return mesh_view_rec(pub->v, (uint32_t)mesh_wpages_get(&pub->clusters, id), KIND_CLUSTER,
+                         sizeof(struct view_cluster), &len);
 }
 
-static int fill_cluster(struct mesh_pub *pub, const struct mesh_cluster_in *in, const struct view_cluster *old,
-                        struct view_cluster *c) {
+static int fill_cluster(struct mesh_pub *pub, const struct mesh_cluster_in *in,
+                        const struct view_cluster *old, struct view_cluster *c) {
     uint64_t key = mesh_hash_bytes(in->name, strlen(in->name), 0);
     int rc = mesh_counters_get(pub, &pub->lives, key, 0, &c->live);
     if (rc == 0)
@@ -317,8 +335,13 @@ int mesh_pub_cluster_put(struct mesh_pub *pub, const struct mesh_cluster_in *in)
         return rc;
     const struct view_cluster *old = old_cluster(pub, name->id);
     pub->pass++;
-    *c = (struct view_cluster){.rec = c->rec, .id = name->id, .generation = name->generation, .flags = in->flags,
-                               .error = in->error, .n = in->n, .policy = in->policy};
+    *c = (struct view_cluster){.rec = c->rec,
+                               .id = name->id,
+                               .generation = name->generation,
+                               .flags = in->flags,
+                               .error = in->error,
+                               .n = in->n,
+                               .policy = in->policy};
     put_text(c, &at, &c->text, in->name);
     put_text(c, &at, &c->why, in->why);
     rc = fill_cluster(pub, in, old, c);
@@ -335,7 +358,8 @@ int mesh_pub_cluster_put(struct mesh_pub *pub, const struct mesh_cluster_in *in)
 int mesh_pub_cluster_remove(struct mesh_pub *pub, const char *name) {
     struct mesh_text_key key = {name, strlen(name)};
     uint64_t hash = mesh_hash_bytes(name, key.len, 0);
-    const struct view_cluster_name *n = name_rec(pub, mesh_wmap_find(&pub->cluster_names, hash, mesh_match_cluster_name, &key));
+    const struct view_cluster_name *n =
+        name_rec(pub, mesh_wmap_find(&pub->cluster_names, hash, mesh_match_cluster_name, &key));
     const struct view_cluster *old = n ? old_cluster(pub, n->id) : NULL;
     if (!old)
         return MESH_E_NOTFOUND;
@@ -343,5 +367,6 @@ int mesh_pub_cluster_remove(struct mesh_pub *pub, const char *name) {
     retire_endpoints(pub, old);
     pub->root.clusters_n--;
     pub->root.endpoints_n -= old->n;
-    return mesh_wpages_set(&pub->clusters, n->id, 0); /* the id stays with the name: routes may still say it */
+    return mesh_wpages_set(&pub->clusters, n->id,
+                           0); /* the id stays with the name: routes may still say it */
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Publishing. One process at a time holds the lease of a view and changes it in transactions: put what is new or
- * changed, then commit, which swings the root. Until then nothing is visible; a transaction that fails or whose process
- * dies leaves the view as it was. A whole load starts with mesh_pub_fresh; without it a transaction changes what is in
- * force, at a cost that follows the change and not the view. Threads: one at a time per object.
+ * Publishing. One process at a time holds the lease of a view and changes it in transactions: put what is new
+ * or changed, then commit, which swings the root. Until then nothing is visible; a transaction that fails or
+ * whose process dies leaves the view as it was. A whole load starts with mesh_pub_fresh; without it a
+ * transaction changes what is in force, at a cost that follows the change and not the view. Threads: one at a
+ * time per object.
  */
 #ifndef MESH_RESOLVER_PUBLISH_H
 #define MESH_RESOLVER_PUBLISH_H
@@ -18,10 +19,11 @@ struct mesh_counters { /* where each counter is, by its key: a hash table in the
     uint32_t mask, used;
     uint32_t *unused; /* counters of slabs that nobody has */
     uint32_t nunused, room;
-    uint32_t kind;    /* KIND_STATS or KIND_LIVES */
+    uint32_t kind; /* KIND_STATS or KIND_LIVES */
 };
 
-struct mesh_reserved { /* addresses that may not become virtual ones: the view, or a route of this host, names them */
+struct mesh_reserved { /* addresses that may not become virtual ones: the view, or a route of this host, names
+                          them */
     uint8_t family, bits;
     uint8_t addr[16];
 };
@@ -36,13 +38,13 @@ struct mesh_pub {
     struct mesh_wpages names, addrs, assigns, cluster_names, clusters, resources;
     struct mesh_counters stats, lives;
     struct view_pages old_cluster_names; /* a fresh load asks it for the ids that were in use */
-    uint64_t *ids;      /* bitmap of cluster ids in use */
-    uint32_t nids;      /* bits of it */
+    uint64_t *ids;                       /* bitmap of cluster ids in use */
+    uint32_t nids;                       /* bits of it */
     uint32_t pass, first_pass;
     uint64_t now;
     struct mesh_reserved *reserved;
     uint32_t nreserved;
-    uint64_t *taken;    /* virtual addresses in use: hashes, open addressing */
+    uint64_t *taken; /* virtual addresses in use: hashes, open addressing */
     uint32_t taken_mask, ntaken;
     bool taken_known, is_fresh;
 };
@@ -52,7 +54,8 @@ int mesh_pub_open(struct mesh_view *v, uint64_t now, struct mesh_pub **ret_pub) 
 void mesh_pub_close(struct mesh_pub *pub); /* gives the lease back; what was not committed is forgotten */
 /* The next transaction of the same publisher. MESH_E_AGAIN: the lease is lost. */
 int mesh_pub_begin(struct mesh_pub *pub, uint64_t now) MESH_MUST_CHECK;
-/* Starts from an empty view; virtual addresses, cluster ids and counters are kept for the names that come again. */
+/* Starts from an empty view; virtual addresses, cluster ids and counters are kept for the names that come
+ * again. */
 int mesh_pub_fresh(struct mesh_pub *pub) MESH_MUST_CHECK;
 /* MESH_E_AGAIN: another publisher took over; nothing was published. */
 int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) MESH_MUST_CHECK;
@@ -60,14 +63,16 @@ int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) MESH_MUS
 struct mesh_cluster_in {
     const char *name;
     struct mesh_policy policy;
-    uint32_t flags;     /* CLUSTER_ORIGINAL_DST, CLUSTER_PLAIN, CLUSTER_SOME_PLAIN */
-    int error;          /* not 0: refused */
+    uint32_t flags; /* CLUSTER_ORIGINAL_DST, CLUSTER_PLAIN, CLUSTER_SOME_PLAIN */
+    int error;      /* not 0: refused */
     const char *why;
-    void *config;       /* a struct view_config with what follows it, header not filled in; NULL: keep what is there */
+    void *config; /* a struct view_config with what follows it, header not filled in; NULL: keep what is there
+                   */
     size_t config_len;
-    const struct mesh_endpoint *endpoints; /* stat and since are filled in; hash_key is an offset into keys + 1 */
+    const struct mesh_endpoint
+        *endpoints; /* stat and since are filled in; hash_key is an offset into keys + 1 */
     uint32_t n;
-    const char *keys;   /* uint16_t length, bytes, each at an even offset */
+    const char *keys; /* uint16_t length, bytes, each at an even offset */
     size_t keys_len;
 };
 /* The id by which routes name a cluster; one that is not there (yet) gets one too. */
@@ -84,12 +89,13 @@ struct mesh_route_in {
     const struct view_target *targets;
     uint32_t n;
 };
-int mesh_pub_route_put(struct mesh_pub *pub, const struct mesh_route_in *in, uint32_t *ret_ref) MESH_MUST_CHECK;
+int mesh_pub_route_put(struct mesh_pub *pub, const struct mesh_route_in *in,
+                       uint32_t *ret_ref) MESH_MUST_CHECK;
 
 struct mesh_name_in {
     const char *text; /* normal form */
     uint32_t len;
-    uint32_t flags;   /* NAME_OWN4, NAME_OWN6 (then v4, v6 are given), NAME_HEADLESS, NAME_PATTERN */
+    uint32_t flags; /* NAME_OWN4, NAME_OWN6 (then v4, v6 are given), NAME_HEADLESS, NAME_PATTERN */
     uint8_t v4[4], v6[16];
     const struct view_entry *entries; /* in the order in which they win */
     uint32_t n;
@@ -102,15 +108,17 @@ int mesh_pub_name_put(struct mesh_pub *pub, const struct mesh_name_in *in, uint3
 int mesh_pub_addr_put(struct mesh_pub *pub, const struct view_addr *in) MESH_MUST_CHECK;
 /* Keeps virtual addresses out of a range. */
 int mesh_pub_reserve(struct mesh_pub *pub, int family, const void *addr, uint8_t bits) MESH_MUST_CHECK;
-int mesh_pub_resource_put(struct mesh_pub *pub, const char *type, const char *name, const char *path, const char *why,
-                          const void *bytes, size_t n) MESH_MUST_CHECK;
+int mesh_pub_resource_put(struct mesh_pub *pub, const char *type, const char *name, const char *path,
+                          const char *why, const void *bytes, size_t n) MESH_MUST_CHECK;
 int mesh_pub_inbound_put(struct mesh_pub *pub, const void *rec, size_t len) MESH_MUST_CHECK;
 
-/* ---- parts (resolver/counters.c, resolver/lease.c) --------------------------------------------------------------- */
+/* ---- parts (resolver/counters.c, resolver/lease.c)
+ * --------------------------------------------------------------- */
 int mesh_counters_open(struct mesh_pub *pub, struct mesh_counters *c, uint32_t kind) MESH_MUST_CHECK;
 void mesh_counters_done(struct mesh_counters *c);
-int mesh_counters_get(struct mesh_pub *pub, struct mesh_counters *c, uint64_t key, uint32_t live, uint32_t *ret_ref) MESH_MUST_CHECK;
-void mesh_counters_retire(struct mesh_pub *pub, uint32_t stat);     /* its endpoint has left */
+int mesh_counters_get(struct mesh_pub *pub, struct mesh_counters *c, uint64_t key, uint32_t live,
+                      uint32_t *ret_ref) MESH_MUST_CHECK;
+void mesh_counters_retire(struct mesh_pub *pub, uint32_t stat); /* its endpoint has left */
 void mesh_counters_retire_unseen(struct mesh_pub *pub, struct mesh_counters *c, uint32_t since_pass);
 uint64_t mesh_counter_since(const struct mesh_pub *pub, uint32_t stat);
 uint32_t mesh_counter_pass(const struct mesh_counters *c, uint64_t key);

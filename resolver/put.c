@@ -21,8 +21,9 @@ int mesh_pub_route_put(struct mesh_pub *pub, const struct mesh_route_in *in, uin
     struct view_route *r;
     uint32_t at = sizeof *r;
     size_t targets = in->n * sizeof in->targets[0];
-    int rc = mesh_space_new(&pub->space, KIND_ROUTE, sizeof *r + targets + text_len(in->text) + text_len(in->why), ret_ref,
-                            (void **)&r);
+    int rc =
+        mesh_space_new(&pub->space, KIND_ROUTE, sizeof *r + targets + text_len(in->text) + text_len(in->why),
+                       ret_ref, (void **)&r);
     if (rc < 0)
         return rc;
     r->kind = in->kind;
@@ -37,7 +38,8 @@ int mesh_pub_route_put(struct mesh_pub *pub, const struct mesh_route_in *in, uin
     return 0;
 }
 
-/* ---- virtual addresses ------------------------------------------------------------------------------------ */
+/* ---- virtual addresses ------------------------------------------------------------------------------------
+ */
 int mesh_pub_reserve(struct mesh_pub *pub, int family, const void *addr, uint8_t bits) {
     if (!pub->reserved) {
         pub->reserved = calloc(PUB_RESERVED_MAX, sizeof *pub->reserved);
@@ -68,7 +70,8 @@ static bool is_reserved(const struct mesh_pub *pub, int family, const uint8_t *a
 }
 
 static bool is_taken(const struct mesh_pub *pub, uint64_t hash) {
-    for (uint32_t i = (uint32_t)hash & pub->taken_mask; pub->taken && pub->taken[i]; i = (i + 1) & pub->taken_mask)
+    for (uint32_t i = (uint32_t)hash & pub->taken_mask; pub->taken && pub->taken[i];
+         i = (i + 1) & pub->taken_mask)
         if (pub->taken[i] == hash)
             return true;
     return false;
@@ -119,7 +122,8 @@ static int know_taken(struct mesh_pub *pub) {
     int rc = pub->taken_known ? 0 : take_wild(pub);
     for (uint32_t i = 0; !pub->taken_known && rc == 0 && i < pub->assigns.p.npages * VIEW_PAGE_SLOTS; i++) {
         uint32_t len, ref = (uint32_t)mesh_wpages_get(&pub->assigns, i);
-        const struct view_assign *a = ref && ref != SLOT_DEAD ? mesh_view_rec(pub->v, ref, KIND_ASSIGN, sizeof *a, &len) : NULL;
+        const struct view_assign *a =
+            ref && ref != SLOT_DEAD ? mesh_view_rec(pub->v, ref, KIND_ASSIGN, sizeof *a, &len) : NULL;
         if (a && a->has4)
             rc = take(pub, 4, a->v4);
         if (a && a->has6 && rc == 0)
@@ -141,7 +145,8 @@ static bool find_address(const struct mesh_pub *pub, int family, uint64_t name, 
 }
 
 static bool still_good(const struct mesh_pub *pub, const struct view_assign *a) {
-    return (!a->has4 || (mesh_cidr_has(pub->v->virtual_ranges, 4, a->v4, 0) && !is_reserved(pub, 4, a->v4))) &&
+    return (!a->has4 ||
+            (mesh_cidr_has(pub->v->virtual_ranges, 4, a->v4, 0) && !is_reserved(pub, 4, a->v4))) &&
            (!a->has6 || (mesh_cidr_has(pub->v->virtual_ranges, 6, a->v6, 0) && !is_reserved(pub, 6, a->v6)));
 }
 
@@ -170,7 +175,8 @@ static int assign(struct mesh_pub *pub, uint64_t name, const struct view_assign 
                : mesh_wmap_add(&pub->assigns, name, ref);
 }
 
-/* ---- names and addresses ---------------------------------------------------------------------------------- */
+/* ---- names and addresses ----------------------------------------------------------------------------------
+ */
 static int give_addresses(struct mesh_pub *pub, struct view_name *r, uint64_t hash, uint32_t ref) {
     const struct view_assign *a;
     if (r->flags & (NAME_PATTERN | NAME_HEADLESS | NAME_OWN4 | NAME_OWN6))
@@ -203,7 +209,8 @@ int mesh_pub_name_put(struct mesh_pub *pub, const struct mesh_name_in *in, uint3
         return MESH_E_INVALID;
     size_t entries = in->n * sizeof in->entries[0], clusters = in->nclusters * sizeof(uint32_t);
     uint64_t hash = mesh_hash_bytes(in->text, in->len, 0);
-    int rc = mesh_space_new(&pub->space, KIND_NAME, sizeof *r + entries + clusters + in->len, ret_ref, (void **)&r);
+    int rc = mesh_space_new(&pub->space, KIND_NAME, sizeof *r + entries + clusters + in->len, ret_ref,
+                            (void **)&r);
     if (rc < 0)
         return rc;
     r->flags = in->flags;
@@ -239,8 +246,8 @@ int mesh_pub_addr_put(struct mesh_pub *pub, const struct view_addr *in) {
     return mesh_wmap_add(&pub->addrs, hash, ref);
 }
 
-int mesh_pub_resource_put(struct mesh_pub *pub, const char *type, const char *name, const char *path, const char *why,
-                          const void *bytes, size_t n) {
+int mesh_pub_resource_put(struct mesh_pub *pub, const char *type, const char *name, const char *path,
+                          const char *why, const void *bytes, size_t n) {
     struct view_resource *r;
     uint32_t ref, at = sizeof *r;
     size_t len = sizeof *r + text_len(type) + text_len(name) + text_len(path) + text_len(why) + n;

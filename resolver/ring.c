@@ -2,9 +2,9 @@
 #include "resolver/view.h"
 #include "shim/base/sys.h"
 
-/* A number on a slot says which refusal is in it; its lowest bit, that it is being written. A writer that died or
- * sleeps with that bit set is overtaken when the ring comes round again: its text, if it still writes, is then torn,
- * which the reader cannot see, but never out of bounds. */
+/* A number on a slot says which refusal is in it; its lowest bit, that it is being written. A writer that
+ * died or sleeps with that bit set is overtaken when the ring comes round again: its text, if it still
+ * writes, is then torn, which the reader cannot see, but never out of bounds. */
 static bool claim(struct view_refusal *r, uint64_t n) {
     uint64_t old = atomic_load(&r->number);
     while (old >> 1 < n)
@@ -40,7 +40,8 @@ static bool read_refusal(const struct view_refusal *r, uint64_t n, char ret_text
     return atomic_load_explicit(number, memory_order_relaxed) == n << 1;
 }
 
-int mesh_why_read(const struct mesh_view *v, uint64_t *io_seq, void (*fn)(void *arg, const char *line), void *arg) {
+int mesh_why_read(const struct mesh_view *v, uint64_t *io_seq, void (*fn)(void *arg, const char *line),
+                  void *arg) {
     const struct view_head *h = mesh_view_head(v);
     uint64_t last = atomic_load((_Atomic uint64_t *)&h->refusals), n = *io_seq + 1;
     char text[VIEW_RING_TEXT + 1];
@@ -59,7 +60,8 @@ int mesh_why_read(const struct mesh_view *v, uint64_t *io_seq, void (*fn)(void *
     return count;
 }
 
-/* ---- trace mailbox ---------------------------------------------------------------------------------------- */
+/* ---- trace mailbox ----------------------------------------------------------------------------------------
+ */
 enum { MAIL_FREE = 0, MAIL_BUSY = 1, MAIL_FULL = 2 };
 
 static uint64_t mail_for(int pid) {

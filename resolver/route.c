@@ -26,7 +26,8 @@ static int refuse(const struct lookup *l, int err, const char *what, const char 
     return mesh_why(l->why, err, "%s%s%s", what, *subject ? ": " : "", subject);
 }
 
-/* ---- which route ------------------------------------------------------------------------------------------ */
+/* ---- which route ------------------------------------------------------------------------------------------
+ */
 static void consider(struct lookup *l, uint32_t level, uint32_t route, bool headless) {
     if (l->level && l->level <= level)
         return;
@@ -61,7 +62,8 @@ static void consider_ref(struct lookup *l, uint32_t ref) {
 
 static uint32_t find_addr(const struct lookup *l, uint16_t port) {
     struct mesh_addr_key key = {l->family, l->addr, port};
-    return mesh_map_find(l->v, &l->root->addrs, mesh_hash_addr(l->family, l->addr, port), mesh_match_addr, &key);
+    return mesh_map_find(l->v, &l->root->addrs, mesh_hash_addr(l->family, l->addr, port), mesh_match_addr,
+                         &key);
 }
 
 static void find_by_addr(struct lookup *l) {
@@ -69,13 +71,15 @@ static void find_by_addr(struct lookup *l) {
     if (l->port)
         consider_ref(l, find_addr(l, l->port));
     consider_ref(l, find_addr(l, 0));
-    if (l->level || l->name[0] || !l->is_virtual || !mesh_virtual_wild_name(l->v, l->family, l->addr, l->name))
+    if (l->level || l->name[0] || !l->is_virtual ||
+        !mesh_virtual_wild_name(l->v, l->family, l->addr, l->name))
         return;
     if (mesh_name_find(l->v, l->root, l->name, strlen(l->name), &f))
         consider_name(l, f.rec, f.len);
 }
 
-/* ---- what the route says ---------------------------------------------------------------------------------- */
+/* ---- what the route says ----------------------------------------------------------------------------------
+ */
 static void write_name(const struct lookup *l, char *ret_text, size_t cap) {
     char addr[INET6_ADDRSTRLEN];
     if (l->name[0]) {
@@ -99,7 +103,8 @@ static void write_hash(const struct lookup *l, const struct view_route *r, struc
         int n = snprintf(digits, sizeof digits, "%d", mesh_sys_getpid());
         ret->hash = mesh_lb_xxh64(digits, (size_t)n, 0);
     } else {
-        ret->has_hash = source && ((r && r->hash == HASH_SOURCE_IP) || (text && strcmp(text, "source-ip") == 0));
+        ret->has_hash =
+            source && ((r && r->hash == HASH_SOURCE_IP) || (text && strcmp(text, "source-ip") == 0));
         ret->hash = ret->has_hash ? source : 0;
     }
 }
@@ -142,7 +147,8 @@ static int take_cluster(const struct lookup *l, uint32_t id, struct mesh_route *
         return refuse(l, MESH_E_NOROUTE, "an ORIGINAL_DST cluster behind a virtual address", ret->cluster);
     ret->plain = c->flags & CLUSTER_PLAIN;
     if (l->v->tls == MESH_TLS_REQUIRED && c->flags & (CLUSTER_PLAIN | CLUSTER_SOME_PLAIN))
-        return refuse(l, MESH_E_IDENTITY, "MESH_TLS=required, and plaintext is asked for by cluster", ret->cluster);
+        return refuse(l, MESH_E_IDENTITY, "MESH_TLS=required, and plaintext is asked for by cluster",
+                      ret->cluster);
     ret->cluster_id = c->id;
     ret->cluster_generation = c->generation;
     return 0;
@@ -159,7 +165,9 @@ static int follow(const struct lookup *l, struct mesh_route *ret) {
     mesh_view_text(r, len, &r->text, ret->route, sizeof ret->route);
     ret->attempts = r->attempts;
     if (r->kind == ROUTE_PASS)
-        return l->is_virtual ? refuse(l, MESH_E_NOROUTE, "the route leaves the mesh, a virtual address cannot", "") : MESH_E_NOTFOUND;
+        return l->is_virtual
+                   ? refuse(l, MESH_E_NOROUTE, "the route leaves the mesh, a virtual address cannot", "")
+                   : MESH_E_NOTFOUND;
     if (r->kind == ROUTE_REFUSE) {
         mesh_view_text(r, len, &r->why, why, sizeof why);
         return refuse(l, r->error ? r->error : MESH_E_INTERNAL, why, "");
@@ -191,7 +199,8 @@ static int by_addr(struct lookup *l, struct mesh_route *ret) {
     return l->level ? follow(l, ret) : no_route(l, ret);
 }
 
-/* ---- questions -------------------------------------------------------------------------------------------- */
+/* ---- questions --------------------------------------------------------------------------------------------
+ */
 static bool read_address(const struct sockaddr *sa, socklen_t len, struct lookup *l) {
     if (len >= sizeof(struct sockaddr_in) && sa->sa_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)sa;
@@ -240,7 +249,8 @@ int mesh_view_route(const struct mesh_view *v, const struct sockaddr *dst, sockl
     return route(v, dst, len, random, ret, NULL);
 }
 
-int mesh_view_route_why(const struct mesh_view *v, const struct sockaddr *dst, socklen_t len, struct mesh_why *ret_why) {
+int mesh_view_route_why(const struct mesh_view *v, const struct sockaddr *dst, socklen_t len,
+                        struct mesh_why *ret_why) {
     struct mesh_route r;
     ret_why->text[0] = 0;
     return route(v, dst, len, 0, &r, ret_why);
@@ -251,11 +261,12 @@ static int by_name(struct lookup *l, struct mesh_route *ret) {
     if (!l->root || !mesh_name_find(l->v, l->root, l->name, strlen(l->name), &f))
         return MESH_E_NOTFOUND;
     consider_name(l, f.rec, f.len);
-    return l->level ? follow(l, ret) : refuse(l, MESH_E_NOROUTE, "nothing in the view has that port", l->name);
+    return l->level ? follow(l, ret)
+                    : refuse(l, MESH_E_NOROUTE, "nothing in the view has that port", l->name);
 }
 
-static int route_name(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random, struct mesh_route *ret,
-                      struct mesh_why *why) {
+static int route_name(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random,
+                      struct mesh_route *ret, struct mesh_why *why) {
     struct lookup l = {.v = v, .port = port, .random = random, .why = why};
     struct mesh_answer a;
     size_t n = mesh_name_normal(name, l.name);
@@ -265,11 +276,13 @@ static int route_name(const struct mesh_view *v, const char *name, uint16_t port
     return rc == MESH_E_NOTFOUND ? mesh_view_name(v, name, &a) ?: rc : rc;
 }
 
-int mesh_view_route_name(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random, struct mesh_route *ret) {
+int mesh_view_route_name(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random,
+                         struct mesh_route *ret) {
     return route_name(v, name, port, random, ret, NULL);
 }
 
-/* ---- clusters --------------------------------------------------------------------------------------------- */
+/* ---- clusters ---------------------------------------------------------------------------------------------
+ */
 /* Texts of consistent hashing lie at even offsets: the 32 bits of the offset count pairs of bytes. */
 static const char *hash_key(const void *view, uint32_t offset, size_t *ret_len) {
     const struct mesh_view *v = view;
@@ -284,8 +297,8 @@ static const char *hash_key(const void *view, uint32_t offset, size_t *ret_len) 
     return (const char *)v->base + at + 2;
 }
 
-void mesh_cluster_view_fill(const struct mesh_view *v, const struct view_cluster *c, const struct mesh_endpoint *items,
-                            struct mesh_cluster_view *ret) {
+void mesh_cluster_view_fill(const struct mesh_view *v, const struct view_cluster *c,
+                            const struct mesh_endpoint *items, struct mesh_cluster_view *ret) {
     *ret = (struct mesh_cluster_view){
         .policy = &c->policy,
         .endpoints = items,
@@ -301,7 +314,8 @@ void mesh_cluster_view_fill(const struct mesh_view *v, const struct view_cluster
 static int fill_view(const struct mesh_view *v, const struct view_cluster *c, struct mesh_cluster_view *ret) {
     uint32_t len, n = c->n;
     const struct view_endpoints *e = mesh_view_rec(v, c->endpoints, KIND_ENDPOINTS, sizeof *e, &len);
-    if (!mesh_counter_valid(v, c->live, KIND_LIVES) || (n && (!e || n > (len - sizeof *e) / sizeof e->items[0])))
+    if (!mesh_counter_valid(v, c->live, KIND_LIVES) ||
+        (n && (!e || n > (len - sizeof *e) / sizeof e->items[0])))
         return MESH_E_INTERNAL;
     mesh_cluster_view_fill(v, c, e ? e->items : NULL, ret);
     ret->n = n;
@@ -313,7 +327,8 @@ static int fill_view(const struct mesh_view *v, const struct view_cluster *c, st
     return 0;
 }
 
-int mesh_view_cluster(const struct mesh_view *v, const struct mesh_route *r, struct mesh_cluster_view *ret, uint64_t *ret_seq) {
+int mesh_view_cluster(const struct mesh_view *v, const struct mesh_route *r, struct mesh_cluster_view *ret,
+                      uint64_t *ret_seq) {
     for (int i = 0; i < VIEW_RETRIES; i++) {
         uint64_t seq;
         uint32_t flags, len;
@@ -332,7 +347,8 @@ int mesh_view_cluster(const struct mesh_view *v, const struct mesh_route *r, str
     return MESH_E_AGAIN;
 }
 
-int mesh_view_each_cluster(const struct mesh_view *v, void (*fn)(void *arg, const struct mesh_route *cluster), void *arg) {
+int mesh_view_each_cluster(const struct mesh_view *v, void (*fn)(void *arg, const struct mesh_route *cluster),
+                           void *arg) {
     int count = 0;
     uint32_t used = 1;
     for (uint32_t id = 0; id < used; id++) {

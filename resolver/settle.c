@@ -4,9 +4,9 @@
 #include "shim/base/clock.h"
 #include "shim/base/sys.h"
 
-enum { START_EVERY = 16 /* rounds between looks at the start times of processes that seem alive */ };
-/* A tree without a process is dead when it still has none so much later: a child joins right after its fork, perhaps
- * after its parent's end. */
+enum { START_EVERY = 4 /* rounds between closer looks (/proc) at processes that seem alive */ };
+/* A tree without a process is dead when it still has none so much later: a child joins right after its fork,
+ * perhaps after its parent's end. */
 #define EMPTY_FOR MESH_SEC
 
 struct alive { /* trees that have a living process, sorted */
@@ -23,14 +23,14 @@ static bool has(const struct alive *a, uint64_t tree) {
     return bsearch(&tree, a->trees, a->n, sizeof tree, by_value) != NULL;
 }
 
-static void sweep_processes(struct view_head *h, bool compare_start, struct alive *ret) {
+static void sweep_processes(struct view_head *h, bool closely, struct alive *ret) {
     for (uint32_t i = 0; i < VIEW_PROCESSES; i++) {
         struct view_process *p = &h->processes[i];
         uint32_t pid = atomic_load(&p->pid);
         uint64_t tree = atomic_load(&p->tree);
         if (!pid)
             continue;
-        if (!mesh_process_lives((int)pid, compare_start ? atomic_load(&p->start) : 0)) {
+        if (!mesh_process_lives((int)pid, closely ? atomic_load(&p->start) : 0)) {
             atomic_store(&p->start, 0);
             if (atomic_compare_exchange_strong(&p->tree, &tree, 0))
                 atomic_compare_exchange_strong(&p->pid, &pid, 0);
@@ -67,7 +67,8 @@ static bool is_in(const uint64_t *trees, uint32_t n, uint64_t tree) {
     return false;
 }
 
-/* ---- one slot --------------------------------------------------------------------------------------------- */
+/* ---- one slot ---------------------------------------------------------------------------------------------
+ */
 static uint64_t suspect(uint32_t stat) {
     return (uint64_t)PHASE_SUSPECT << 32 | stat;
 }
@@ -97,7 +98,8 @@ static int settle_slot(const struct mesh_view *v, struct view_chunk *c, uint32_t
     return 1;
 }
 
-/* ---- recount ---------------------------------------------------------------------------------------------- */
+/* ---- recount ----------------------------------------------------------------------------------------------
+ */
 struct tally {
     const struct mesh_view *v;
     uint32_t stat, live; /* one of them is UINT32_MAX: not asked for */
@@ -125,7 +127,8 @@ static void tally_all(struct tally *t) {
         }
 }
 
-/* Sets a counter to what the slots say, if nothing moved meanwhile: two counts that agree around an unchanged counter. */
+/* Sets a counter to what the slots say, if nothing moved meanwhile: two counts that agree around an unchanged
+ * counter. */
 static bool recount(struct tally *t, _Atomic uint32_t *counter) {
     uint32_t before = atomic_load(counter);
     tally_all(t);
@@ -143,10 +146,12 @@ static bool recount_stat(const struct mesh_view *v, uint32_t stat) {
     all.live = mesh_counter_owner(v, stat)->live;
     if (!recount(&one, &mesh_counter_at(v, stat)->inflight))
         return false;
-    return !mesh_counter_valid(v, all.live, KIND_LIVES) || recount(&all, &mesh_live_at(v, all.live)->inflight);
+    return !mesh_counter_valid(v, all.live, KIND_LIVES) ||
+           recount(&all, &mesh_live_at(v, all.live)->inflight);
 }
 
-/* ---- all of it -------------------------------------------------------------------------------------------- */
+/* ---- all of it --------------------------------------------------------------------------------------------
+ */
 static int settle_slots(struct mesh_view *v, const uint64_t *dead, uint32_t ndead) {
     struct view_head *h = mesh_view_head(v);
     struct view_chunk *c;
@@ -186,7 +191,8 @@ static void free_trees(struct view_head *h, const uint64_t *dead, uint32_t ndead
 
 static bool due(struct view_head *h, uint64_t now) {
     uint64_t last = atomic_load(&h->settled_at);
-    return (!last || now < last || now - last >= MESH_SEC) && atomic_compare_exchange_strong(&h->settled_at, &last, now);
+    return (!last || now < last || now - last >= MESH_SEC) &&
+           atomic_compare_exchange_strong(&h->settled_at, &last, now);
 }
 
 /* Two that settle at once would subtract twice. */

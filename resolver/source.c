@@ -9,13 +9,15 @@
 
 enum { SOURCE_MAX = 16 << 20, FIRST_WAITS = 1000 /* of 5 ms, for somebody else's first build */ };
 
-/* ---- the file's stamp ------------------------------------------------------------------------------------- */
+/* ---- the file's stamp -------------------------------------------------------------------------------------
+ */
 static uint64_t stamp_of(const char *path) { /* 0: there is none */
     struct stat st;
     if (mesh_sys_stat(path, &st) < 0)
         return 0;
-    uint64_t parts[7] = {(uint64_t)st.st_dev,          (uint64_t)st.st_ino,          (uint64_t)st.st_size,
-                         (uint64_t)st.st_mtim.tv_sec,  (uint64_t)st.st_mtim.tv_nsec, (uint64_t)st.st_ctim.tv_sec,
+    uint64_t parts[7] = {(uint64_t)st.st_dev,          (uint64_t)st.st_ino,
+                         (uint64_t)st.st_size,         (uint64_t)st.st_mtim.tv_sec,
+                         (uint64_t)st.st_mtim.tv_nsec, (uint64_t)st.st_ctim.tv_sec,
                          (uint64_t)st.st_ctim.tv_nsec};
     return mesh_hash_bytes(parts, sizeof parts, 0) | 1;
 }
@@ -35,7 +37,8 @@ static void say_error(struct view_head *h, const char *text) {
     atomic_store_explicit(&h->error_sequence, odd + 1, memory_order_release);
 }
 
-/* ---- building --------------------------------------------------------------------------------------------- */
+/* ---- building ---------------------------------------------------------------------------------------------
+ */
 static int read_resources(const char *path, struct mesh_resources **ret, struct mesh_why *why) {
     char *text;
     size_t len;
@@ -115,7 +118,8 @@ int mesh_source_first(struct mesh_view *v, uint64_t now, struct mesh_why *why) {
 int mesh_view_refresh(struct mesh_view *v, uint64_t now, struct mesh_why *why) {
     struct view_head *h = mesh_view_head(v);
     uint64_t last = atomic_load_explicit(&h->checked_at, memory_order_relaxed);
-    if (!v->source || (now >= last && now - last < MESH_SEC) || !atomic_compare_exchange_strong(&h->checked_at, &last, now))
+    if (!v->source || (now >= last && now - last < MESH_SEC) ||
+        !atomic_compare_exchange_strong(&h->checked_at, &last, now))
         return 0;
     uint64_t stamp = stamp_of(v->source);
     if (!stamp || stamp == stamp_in_force(v) || stamp == atomic_load(&h->bad_stamp))
@@ -123,7 +127,8 @@ int mesh_view_refresh(struct mesh_view *v, uint64_t now, struct mesh_why *why) {
     return update(v, stamp, now, why);
 }
 
-/* ---- our own address, for policies that hash it ------------------------------------------------------------ */
+/* ---- our own address, for policies that hash it
+ * ------------------------------------------------------------ */
 static bool wants_source_ip(const struct mesh_view *v) {
     uint64_t seq;
     const struct view_root *root = mesh_view_begin(v, &seq);

@@ -42,13 +42,12 @@ static int add_run(struct mesh_space *s, uint32_t first, uint32_t granules) {
         return rc;
     s->runs[i].first = first;
     s->runs[i].granules = granules;
-    s->free += granules;
     bin_run(s, i);
     return 0;
 }
 
-/* A run that certainly fits comes from the bins above; the bin of the size itself may hold a shorter one, so only its
- * first entry is looked at. */
+/* A run that certainly fits comes from the bins above; the bin of the size itself may hold a shorter one, so
+ * only its first entry is looked at. */
 static uint32_t take_run(struct mesh_space *s, uint32_t granules) {
     for (uint32_t b = bin_of(granules); b < SPACE_BINS; b++) {
         uint32_t i = s->bins[b];
@@ -75,6 +74,7 @@ static int more(struct mesh_space *s, uint32_t granules) {
         return rc;
     n = (n + VIEW_SLAB_GRANULES - 1) / VIEW_SLAB_GRANULES * VIEW_SLAB_GRANULES;
     s->total += n;
+    s->grew = true;
     return add_run(s, first, n);
 }
 
@@ -98,7 +98,6 @@ static int take(struct mesh_space *s, uint32_t granules, uint32_t *ret_first) {
         r->next = s->spare_runs;
         s->spare_runs = i;
     }
-    s->free -= granules;
     s->made += granules;
     return 0;
 }
@@ -138,10 +137,11 @@ void mesh_space_done(struct mesh_space *s) {
 }
 
 bool mesh_space_full(const struct mesh_space *s) {
-    return s->made > s->total / 4 && s->free < s->total / 4;
+    return s->made > (s->grew ? s->total / 8 : s->total / 2);
 }
 
-/* ---- collecting ------------------------------------------------------------------------------------------- */
+/* ---- collecting -------------------------------------------------------------------------------------------
+ */
 bool mesh_mark_set(struct mesh_space *s, uint32_t first, uint32_t granules) {
     if (first >= s->nmarks || granules > s->nmarks - first)
         return false;
@@ -199,7 +199,8 @@ static int add_gaps(struct mesh_space *s, uint32_t first, uint32_t end) {
 static int add_extents(struct mesh_space *s) {
     const struct view_head *h = mesh_view_head(s->v);
     uint32_t floor = floor_of(h);
-    s->total = s->free = s->made = 0;
+    s->total = s->made = 0;
+    s->grew = false;
     for (int i = 0; i < VIEW_EXTENTS; i++) {
         uint64_t word = atomic_load((_Atomic uint64_t *)&h->extents[i]);
         uint32_t first = (uint32_t)word, n = (uint32_t)(word >> 32) & 0x3fffffff;

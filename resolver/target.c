@@ -15,7 +15,8 @@ enum {
 };
 
 /* A record copied out of the view: from here on nobody else changes it. Its lengths are still not trusted. */
-static void *copy_record(const struct mesh_view *v, uint32_t ref, uint32_t kind, size_t min, uint32_t *ret_len, int *ret_rc) {
+static void *copy_record(const struct mesh_view *v, uint32_t ref, uint32_t kind, size_t min,
+                         uint32_t *ret_len, int *ret_rc) {
     uint32_t len;
     const void *rec = mesh_view_rec(v, ref, kind, min, &len);
     void *copy = rec && len <= RECORD_MAX ? malloc(len) : NULL;
@@ -27,7 +28,8 @@ static void *copy_record(const struct mesh_view *v, uint32_t ref, uint32_t kind,
     return copy;
 }
 
-/* ---- one transport socket, laid out for the caller --------------------------------------------------------- */
+/* ---- one transport socket, laid out for the caller
+ * --------------------------------------------------------- */
 struct pem {
     const char *text;
     char *heap; /* read from a file, ours until it is copied */
@@ -42,7 +44,8 @@ struct parts { /* what the block is made of */
     struct pem ca, cert, key;
 };
 
-static int read_pem(const void *rec, uint32_t len, uint8_t kind, const struct view_span *where, struct pem *ret) {
+static int read_pem(const void *rec, uint32_t len, uint8_t kind, const struct view_span *where,
+                    struct pem *ret) {
     char path[4096];
     uint32_t n;
     if (kind == PEM_NONE)
@@ -99,8 +102,8 @@ static int read_parts(const void *rec, uint32_t len, const struct view_tls *t, s
 }
 
 static size_t parts_size(const struct parts *p) {
-    return p->npeers * sizeof(struct mesh_match) + p->peers_bytes + p->sni_len + 1 + p->alpn_len + p->ca.len + p->cert.len +
-           p->key.len + 3;
+    return p->npeers * sizeof(struct mesh_match) + p->peers_bytes + p->sni_len + 1 + p->alpn_len + p->ca.len +
+           p->cert.len + p->key.len + 3;
 }
 
 static char *put(char **io_at, const void *p, size_t n) { /* with a NUL behind it */
@@ -122,7 +125,8 @@ static struct mesh_match *put_peers(char **io_at, const void *rec, const struct 
     *io_at += p->npeers * sizeof *to;
     for (uint32_t i = 0; i < p->npeers; i++) {
         const struct view_match *m = &p->peers[i];
-        to[i] = (struct mesh_match){.kind = m->kind, .san_type = m->san_type, .ignore_case = m->ignore_case, .len = (uint16_t)m->len};
+        to[i] = (struct mesh_match){
+            .kind = m->kind, .san_type = m->san_type, .ignore_case = m->ignore_case, .len = (uint16_t)m->len};
         to[i].text = put(io_at, (const uint8_t *)rec + m->off, m->len);
     }
     return p->npeers ? to : NULL;
@@ -157,7 +161,8 @@ static int make_target(const void *rec, uint32_t len, const struct view_tls *t, 
     return 0;
 }
 
-/* ---- outbound --------------------------------------------------------------------------------------------- */
+/* ---- outbound ---------------------------------------------------------------------------------------------
+ */
 static int capture_target(struct mesh_target **ret) {
     struct mesh_target *t = calloc(1, sizeof *t);
     if (!t)
@@ -168,8 +173,8 @@ static int capture_target(struct mesh_target **ret) {
     return 0;
 }
 
-static int target_of(const struct mesh_view *v, const struct mesh_route *r, const struct view_config *c, uint32_t len,
-                     uint8_t transport, struct mesh_target **ret) {
+static int target_of(const struct mesh_view *v, const struct mesh_route *r, const struct view_config *c,
+                     uint32_t len, uint8_t transport, struct mesh_target **ret) {
     uint32_t bytes;
     const struct view_tls *t = mesh_view_span(c, len, &c->transports, 4, &bytes);
     if (!t || transport >= bytes / sizeof *t)
@@ -188,7 +193,8 @@ static int target_of(const struct mesh_view *v, const struct mesh_route *r, cons
     return 0;
 }
 
-int mesh_view_target(const struct mesh_view *v, const struct mesh_route *r, uint8_t transport, struct mesh_target **ret_target) {
+int mesh_view_target(const struct mesh_view *v, const struct mesh_route *r, uint8_t transport,
+                     struct mesh_target **ret_target) {
     if (r->cluster_id == CAPTURE)
         return capture_target(ret_target);
     for (int i = 0; i < VIEW_RETRIES; i++) {
@@ -213,7 +219,8 @@ int mesh_view_target(const struct mesh_view *v, const struct mesh_route *r, uint
     return MESH_E_AGAIN;
 }
 
-/* ---- inbound ---------------------------------------------------------------------------------------------- */
+/* ---- inbound ----------------------------------------------------------------------------------------------
+ */
 struct local { /* what the chains are matched against */
     uint8_t family;
     uint8_t addr[16];
@@ -224,7 +231,8 @@ struct local { /* what the chains are matched against */
 
 static bool bits_match(const uint8_t *a, const uint8_t *b, uint8_t bits) {
     uint8_t rest = bits % 8;
-    return memcmp(a, b, bits / 8) == 0 && (!rest || ((a[bits / 8] ^ b[bits / 8]) & (0xff00 >> rest) & 0xff) == 0);
+    return memcmp(a, b, bits / 8) == 0 &&
+           (!rest || ((a[bits / 8] ^ b[bits / 8]) & (0xff00 >> rest) & 0xff) == 0);
 }
 
 /* How well a chain's condition fits: -1 not at all, 0 it has none, more is better. */
@@ -237,8 +245,8 @@ static int fit_range(const void *rec, uint32_t len, const struct view_chain *c, 
     const struct view_range *r = mesh_view_span(rec, len, &c->ranges, 1, &bytes);
     int best = bytes ? -1 : 0;
     for (uint32_t i = 0; r && i < bytes / sizeof *r; i++)
-        if (r[i].family == l->family && r[i].bits <= (l->family == 4 ? 32 : 128) && bits_match(r[i].addr, l->addr, r[i].bits) &&
-            r[i].bits + 1 > best)
+        if (r[i].family == l->family && r[i].bits <= (l->family == 4 ? 32 : 128) &&
+            bits_match(r[i].addr, l->addr, r[i].bits) && r[i].bits + 1 > best)
             best = r[i].bits + 1;
     return best;
 }
@@ -271,10 +279,10 @@ static int fit_server(const void *rec, uint32_t len, const struct view_chain *c,
 
 typedef int fit(const void *rec, uint32_t len, const struct view_chain *c, const struct local *l);
 
-/* Envoy's order: a condition is looked at only among the chains that the earlier ones left, and the best fit leaves
- * only its equals. */
-static void narrow(const void *rec, uint32_t len, const struct view_chain *chains, uint8_t *alive, uint32_t n, fit *how,
-                   const struct local *l) {
+/* Envoy's order: a condition is looked at only among the chains that the earlier ones left, and the best fit
+ * leaves only its equals. */
+static void narrow(const void *rec, uint32_t len, const struct view_chain *chains, uint8_t *alive, uint32_t n,
+                   fit *how, const struct local *l) {
     int best = -1;
     for (uint32_t i = 0; i < n; i++)
         if (alive[i] && how(rec, len, &chains[i], l) > best)
@@ -303,7 +311,8 @@ static void choose(const void *rec, uint32_t len, const struct view_chain *chain
         alive[i] = chains[i].fallback && (!chains[i].port || chains[i].port == l->port);
 }
 
-static int make_inbound(const void *rec, uint32_t len, const struct view_chain *c, bool has_raw, struct mesh_inbound **ret) {
+static int make_inbound(const void *rec, uint32_t len, const struct view_chain *c, bool has_raw,
+                        struct mesh_inbound **ret) {
     struct parts p;
     int rc = read_parts(rec, len, &c->tls, &p);
     if (rc < 0)
@@ -331,7 +340,8 @@ static int make_inbound(const void *rec, uint32_t len, const struct view_chain *
     return 0;
 }
 
-static int inbound_of(const struct view_inbound *rec, uint32_t len, const struct local *l, struct mesh_inbound **ret) {
+static int inbound_of(const struct view_inbound *rec, uint32_t len, const struct local *l,
+                      struct mesh_inbound **ret) {
     uint32_t bytes;
     const struct view_chain *chains = mesh_view_span(rec, len, &rec->chains, 4, &bytes), *best = NULL;
     uint32_t n = chains ? bytes / (uint32_t)sizeof *chains : 0;
@@ -355,7 +365,8 @@ static int inbound_of(const struct view_inbound *rec, uint32_t len, const struct
     return error ? error : make_inbound(rec, len, best, has_raw, ret);
 }
 
-static bool read_local(const struct sockaddr *sa, socklen_t len, const char *sni, char *lower, struct local *ret) {
+static bool read_local(const struct sockaddr *sa, socklen_t len, const char *sni, char *lower,
+                       struct local *ret) {
     size_t sni_len = sni ? mesh_name_normal(sni, lower) : 0;
     *ret = (struct local){.sni = sni_len ? lower : NULL, .sni_len = sni_len};
     if (len >= sizeof(struct sockaddr_in) && sa->sa_family == AF_INET) {

@@ -6,7 +6,8 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 
-/* ---- reading ---------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------
+ */
 const struct view_root *mesh_view_begin(const struct mesh_view *v, uint64_t *ret_seq) {
     const struct view_head *h = mesh_view_head(v);
     uint32_t len;
@@ -20,7 +21,8 @@ bool mesh_view_still(const struct mesh_view *v, uint64_t seq) {
     return atomic_load_explicit(&mesh_view_head(v)->recycled, memory_order_relaxed) == seq;
 }
 
-bool mesh_view_text(const void *rec, uint32_t len, const struct view_span *where, char *ret_text, size_t cap) {
+bool mesh_view_text(const void *rec, uint32_t len, const struct view_span *where, char *ret_text,
+                    size_t cap) {
     uint32_t n;
     const char *p = mesh_view_span(rec, len, where, 1, &n);
     if (!p) {
@@ -34,8 +36,8 @@ bool mesh_view_text(const void *rec, uint32_t len, const struct view_span *where
     return true;
 }
 
-const struct view_cluster *mesh_cluster_at(const struct mesh_view *v, const struct view_root *root, uint32_t id,
-                                           uint32_t *ret_flags, uint32_t *ret_len) {
+const struct view_cluster *mesh_cluster_at(const struct mesh_view *v, const struct view_root *root,
+                                           uint32_t id, uint32_t *ret_flags, uint32_t *ret_len) {
     struct view_reader r;
     if (!mesh_pages_open(v, &root->clusters, &r))
         return NULL;
@@ -44,7 +46,8 @@ const struct view_cluster *mesh_cluster_at(const struct mesh_view *v, const stru
     return mesh_view_rec(v, (uint32_t)slot, KIND_CLUSTER, sizeof(struct view_cluster), ret_len);
 }
 
-/* ---- configuration ---------------------------------------------------------------------------------------- */
+/* ---- configuration ----------------------------------------------------------------------------------------
+ */
 static int copy_text(const char *text, char **ret) {
     *ret = text ? strdup(text) : NULL;
     return text && !*ret ? MESH_E_NOMEM : 0;
@@ -101,7 +104,8 @@ static int copy_domains(struct mesh_view *v, const char *text) {
     return 0;
 }
 
-static int default_ranges(const struct mesh_view_config *cfg, struct mesh_cidr_list **ret, struct mesh_why *why) {
+static int default_ranges(const struct mesh_view_config *cfg, struct mesh_cidr_list **ret,
+                          struct mesh_why *why) {
     if (cfg->virtual_ranges)
         return copy_list(cfg->virtual_ranges, ret);
     return mesh_cidr_parse("241.0.0.0/8,fd6d:6573:6800::/48", false, ret, why);
@@ -124,7 +128,8 @@ static int copy_config(struct mesh_view *v, const struct mesh_view_config *cfg, 
     return rc;
 }
 
-/* ---- digest ----------------------------------------------------------------------------------------------- */
+/* ---- digest -----------------------------------------------------------------------------------------------
+ */
 struct digest {
     uint64_t a, b;
 };
@@ -171,7 +176,8 @@ static void digest_of(const struct mesh_view *v, uint8_t ret_digest[16]) {
     memcpy(ret_digest + 8, &d.b, 8);
 }
 
-/* ---- open, close ------------------------------------------------------------------------------------------ */
+/* ---- open, close ------------------------------------------------------------------------------------------
+ */
 int mesh_view_open(const struct mesh_view_config *cfg, struct mesh_view **ret_view, bool *ret_private,
                    struct mesh_why *why) {
     uint8_t digest[16];
@@ -214,7 +220,8 @@ void mesh_view_close(struct mesh_view *v) {
     free(v);
 }
 
-/* ---- describe --------------------------------------------------------------------------------------------- */
+/* ---- describe ---------------------------------------------------------------------------------------------
+ */
 static void copy_error(const struct view_head *h, char *ret_text, size_t cap) {
     for (int i = 0; i < VIEW_RETRIES; i++) {
         uint32_t before = atomic_load((_Atomic uint32_t *)&h->error_sequence);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One process's attachment to a view, and the checked reads that everything else in this room goes through. A pointer
- * from mesh_view_rec is into mapped memory that others may change: lengths and references are read once into locals,
- * checked against the record's own length, and the whole reading is thrown away unless mesh_view_still says yes.
+ * One process's attachment to a view, and the checked reads that everything else in this room goes through. A
+ * pointer from mesh_view_rec is into mapped memory that others may change: lengths and references are read
+ * once into locals, checked against the record's own length, and the whole reading is thrown away unless
+ * mesh_view_still says yes.
  */
 #ifndef MESH_RESOLVER_VIEW_H
 #define MESH_RESOLVER_VIEW_H
@@ -21,14 +22,14 @@ struct view_domain {
 
 struct mesh_view {
     uint8_t *base;
-    size_t span;           /* bytes of address space mapped; the file may be shorter */
-    _Atomic size_t limit;  /* bytes known to be backed: only these are touched */
+    size_t span;          /* bytes of address space mapped; the file may be shorter */
+    _Atomic size_t limit; /* bytes known to be backed: only these are touched */
     bool is_private;
     dev_t dev;
     ino_t ino;
-    char *path;            /* of the mapping, NULL: private */
-    char *source;          /* MESH_VIEW, NULL: none */
-    char *hash_text;       /* MESH_HASH_KEY */
+    char *path;                      /* of the mapping, NULL: private */
+    char *source;                    /* MESH_VIEW, NULL: none */
+    char *hash_text;                 /* MESH_HASH_KEY */
     _Atomic uint64_t source_ip_hash; /* 0: not known */
     enum mesh_tls_default tls;
     uid_t uid;
@@ -52,8 +53,10 @@ static inline bool mesh_view_backed(const struct mesh_view *v, size_t end) {
     return end <= mesh_view_limit(v) || mesh_view_reach(v, end);
 }
 
-/* The record at `ref` when it is of that kind, at least `min` bytes long and inside the mapping; else NULL. */
-static inline const void *mesh_view_rec(const struct mesh_view *v, uint32_t ref, uint32_t kind, size_t min, uint32_t *ret_len) {
+/* The record at `ref` when it is of that kind, at least `min` bytes long and inside the mapping; else NULL.
+ */
+static inline const void *mesh_view_rec(const struct mesh_view *v, uint32_t ref, uint32_t kind, size_t min,
+                                        uint32_t *ret_len) {
     size_t at = (size_t)ref * VIEW_GRANULE;
     if (!ref || !mesh_view_backed(v, at + VIEW_GRANULE))
         return NULL;
@@ -66,9 +69,10 @@ static inline const void *mesh_view_rec(const struct mesh_view *v, uint32_t ref,
 }
 
 /* The bytes of a span inside a record of `len` bytes; NULL when it does not lie inside or is not aligned. */
-static inline const void *mesh_view_span(const void *rec, uint32_t len, const struct view_span *where, uint32_t align,
-                                         uint32_t *ret_len) {
-    uint32_t off = ((const volatile struct view_span *)where)->off, n = ((const volatile struct view_span *)where)->len;
+static inline const void *mesh_view_span(const void *rec, uint32_t len, const struct view_span *where,
+                                         uint32_t align, uint32_t *ret_len) {
+    uint32_t off = ((const volatile struct view_span *)where)->off,
+             n = ((const volatile struct view_span *)where)->len;
     bool inside = off <= len && n <= len - off && !(off & (align - 1));
     *ret_len = inside ? n : 0;
     if (!inside)
@@ -81,7 +85,8 @@ bool mesh_view_text(const void *rec, uint32_t len, const struct view_span *where
 /* Starts a reading: the root in force (NULL: nothing was published) and the sequence for mesh_view_still. */
 const struct view_root *mesh_view_begin(const struct mesh_view *v, uint64_t *ret_seq);
 
-/* ---- slots in pages (resolver/pages.c has the writing side) ---------------------------------------------------- */
+/* ---- slots in pages (resolver/pages.c has the writing side)
+ * ---------------------------------------------------- */
 struct view_reader { /* a table as one reading sees it */
     const struct mesh_view *v;
     const uint32_t *dir;
@@ -98,13 +103,14 @@ static inline uint64_t mesh_pages_get(const struct view_reader *r, uint32_t i) {
     return p ? ((const volatile uint64_t *)p->slots)[i % VIEW_PAGE_SLOTS] : 0;
 }
 
-/* Hash tables: a slot is hash << 32 | reference; linear probing. `match` is asked for each slot of that hash. */
+/* Hash tables: a slot is hash << 32 | reference; linear probing. `match` is asked for each slot of that hash.
+ */
 typedef bool mesh_map_match(const struct mesh_view *v, uint32_t ref, const void *key);
 enum { VIEW_PROBES = 1024 };
 #define SLOT_DEAD UINT32_C(0xffffffff)
-uint32_t mesh_map_find(const struct mesh_view *v, const struct view_pages *p, uint64_t hash, mesh_map_match *match,
-                       const void *key); /* 0: none */
-static inline uint32_t mesh_hash_slot(uint64_t hash) { /* what a slot keeps of a hash, never 0 */
+uint32_t mesh_map_find(const struct mesh_view *v, const struct view_pages *p, uint64_t hash,
+                       mesh_map_match *match, const void *key); /* 0: none */
+static inline uint32_t mesh_hash_slot(uint64_t hash) {          /* what a slot keeps of a hash, never 0 */
     return (uint32_t)(hash >> 32) | 1;
 }
 static inline uint32_t mesh_slot_start(uint32_t tag) { /* where its probe begins, before the table's mask */
@@ -131,42 +137,52 @@ mesh_map_match mesh_match_assign;       /* uint64_t */
 /* Lower-cases a name and drops one trailing dot. 0: empty, too long, or not a name. */
 size_t mesh_name_normal(const char *name, char ret_name[MESH_NAME_MAX + 1]);
 
-/* ---- files (resolver/file.c) -------------------------------------------------------------------------------- */
-/* Maps RUN_DIR/DIGEST.view into `v`, creating or replacing it when needed; a private mapping when the directory cannot
- * be used. MESH_E_INVALID: the directory is not ours alone. */
-int mesh_view_map(struct mesh_view *v, const char *run_dir, const uint8_t digest[16], struct mesh_why *why) MESH_MUST_CHECK;
+/* ---- files (resolver/file.c)
+ * -------------------------------------------------------------------------------- */
+/* Maps RUN_DIR/DIGEST.view into `v`, creating or replacing it when needed; a private mapping when the
+ * directory cannot be used. MESH_E_INVALID: the directory is not ours alone. */
+int mesh_view_map(struct mesh_view *v, const char *run_dir, const uint8_t digest[16],
+                  struct mesh_why *why) MESH_MUST_CHECK;
 /* Takes `granules` more at the end of the file for us. MESH_E_LIMIT, MESH_E_IO (disk full, file replaced). */
-int mesh_view_grow(struct mesh_view *v, enum view_extent kind, uint32_t granules, uint32_t *ret_first) MESH_MUST_CHECK;
+int mesh_view_grow(struct mesh_view *v, enum view_extent kind, uint32_t granules,
+                   uint32_t *ret_first) MESH_MUST_CHECK;
 uint64_t mesh_boot_id(void);
-uint64_t mesh_process_start(int pid); /* 0: not known */
-bool mesh_process_lives(int pid, uint64_t start); /* start 0: not compared */
+uint64_t mesh_process_start(int pid);             /* 0: not known; UINT64_MAX: dead, not waited for */
+bool mesh_process_lives(int pid, uint64_t start); /* start 0: no look into /proc */
 bool mesh_lease_lives(uint64_t word);             /* the process behind a lease's word */
 /* Reads a file of at most `max` bytes, NUL-terminated. MESH_E_IO with why, MESH_E_LIMIT, MESH_E_NOMEM. */
-int mesh_file_read(const char *path, size_t max, char **ret_text, size_t *ret_len, struct mesh_why *why) MESH_MUST_CHECK;
+int mesh_file_read(const char *path, size_t max, char **ret_text, size_t *ret_len,
+                   struct mesh_why *why) MESH_MUST_CHECK;
 
-/* ---- source (resolver/source.c) ----------------------------------------------------------------------------- */
+/* ---- source (resolver/source.c)
+ * ----------------------------------------------------------------------------- */
 int mesh_source_first(struct mesh_view *v, uint64_t now, struct mesh_why *why) MESH_MUST_CHECK;
 
-/* ---- virtual addresses (resolver/virtual.c) -------------------------------------------------------------------- */
+/* ---- virtual addresses (resolver/virtual.c)
+ * -------------------------------------------------------------------- */
 /* The n-th candidate for a name: n counts collisions. False: the ranges hold no address of that family. */
-bool mesh_virtual_at(const struct mesh_cidr_list *ranges, int family, uint64_t name_hash, uint32_t n, uint8_t *ret_addr);
+bool mesh_virtual_at(const struct mesh_cidr_list *ranges, int family, uint64_t name_hash, uint32_t n,
+                     uint8_t *ret_addr);
 bool mesh_virtual_fit(int family, const uint8_t *addr); /* may be given to programs */
 /* Address of a name that only a wildcard lists. */
-bool mesh_virtual_wild(struct mesh_view *v, const char *name, size_t len, bool want4, uint8_t ret_v4[4], uint8_t ret_v6[16],
-                       bool *ret_has6);
-bool mesh_virtual_wild_name(const struct mesh_view *v, int family, const void *addr, char ret_name[MESH_NAME_MAX + 1]);
+bool mesh_virtual_wild(struct mesh_view *v, const char *name, size_t len, bool want4, uint8_t ret_v4[4],
+                       uint8_t ret_v6[16], bool *ret_has6);
+bool mesh_virtual_wild_name(const struct mesh_view *v, int family, const void *addr,
+                            char ret_name[MESH_NAME_MAX + 1]);
 
-/* ---- look-ups shared by names.c, route.c and print.c -------------------------------------------------------------- */
+/* ---- look-ups shared by names.c, route.c and print.c
+ * -------------------------------------------------------------- */
 struct mesh_found { /* a name as one reading finds it */
     const struct view_name *rec;
     uint32_t len;
     bool pattern; /* found through a wildcard */
 };
-bool mesh_name_find(const struct mesh_view *v, const struct view_root *root, const char *name, size_t len, struct mesh_found *ret);
+bool mesh_name_find(const struct mesh_view *v, const struct view_root *root, const char *name, size_t len,
+                    struct mesh_found *ret);
 const struct view_domain *mesh_domain_find(const struct mesh_view *v, const char *name, size_t len);
 /* The cluster in slot `id`, with the slot's flags. */
-const struct view_cluster *mesh_cluster_at(const struct mesh_view *v, const struct view_root *root, uint32_t id,
-                                           uint32_t *ret_flags, uint32_t *ret_len);
+const struct view_cluster *mesh_cluster_at(const struct mesh_view *v, const struct view_root *root,
+                                           uint32_t id, uint32_t *ret_flags, uint32_t *ret_len);
 /* Is it the index of a counter of that kind? */
 bool mesh_counter_valid(const struct mesh_view *v, uint32_t ref, uint32_t kind);
 static inline struct mesh_stat *mesh_counter_at(const struct mesh_view *v, uint32_t ref) {
@@ -181,7 +197,7 @@ static inline struct mesh_cluster_stat *mesh_live_at(const struct mesh_view *v, 
     return (struct mesh_cluster_stat *)(void *)(v->base + (size_t)ref * VIEW_GRANULE);
 }
 /* What lb sees of a cluster whose endpoints are at `items`. */
-void mesh_cluster_view_fill(const struct mesh_view *v, const struct view_cluster *c, const struct mesh_endpoint *items,
-                            struct mesh_cluster_view *ret);
+void mesh_cluster_view_fill(const struct mesh_view *v, const struct view_cluster *c,
+                            const struct mesh_endpoint *items, struct mesh_cluster_view *ret);
 
 #endif

@@ -9,7 +9,8 @@ static uint64_t hosts_of(const struct mesh_cidr *c) {
     return bits >= 63 ? UINT64_C(1) << 63 : UINT64_C(1) << bits;
 }
 
-/* The n-th address of a range. A range wider than 63 bits keeps what the prefix leaves open above them zero. */
+/* The n-th address of a range. A range wider than 63 bits keeps what the prefix leaves open above them zero.
+ */
 static void address_in(const struct mesh_cidr *c, uint64_t n, uint8_t *ret_addr) {
     int bytes = c->family == 4 ? 4 : 16;
     memcpy(ret_addr, c->addr, (size_t)bytes);
@@ -17,7 +18,8 @@ static void address_in(const struct mesh_cidr *c, uint64_t n, uint8_t *ret_addr)
         ret_addr[i] |= (uint8_t)n;
 }
 
-bool mesh_virtual_at(const struct mesh_cidr_list *ranges, int family, uint64_t name_hash, uint32_t n, uint8_t *ret_addr) {
+bool mesh_virtual_at(const struct mesh_cidr_list *ranges, int family, uint64_t name_hash, uint32_t n,
+                     uint8_t *ret_addr) {
     uint64_t total = 0;
     for (uint32_t i = 0; i < ranges->n; i++) {
         uint64_t more = ranges->items[i].family == family ? hosts_of(&ranges->items[i]) : 0;
@@ -48,7 +50,8 @@ bool mesh_view_is_virtual(const struct mesh_view *v, int family, const void *add
     return mesh_cidr_has(v->virtual_ranges, family, addr, 0);
 }
 
-/* ---- names that only a wildcard lists --------------------------------------------------------------------- */
+/* ---- names that only a wildcard lists ---------------------------------------------------------------------
+ */
 static bool same_wild(const struct view_wild *w, uint64_t hash, const char *name, size_t len) {
     return w->hash == hash && w->len == len && memcmp(w->text, name, len) == 0;
 }
@@ -100,8 +103,8 @@ static bool claim_wild(struct view_wild *w) {
            atomic_compare_exchange_strong(&w->writer, &writer, me);
 }
 
-bool mesh_virtual_wild(struct mesh_view *v, const char *name, size_t len, bool want4, uint8_t ret_v4[4], uint8_t ret_v6[16],
-                       bool *ret_has6) {
+bool mesh_virtual_wild(struct mesh_view *v, const char *name, size_t len, bool want4, uint8_t ret_v4[4],
+                       uint8_t ret_v6[16], bool *ret_has6) {
     struct view_head *h = mesh_view_head(v);
     uint64_t hash = mesh_hash_bytes(name, len, 0);
     for (uint32_t i = 0; i < WILD_PROBES; i++) {
@@ -118,7 +121,8 @@ bool mesh_virtual_wild(struct mesh_view *v, const char *name, size_t len, bool w
     return false;
 }
 
-bool mesh_virtual_wild_name(const struct mesh_view *v, int family, const void *addr, char ret_name[MESH_NAME_MAX + 1]) {
+bool mesh_virtual_wild_name(const struct mesh_view *v, int family, const void *addr,
+                            char ret_name[MESH_NAME_MAX + 1]) {
     const struct view_head *h = mesh_view_head(v);
     for (int i = 0; i < VIEW_WILD_NAMES; i++) {
         const struct view_wild *w = &h->wild[i];

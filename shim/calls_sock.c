@@ -67,9 +67,15 @@ int shim_socket(int domain, int type, int protocol) {
 
 static void refused(const struct sockaddr *to, const char *why) {
     struct mesh_line l;
+    struct mesh_why detail = {""};
+    socklen_t len = to->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    struct mesh_view *v = mesh_engine_view();
+    int err = v ? mesh_view_route_why(v, to, len, &detail) : 0;
+    (void)err; /* known already; this is about the sentence */
     mesh_line_begin(&l, MESH_TRACE_ERROR, "refused");
     mesh_line_str(&l, "why", why);
-    mesh_line_addr(&l, "address", to, to->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+    mesh_line_addr(&l, "address", to, len);
+    mesh_line_str(&l, "detail", detail.text[0] ? detail.text : NULL);
     mesh_line_end(&l);
 }
 

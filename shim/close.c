@@ -193,16 +193,19 @@ void mesh_close_inherited(uint32_t slot, int fd) {
     (void)mesh_sys_close(fd);
 }
 
+static void close_at_exit(uint32_t slot) {
+    struct mesh_conn *c = mesh_conn_at(slot);
+    int fd = atomic_load(&mesh_local_at(slot)->fd);
+    if (!mesh_conn_let_go(slot, mesh_proc_self()))
+        return;
+    farewell(c, slot, fd);
+    mesh_hand_closed(c, slot, fd);
+}
+
 void mesh_close_all(void) {
-    enum { MOST = 4096 };
-    static uint32_t slots[MOST];
-    uint32_t n = mesh_local_held(slots, MOST);
-    for (uint32_t i = 0; i < n && i < MOST; i++) {
-        struct mesh_conn *c = mesh_conn_at(slots[i]);
-        int fd = atomic_load(&mesh_local_at(slots[i])->fd);
-        if (!mesh_conn_let_go(slots[i], mesh_proc_self()))
-            continue;
-        farewell(c, slots[i], fd);
-        mesh_hand_closed(c, slots[i], fd);
-    }
+    enum { BATCH = 256 };
+    uint32_t slots[BATCH], n;
+    for (uint32_t from = 0; (n = mesh_local_held(slots, from, BATCH)) != 0; from += n)
+        for (uint32_t i = 0; i < n; i++)
+            close_at_exit(slots[i]);
 }

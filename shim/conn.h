@@ -103,13 +103,13 @@ struct mesh_local {
     _Atomic uint8_t closing; /* the program closed it under them: the last one ends it */
     uint32_t held_at;      /* place in the list of held slots */
     struct mesh_hand *hand; /* handshake in progress, or a client's TLS object that waits for tickets; rx lock */
-    _Atomic uint8_t pending; /* in the pending list */
+    _Atomic uint32_t pending; /* place in the pending list + 1; 0: not on it */
     uint8_t swapped;       /* epoll registrations carry our cookie */
     uint8_t nonblock;      /* O_NONBLOCK as the program last set it */
 };
 struct mesh_local *mesh_local_at(uint32_t slot); /* NULL: no memory */
-/* Slots this process holds, copied into ret (at most max); returns how many there are. */
-uint32_t mesh_local_held(uint32_t *ret, uint32_t max);
+/* Slots this process holds, the `from`th and on, copied into ret; returns how many were copied, at most max. */
+uint32_t mesh_local_held(uint32_t *ret, uint32_t from, uint32_t max);
 /* Calls fn for each of them; guard held by the caller (fork). */
 void mesh_local_each(void (*fn)(uint32_t slot));
 /* Adds a descriptor to a slot (the first one makes the companion), or takes one away: returns how many are left. */

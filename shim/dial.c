@@ -12,6 +12,7 @@
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
 #include "shim/hand_private.h"
+#include "shim/own_identity.h"
 #include "shim/pend.h"
 
 enum { STALLED_SECONDS = 60 }; /* how long the only endpoint may be silent after it took the TCP connection */
@@ -255,21 +256,6 @@ static void peers_of(const struct dial *d, struct mesh_handshake_config *cfg) {
     }
 }
 
-static struct mesh_identity *identity_of(const struct dial *d, struct mesh_why *why) {
-    const struct mesh_target *t = d->target;
-    struct mesh_identity *own = NULL, *id = NULL;
-    if (t->cert && t->key) {
-        struct mesh_pem pem = {t->cert, t->key, t->ca, t->cert_len, t->key_len, t->ca_len};
-        return mesh_identity_new(&pem, mesh_wall(), &id, why) ? NULL : id;
-    }
-    own = mesh_engine_identity(why);
-    if (!own || !t->ca)
-        return own;
-    int err = mesh_identity_with_ca(own, t->ca, t->ca_len, &id, why);
-    mesh_identity_unref(own);
-    return err ? NULL : id;
-}
-
 int dial_tls(struct mesh_conn *c, struct mesh_hand *h, struct mesh_why *why) {
     struct dial *d = h->dial;
     const struct mesh_env *e = mesh_env();
@@ -278,13 +264,15 @@ int dial_tls(struct mesh_conn *c, struct mesh_hand *h, struct mesh_why *why) {
         return err;
     if (e->bad_peers && !d->target->peers)
         return mesh_why(why, MESH_E_IDENTITY, "MESH_PEERS has a wrong value");
-    struct mesh_identity *id = identity_of(d, why);
+    const struct mesh_target *t = d->target;
+    const struct mesh_pem pem = {t->cert, t->key, t->ca, t->cert_len, t->key_len, t->ca_len};
+    struct mesh_identity *id = mesh_own_identity(&pem, why);
     if (!id)
         return MESH_E_IDENTITY;
     struct mesh_handshake_config cfg = {.identity = id,
                                         .any_peer_san = d->target->any_peer_san,
                                         .sni = d->target->sni,
-                                        .alpn = d->target->alpn,
+                                        .alpn = d->target->no_alpn ? (const uint8_t *)"" : d->target->alpn,
                                         .alpn_len = d->target->alpn_len,
                                         .min_version = d->target->min_version,
                                         .max_version = d->target->max_version,

@@ -23,6 +23,7 @@
 static _Atomic(struct mesh_view *) view;
 static _Atomic int view_state; /* 0 not tried, 1 being opened, 2 done */
 static _Atomic uint64_t view_looked;
+static _Atomic int joined; /* the view's ledger knows this process */
 
 static struct mesh_identity_source *source;
 static _Atomic int crypto_state;
@@ -53,16 +54,8 @@ static void trace_view(const char *what, const struct mesh_why *why) {
 }
 
 static void view_attach(void) {
-    const struct mesh_env *e = mesh_env();
-    struct mesh_view_config cfg = {.file = e->view,
-                                   .run_dir = e->run_dir,
-                                   .domains = e->domains,
-                                   .tls = e->tls,
-                                   .hash_key = e->hash_key,
-                                   .exclude = e->exclude,
-                                   .capture = e->capture,
-                                   .virtual_ranges = e->virtual_ranges,
-                                   .uid = mesh_sys_geteuid()};
+    struct mesh_view_config cfg;
+    mesh_env_view_config(mesh_env(), mesh_sys_geteuid(), &cfg);
     struct mesh_view *v = NULL;
     bool private_ = false;
     struct mesh_why why = {""};
@@ -216,11 +209,21 @@ void mesh_engine_identity_publish(void) {
 
 /* ---- verdicts ---- */
 
+static bool excluded(const struct sockaddr *to) {
+    const struct sockaddr_in *in = (const struct sockaddr_in *)to;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)to;
+    return to->sa_family == AF_INET ? mesh_cidr_has(mesh_env()->exclude, 4, &in->sin_addr, ntohs(in->sin_port))
+                                    : mesh_cidr_has(mesh_env()->exclude, 6, &in6->sin6_addr, ntohs(in6->sin6_port));
+}
+
 int mesh_engine_route(const struct sockaddr *to, socklen_t len, struct mesh_route *ret) {
+    const struct mesh_env *e = mesh_env();
     struct mesh_view *v = mesh_engine_view();
-    if (!v)
-        return mesh_env()->bad_capture || mesh_env()->capture ? MESH_E_IDENTITY : MESH_E_NOTFOUND;
-    return mesh_view_route(v, to, len, mesh_random(), ret);
+    int err = v ? mesh_view_route(v, to, len, mesh_random(), ret) : MESH_E_NOTFOUND;
+    /* what MESH_CAPTURE would have said nobody knows, or there is no view to say it: nothing goes out in clear */
+    if (err == MESH_E_NOTFOUND && (e->bad_capture || (!v && e->capture)) && !excluded(to))
+        return MESH_E_IDENTITY;
+    return err;
 }
 
 enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen_t len) {
@@ -236,8 +239,9 @@ enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen
         return mode;
     struct mesh_view *v = mesh_engine_view();
     struct mesh_inbound *in = NULL;
-    if (!v || mesh_view_inbound(v, local, len, NULL, &in))
-        return v ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
+    int err = v ? mesh_view_inbound(v, local, len, NULL, &in) : MESH_E_INTERNAL;
+    if (err) /* what the view guards in a way that we cannot is not served in clear: strict, and refused there */
+        return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
     mode = in->mode;
     free(in);
     return mode;
@@ -265,8 +269,24 @@ int mesh_errno(int err) {
 
 /* ---- processes ---- */
 
+/* The view's ledger gets to know this process, and who it is: without that no connection of it is counted. */
+static void join(struct mesh_view *v) {
+    int pid = mesh_sys_getpid();
+    if (mesh_ledger_join(v, mesh_slab_tree(), pid, mesh_now()))
+        return;
+    struct mesh_identity *id = source ? mesh_identity_source_get(source) : NULL;
+    if (id)
+        mesh_ledger_identity(v, mesh_slab_tree(), pid, mesh_identity_spiffe(id));
+    mesh_identity_unref(id);
+}
+
 uint64_t mesh_engine_tree(void) {
-    return mesh_slab_need() ? 1 : mesh_slab_tree();
+    if (mesh_slab_need())
+        return 1;
+    struct mesh_view *v = mesh_engine_view_if_any();
+    if (mesh_unlikely(v && !atomic_load_explicit(&joined, memory_order_relaxed)) && !atomic_exchange(&joined, 1))
+        join(v);
+    return mesh_slab_tree();
 }
 
 void mesh_engine_start(void) {
@@ -310,6 +330,7 @@ void mesh_engine_after_fork(void) {
     one = 1;
     atomic_compare_exchange_strong(&crypto_state, &one, 0);
     struct mesh_view *v = atomic_load(&view);
+    atomic_store(&joined, 0);
     if (v && mesh_slab)
-        mesh_ledger_join(v, mesh_slab_tree(), mesh_sys_getpid(), mesh_now());
+        (void)mesh_engine_tree();
 }

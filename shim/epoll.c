@@ -3,7 +3,6 @@
  * epoll registrations of mesh connections (shim/watch.h). */
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -264,8 +263,8 @@ int mesh_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev) {
     if (!err && slot != NONE && op != EPOLL_CTL_DEL) {
         struct mesh_conn *c = mesh_conn_at(slot);
         uint32_t state = atomic_load(&c->state);
-        if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
-            mesh_pend_add(slot); /* for its deadline */
+        if ((state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && mesh_hand_deadline(slot) != UINT64_MAX)
+            mesh_pend_add(slot);
     }
     return err;
 }
@@ -311,15 +310,17 @@ static void swallowed(const struct seen *s) {
 }
 
 /* What the program gets of an event that carries our cookie; 0: nothing. */
-static uint32_t translate(const struct seen *s, uint32_t kernel) {
+static uint32_t translate(const struct seen *s, uint32_t kernel, bool *ret_settled) {
     uint32_t slot = s->r.slot;
     struct mesh_conn *c = mesh_conn_at(slot);
     if (!c || s->r.disarmed)
         return 0;
     uint32_t state = atomic_load(&c->state);
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) {
-        if (!mesh_hand_drive(c, slot, s->r.fd))
-            return 0; /* settled: the registration was put back and tells by itself */
+        if (!mesh_hand_drive(c, slot, s->r.fd)) {
+            *ret_settled = true; /* the registration was put back and tells by itself */
+            return 0;
+        }
         return mesh_tx_room(c) ? kernel & s->r.events & EPOLLOUT : 0;
     }
     if (state == MESH_CONN_DEAD)
@@ -331,7 +332,7 @@ static uint32_t translate(const struct seen *s, uint32_t kernel) {
     return kernel & (s->r.events | EPOLLERR | EPOLLHUP);
 }
 
-static int sieve(int ep, struct epoll_event *events, int n) {
+static int sieve(int ep, struct epoll_event *events, int n, bool *ret_settled) {
     int kept = 0;
     for (int i = 0; i < n; i++) {
         struct seen s;
@@ -341,7 +342,7 @@ static int sieve(int ep, struct epoll_event *events, int n) {
         }
         if (!lookup(&events[i], ep, &s))
             continue;
-        uint32_t e = translate(&s, events[i].events);
+        uint32_t e = translate(&s, events[i].events, ret_settled);
         if (!e) {
             swallowed(&s);
             continue;
@@ -375,21 +376,14 @@ static int wait_round(int ep, struct epoll_event *events, int max, uint64_t dead
     return r < 0 ? r : real.epoll_pwait(ep, events, max, 0, mask);
 }
 
-static void cancelled(void *arg) {
-    (void)arg;
-    mesh_pend_wait_leave();
-}
-
 int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask) {
     int n;
-    mesh_pend_wait_enter();
-    pthread_cleanup_push(cancelled, NULL);
+    bool settled;
     do {
+        settled = false;
         n = wait_round(ep, events, max, deadline, mask);
-        if (n <= 0 && (n < 0 || mesh_now() >= deadline))
-            break;
-        n = sieve(ep, events, n);
-    } while (n == 0 && (deadline == UINT64_MAX || mesh_now() < deadline));
-    pthread_cleanup_pop(1);
+        if (n > 0)
+            n = sieve(ep, events, n, &settled);
+    } while (n == 0 && (settled || deadline == UINT64_MAX || mesh_now() < deadline));
     return n;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,9 +10,13 @@
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
 #include "shim/hand_private.h"
+#include "shim/own_identity.h"
 #include "shim/pend.h"
 #include "shim/text.h"
 #include "shim/watch.h"
+
+enum { NEVER = POLLRDBAND }; /* an event that TCP does not know */
+static const uint64_t LOOK_AGAIN = 10 * MESH_MS;
 
 static struct mesh_hand *hand_of(uint32_t slot) {
     struct mesh_local *l = mesh_local_at(slot);
@@ -41,17 +46,52 @@ void mesh_hand_after_fork(uint32_t slot) {
         l->hand = NULL;
 }
 
+/* A caller that says nothing costs nothing, however long: only the first bytes set a time. */
+static uint64_t first_deadline(const struct mesh_conn *c, const struct mesh_hand *h) {
+    if (h->look_at)
+        return h->look_at;
+    return h->mode == MESH_INBOUND_PERMISSIVE && c->held.bytes ? h->began + mesh_env()->detect_ns : UINT64_MAX;
+}
+
 uint64_t mesh_hand_deadline(uint32_t slot) {
     struct mesh_hand *h = hand_of(slot);
     const struct mesh_conn *c = mesh_conn_at(slot);
-    if (!h || h->stage == STAGE_TICKET || (h->stage == STAGE_FIRST && !c->held.bytes))
+    if (!h || h->stage == STAGE_TICKET)
         return UINT64_MAX;
+    if (h->stage == STAGE_FIRST)
+        return first_deadline(c, h);
     return !c->told && h->tell_at && h->tell_at < h->deadline ? h->tell_at : h->deadline;
 }
 
 short mesh_hand_wants(uint32_t slot) {
     struct mesh_hand *h = hand_of(slot);
     return h && h->stage != STAGE_TICKET ? h->wants : POLLIN;
+}
+
+/* ---- clients' TLS objects that wait for tickets ----
+ * One is twenty times the size of an idle connection, and a peer that never says a word sends no ticket: only the youngest
+ * few are kept. */
+
+enum { WAITING = 64 };
+static struct waiting {
+    uint32_t slot, generation; /* even generation: empty */
+} waiting[WAITING];
+static uint32_t waiting_next; /* guarded by mesh_guard */
+
+/* Holds no lock. */
+static void wait_for_ticket(uint32_t slot) {
+    struct mesh_guard g = mesh_guard_enter();
+    struct waiting *at = &waiting[waiting_next++ % WAITING], old = *at;
+    *at = (struct waiting){slot, atomic_load(&mesh_conn_at(slot)->generation)};
+    mesh_guard_leave(g);
+    struct mesh_conn *c = mesh_conn_at(old.slot);
+    if (old.generation % 2 == 0 || old.slot == slot || mesh_local_at(old.slot)->generation != old.generation ||
+        mesh_conn_lock_rx(c))
+        return;
+    struct mesh_hand *h = hand_of(old.slot);
+    if (mesh_local_at(old.slot)->generation == old.generation && h && h->stage == STAGE_TICKET)
+        mesh_hand_drop(old.slot);
+    mesh_conn_unlock_rx(c);
 }
 
 /* ---- what the record layer tells ---- */
@@ -225,6 +265,13 @@ static int send_out_locked(struct mesh_conn *c, int fd, struct mesh_hand *h) {
     return r;
 }
 
+/* Our tickets wait for our first data, so nothing of ours carries the acknowledgement of the caller's last flight: without one
+ * now, Nagle's algorithm would hold the caller's first small write back for as long as we would delay it. */
+static void acknowledge(int fd) {
+    int one = 1;
+    (void)mesh_sys_setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+}
+
 /* The peer is authenticated: keys in, held bytes out. */
 static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, struct mesh_why *why) {
     struct mesh_peer peer;
@@ -239,11 +286,14 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     const uint8_t *p;
     size_t n = mesh_handshake_tickets(h->tls, &p);
     if (n) {
-        c->deferred = c->sealed.bytes == 0;
+        c->deferred = c->sealed.bytes == 0 && !mesh_chunk_scarce();
         if (!mesh_queue_put(&c->sealed, p, n))
             c->tx_dead = 1; /* their numbers are used: nothing may follow without them */
+        else if (!c->deferred && mesh_tx_flush(c, fd) == -EAGAIN)
+            mesh_pend_add(slot);
     }
     c->control = !c->server && peer.version == 0x0304;
+    c->first = !c->server || peer.version != 0x0304; /* who had the handshake's last word */
     c->told = 1;
     atomic_store(&c->state, MESH_CONN_OPEN);
     if (c->held.bytes || c->fin)
@@ -251,6 +301,8 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     if (c->rx_shut)
         (void)mesh_sys_shutdown(fd, SHUT_RD);
     mesh_conn_unlock_tx(c);
+    if (c->server)
+        acknowledge(fd);
     if (h->dial)
         dial_done(c, h);
     describe(c, fd, h, &peer);
@@ -434,10 +486,15 @@ static int server_tls(struct mesh_hand *h, int fd, struct mesh_why *why) {
     socklen_t len = sizeof local;
     struct mesh_inbound *in = NULL;
     struct mesh_view *v = mesh_engine_view();
-    if (v && mesh_sys_getsockname(fd, (struct sockaddr *)&local, &len) == 0 &&
-        mesh_view_inbound(v, (struct sockaddr *)&local, len, NULL, &in))
-        in = NULL;
-    struct mesh_identity *id = mesh_engine_identity(why);
+    int guarded = MESH_E_NOTFOUND;
+    if (v && mesh_sys_getsockname(fd, (struct sockaddr *)&local, &len) == 0)
+        guarded = mesh_view_inbound(v, (struct sockaddr *)&local, len, NULL, &in);
+    if (guarded && guarded != MESH_E_NOTFOUND)
+        return mesh_why(why, MESH_E_IDENTITY, "the view guards port %u in a way that cannot be enforced", h->port);
+    struct mesh_pem pem = {0};
+    if (in)
+        pem = (struct mesh_pem){in->cert, in->key, in->ca, in->cert_len, in->key_len, in->ca_len};
+    struct mesh_identity *id = mesh_own_identity(&pem, why);
     int err = MESH_E_IDENTITY;
     if (e->bad_callers && !(in && in->callers)) {
         (void)mesh_why(why, err, "MESH_CALLERS has a wrong value");
@@ -467,10 +524,22 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     ssize_t n = mesh_sys_recvfrom(fd, p, big ? MESH_SCRATCH : sizeof head, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
     enum mesh_first first = n > 0 && permissive ? mesh_first_bytes(p, (size_t)n) : MESH_FIRST_TLS_MESH;
     mesh_scratch_give(big);
-    if (n == -EAGAIN || n == -EINTR || (n > 0 && first == MESH_FIRST_MORE)) {
+    if (n > 0 && first == MESH_FIRST_MORE) { /* they stay in the kernel, which calls that readable: we go by the clock */
+        uint64_t now = mesh_now();
+        if (!h->look_at)
+            h->deadline = now + MESH_HANDSHAKE_SECONDS * MESH_SEC;
+        h->look_at = now + LOOK_AGAIN;
+        h->wants = NEVER;
+        if (now < h->deadline)
+            return 1;
+        first = MESH_FIRST_PLAIN; /* nobody who means TLS takes that long for a few bytes */
+    }
+    bool looked = h->look_at != 0;
+    h->look_at = 0;
+    if (n == -EAGAIN || n == -EINTR) {
         h->wants = POLLIN;
         /* a program that speaks first to a caller that does not: plaintext after MESH_DETECT */
-        if (permissive && c->held.bytes && n < 0 && mesh_now() >= h->began + mesh_env()->detect_ns) {
+        if (permissive && c->held.bytes && mesh_now() >= h->began + mesh_env()->detect_ns) {
             open_raw(c, slot, fd, h);
             return 2;
         }
@@ -501,6 +570,9 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     h->stage = STAGE_SHAKE;
     h->deadline = mesh_now() + MESH_HANDSHAKE_SECONDS * MESH_SEC;
     c->begun = 1;
+    h->wants = POLLIN;
+    if (looked)
+        mesh_watch_settled(slot);
     return 0;
 }
 
@@ -513,6 +585,8 @@ static void server_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_
         r = shake(c, slot, fd, h, &f);
     if (r == 1 && mesh_now() >= h->deadline && h->stage == STAGE_SHAKE)
         r = failed(&f, MESH_E_TIMEOUT, ECONNRESET, "handshake-timeout");
+    if (r == 1 && (h->stage == STAGE_SHAKE || h->look_at))
+        mesh_pend_add(slot); /* from now on it has a time */
     if (r != -1)
         return;
     if (f.why)
@@ -601,6 +675,9 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
             wants = state == MESH_CONN_DIAL || state == MESH_CONN_HAND ? (h ? h->wants : POLLIN) : 0;
         }
     }
+    bool waits = h && h->stage == STAGE_TICKET && wants == 0 && state == MESH_CONN_OPEN;
     mesh_conn_unlock_rx(c);
+    if (waits)
+        wait_for_ticket(slot);
     return wants;
 }

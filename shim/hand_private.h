@@ -42,6 +42,7 @@ struct mesh_hand {
     uint64_t deadline;     /* of this attempt, or of the handshake */
     uint64_t tell_at;      /* client: when the program is told *connected* although the peer is not authenticated */
     uint64_t began;
+    uint64_t look_at;      /* server: first bytes that tell nothing yet are looked at again then; 0: no such bytes */
 };
 
 /* The TLS client side for the attempt that just connected. */

@@ -55,6 +55,13 @@ void mesh_rooms_load(void) {
     load(MESH_DEFERRED_ROOMS, mesh_rooms_start, mesh_rooms_relro_end);
 }
 
+/* For __builtin_cpu_supports; libgcc's own constructor is not linked. */
+static void look_at_processor(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#endif
+}
+
 /* COLD, DONE, or the process that is at it. Not a once: a child forked in the middle inherits a loader that
  * it does not have, sees that by the process id and takes its place. */
 enum { COLD = 0, DONE = -1 };
@@ -68,6 +75,7 @@ void mesh_heavy_load(void) {
             sched_yield();
             seen = atomic_load_explicit(&loader, memory_order_acquire);
         } else if (atomic_compare_exchange_weak(&loader, &seen, me)) {
+            look_at_processor();
             if (mesh_private_start)
                 mesh_private_start();
             load(MESH_DEFERRED_HEAVY, mesh_heavy_start, mesh_heavy_relro_end);

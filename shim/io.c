@@ -88,12 +88,13 @@ static int recv_hand(struct mesh_io *io, uint64_t *io_deadline) {
     short wants = mesh_hand_drive(c, io->slot, io->fd);
     if (!wants)
         return 1;
-    mesh_pend_add(io->slot);
+    uint64_t d = mesh_hand_deadline(io->slot);
+    if (d != UINT64_MAX)
+        mesh_pend_add(io->slot);
     if (mesh_nonblocking(io->fd, io->flags))
         return -EAGAIN;
     if (*io_deadline == 0)
         *io_deadline = timeo(io->fd, SO_RCVTIMEO);
-    uint64_t d = mesh_hand_deadline(io->slot);
     int r = mesh_wait_fd(io->fd, wants, d < *io_deadline ? d : *io_deadline);
     return r == 0 || (r == -EAGAIN && mesh_now() < *io_deadline) ? 1 : r;
 }
@@ -121,6 +122,7 @@ static ssize_t recv_open(struct mesh_io *io) {
     if (locked)
         return locked == MESH_E_AGAIN ? -EAGAIN : -ECONNRESET;
     ssize_t r;
+    here(io);
     if (!mesh_conn_owns(io->slot, io->fd)) {
         r = -EBADF;
     } else if (c->rx_shut && !c->plain.bytes) {
@@ -222,6 +224,7 @@ static ssize_t send_loop(struct mesh_io *io) {
             return send_raw(io);
         if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
             (void)mesh_hand_drive(c, io->slot, io->fd);
+        here(io);
         int r = mesh_tx_try(io);
         if (r != -EAGAIN)
             return sent(io, r);

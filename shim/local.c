@@ -180,11 +180,13 @@ static int held_push(uint32_t slot, struct mesh_local *l) {
     return 0;
 }
 
-uint32_t mesh_local_held(uint32_t *ret, uint32_t max) {
+uint32_t mesh_local_held(uint32_t *ret, uint32_t from, uint32_t max) {
     struct mesh_guard g = mesh_guard_enter();
-    uint32_t n = held_n;
-    for (uint32_t i = 0; i < n && i < max; i++)
-        ret[i] = held_slots[i];
+    uint32_t n = 0;
+    while (n < max && from + n < held_n) {
+        ret[n] = held_slots[from + n];
+        n++;
+    }
     mesh_guard_leave(g);
     return n;
 }

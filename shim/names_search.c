@@ -10,6 +10,7 @@
 #include "shim/base/buf.h"
 #include "shim/base/clock.h"
 #include "shim/names.h"
+#include "shim/real.h"
 
 static bool is_blank(uint8_t c) {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\0';
@@ -150,7 +151,7 @@ static size_t read_file(const char *path, char *buf, size_t cap) {
     if (!f)
         return 0;
     size_t n = fread(buf, 1, cap, f);
-    fclose(f);
+    real.fclose(f);
     return n;
 }
 

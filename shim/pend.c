@@ -18,9 +18,9 @@
 
 enum {
     BATCH = 64,
+    FEW = 64,             /* so many are tried at each wait, whatever else watches them */
     HELPER_STACK = 256 << 10,
     HELPER_SLICE_MS = 5,  /* new work reaches a helper that is in poll after this */
-    DRAIN_SLICE_MS = 10,
     HELPER_IDLE_MS = 200, /* a bulk sender fills its buffer again soon: the thread is worth keeping that long */
     PRIVATE_FD = 700,     /* lingering sockets move up here */
 };
@@ -32,7 +32,7 @@ struct item {
 
 static struct item *items;
 static uint32_t nitems, cap;
-static _Atomic uint32_t count, waiters;
+static _Atomic uint32_t count;
 static _Atomic bool helping;
 
 uint32_t mesh_pend_count(void) {
@@ -41,10 +41,8 @@ uint32_t mesh_pend_count(void) {
 
 /* guard held */
 static struct item *find(uint32_t slot) {
-    for (uint32_t i = 0; i < nitems; i++)
-        if (items[i].slot == slot)
-            return &items[i];
-    return NULL;
+    uint32_t at = atomic_load(&mesh_local_at(slot)->pending);
+    return at && at <= nitems && items[at - 1].slot == slot ? &items[at - 1] : NULL;
 }
 
 /* guard held */
@@ -65,18 +63,20 @@ static struct item *put(uint32_t slot) {
         cap = bigger;
     }
     items[nitems] = (struct item){.slot = slot};
-    atomic_store(&l->pending, 1);
+    atomic_store(&l->pending, nitems + 1);
     atomic_store(&count, nitems + 1);
     return &items[nitems++];
 }
 
 /* guard held */
 static void drop(uint32_t slot) {
-    struct item *i = find(slot);
     struct mesh_local *l = mesh_local_at(slot);
+    struct item *i = find(slot);
     if (!i)
         return;
     *i = items[--nitems];
+    if (i != &items[nitems])
+        atomic_store(&mesh_local_at(i->slot)->pending, (uint32_t)(i - items) + 1);
     atomic_store(&l->pending, 0);
     atomic_store(&count, nitems);
 }
@@ -103,6 +103,13 @@ static bool unfinished(const struct mesh_conn *c) {
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
         return true;
     return state == MESH_CONN_OPEN && mesh_tx_unsent(c);
+}
+
+/* Is there anything to be done for it now? An epoll registration of ours tells when a handshake can go on; thousands of
+ * clients that are shaking hands must not be tried one by one at each wait. */
+static bool idle(uint32_t slot, uint64_t now) {
+    const struct mesh_conn *c = mesh_conn_at(slot);
+    return mesh_pend_count() > FEW && mesh_local_at(slot)->swapped && unfinished(c) && !mesh_tx_unsent(c) && now < mesh_hand_deadline(slot);
 }
 
 /* One step; true when nothing is left to do. */
@@ -133,15 +140,17 @@ void mesh_pend_drive(void) {
             struct mesh_local *l = mesh_local_at(slot);
             int fd = atomic_load(&l->fd);
             bool late = batch[i].linger && now >= batch[i].linger;
-            if (!step(slot, fd) && !late)
+            if (!late && (idle(slot, now) || !step(slot, fd)))
                 continue;
             g = mesh_guard_enter();
             struct item *it = find(slot);
-            bool ours = it != NULL;
-            if (ours)
+            bool ends = it && it->linger; /* as it is now: the program may have closed it meanwhile */
+            if (ends)
+                fd = atomic_load(&l->fd);
+            if (it)
                 drop(slot);
             mesh_guard_leave(g);
-            if (ours && batch[i].linger)
+            if (ends)
                 mesh_close_end(slot, fd, true);
         }
     }
@@ -179,13 +188,6 @@ uint32_t mesh_pend_fill(struct pollfd *ret, uint32_t max, int except, uint64_t *
     }
     mesh_guard_leave(g);
     return filled;
-}
-
-void mesh_pend_wait_enter(void) {
-    atomic_fetch_add(&waiters, 1);
-}
-void mesh_pend_wait_leave(void) {
-    atomic_fetch_sub(&waiters, 1);
 }
 
 /* ---- the helper ---- */
@@ -241,8 +243,7 @@ static void help(void) {
 
 void mesh_pend_leave(uint32_t slot) {
     mesh_pend_add(slot);
-    if (atomic_load(&waiters) == 0)
-        help();
+    help(); /* a thread that already waits does not know of it, and may wait for ever */
 }
 
 void mesh_pend_linger(uint32_t slot, int fd) {
@@ -265,7 +266,7 @@ void mesh_pend_linger(uint32_t slot, int fd) {
     (void)mesh_sys_close(fd);
     if (!i)
         mesh_close_end(slot, own, true);
-    else if (atomic_load(&waiters) == 0)
+    else
         help();
 }
 
@@ -287,17 +288,15 @@ void mesh_pend_drain(uint64_t deadline) {
             mesh_trace_refused("unsent-at-exit", NULL, NULL);
             return;
         }
-        uint64_t left = until > now ? until - now : MESH_MS;
-        if (left > DRAIN_SLICE_MS * MESH_MS) /* a helper may have sent the last of it between the look and the wait */
-            left = DRAIN_SLICE_MS * MESH_MS;
-        struct timespec t = {(time_t)(left / MESH_SEC), (long)(left % MESH_SEC)};
+        /* in short pieces: the helper may send what we are about to wait for */
+        bool soon = until > now && until - now < HELPER_SLICE_MS * MESH_MS;
+        struct timespec t = {0, soon ? (long)(until - now) : (long)(HELPER_SLICE_MS * MESH_MS)};
         (void)mesh_sys_ppoll(fds, n, &t, NULL);
     }
 }
 
 void mesh_pend_after_fork(void) {
     atomic_store(&helping, false);
-    atomic_store(&waiters, 0);
     while (nitems) { /* the parent's business; what the child touches comes back on its list */
         struct item it = items[nitems - 1];
         int fd = atomic_load(&mesh_local_at(it.slot)->fd);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Pending work of this process: handshakes under way, bytes that were accepted from the program and are not sent. Every
- * wait inside the shim drives all of it (DESIGN D8), so a process with one thread makes progress; when work is left behind
- * and no thread is in a wait call, a helper thread with all signals blocked carries it and ends with it (D1).
+ * wait inside the shim drives all of it (DESIGN D8), so a process with one thread makes progress; when a call leaves work
+ * behind, a helper thread with all signals blocked carries it and ends with it (D1): the program need not wait ever again,
+ * and a thread that waits already does not know of it.
  */
 #ifndef MESH_SHIM_PEND_H
 #define MESH_SHIM_PEND_H
@@ -23,9 +24,6 @@ void mesh_pend_drive(void);
 /* Fills in what a wait must watch besides its own descriptors (never `except`), and pulls *io_deadline in to the next time
  * at which something must be driven. Returns how many were filled (at most max). */
 uint32_t mesh_pend_fill(struct pollfd *ret, uint32_t max, int except, uint64_t *io_deadline);
-/* A thread enters and leaves a wait that drives. */
-void mesh_pend_wait_enter(void);
-void mesh_pend_wait_leave(void);
 /* A call returns to the program and leaves `slot` with unsent bytes or an unfinished told handshake. */
 void mesh_pend_leave(uint32_t slot);
 /* The program closed its last descriptor while something was unsent: the socket lives on, on a descriptor of ours, until it

@@ -159,6 +159,8 @@ static ssize_t open_record(struct mesh_io *io, uint8_t *wire, size_t n, uint8_t 
         return broken(io, len, NULL);
     if (*ret_type == MESH_REC_HANDSHAKE && keep)
         mesh_hand_ticket(io->slot, sealed, n);
+    if (*ret_type == MESH_REC_DATA && (c->post.have || c->post.skip)) /* a handshake message must not be interrupted */
+        return broken(io, MESH_E_PROTOCOL, NULL);
     if (*ret_type == MESH_REC_DATA && len && c->control) {
         c->control = 0;
         mesh_hand_data_came(io->slot);

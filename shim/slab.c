@@ -388,6 +388,14 @@ void mesh_chunk_give(uint32_t i) {
         push(&mesh_slab->free_chunks, i, &chunks[i].next);
 }
 
+/* One that was given back a moment ago does not mean that there are many. */
+bool mesh_chunk_scarce(void) {
+    uint32_t i = (uint32_t)atomic_load_explicit(&mesh_slab->free_chunks, memory_order_acquire);
+    if (i && __atomic_load_n(chunk_next(i - 1), __ATOMIC_RELAXED))
+        return false;
+    return atomic_load_explicit(&mesh_slab->fresh_chunk, memory_order_relaxed) > mesh_slab->head.nchunks / 4;
+}
+
 static bool queue_room(struct mesh_queue *q, size_t n) {
     struct mesh_chunk *t = mesh_chunk_at(q->tail);
     size_t room = t ? MESH_CHUNK_DATA - t->len : 0;

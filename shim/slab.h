@@ -98,6 +98,7 @@ struct mesh_conn {
     struct mesh_queue sealed;    /* ciphertext the kernel had no room for, and a server's deferred tickets */
     struct mesh_queue held;      /* plaintext written before the peer was authenticated */
     uint8_t deferred;            /* `sealed` holds nothing but tickets: it waits for our first data */
+    uint8_t first;               /* our last handshake bytes may be unacknowledged: Nagle must not hold the first data back */
     uint8_t key_update_due;
     uint8_t fin;                 /* shutdown(SHUT_WR) asked for: 1 queued behind held bytes, 2 sent */
     uint8_t tx_dead;             /* EPIPE from now on */
@@ -150,6 +151,7 @@ void mesh_conn_unlock_tx(struct mesh_conn *c);
 struct mesh_chunk *mesh_chunk_at(uint32_t i); /* NULL for 0 and out of range */
 uint32_t mesh_chunk_take(void);               /* 0: none left */
 void mesh_chunk_give(uint32_t i);
+bool mesh_chunk_scarce(void); /* so many are in use that none should be kept for comfort */
 /* Appends n bytes; false (and nothing appended) when chunks run out. */
 bool mesh_queue_put(struct mesh_queue *q, const void *p, size_t n);
 /* The first contiguous bytes; 0 when empty. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/real.h"
 #include "shim/spawn_actions.h"
 
 #include <errno.h>
@@ -163,11 +164,10 @@ static int copy(const struct record *r, posix_spawn_file_actions_t *ret, int sla
     case CLOSEFROM:
         return slab >= r->fd || dead >= r->fd ? close_around(ret, r->fd, slab, dead)
                                               : posix_spawn_file_actions_addclosefrom_np(ret, r->fd);
-    case TCSETPGRP:
-#if __GLIBC_PREREQ(2, 35)
-        return posix_spawn_file_actions_addtcsetpgrp_np(ret, r->fd);
-#endif
-        break;
+    case TCSETPGRP: { /* younger than the oldest libc that we run on */
+        int (*add)(posix_spawn_file_actions_t *, int) = mesh_real_lookup("posix_spawn_file_actions_addtcsetpgrp_np");
+        return add ? add(ret, r->fd) : ENOTSUP;
+    }
     }
     return ENOTSUP;
 }

@@ -50,7 +50,10 @@ static bool step_stderr(void) {
 static bool usable, taken;
 
 static bool step_env(void) {
-    usable = mesh_env_start(environ, getauxval(AT_SECURE) != 0) == 0 && !mesh_env()->off;
+    /* without memory every variable counts as wrong: what they protect fails closed */
+    int err = mesh_env_start(environ, getauxval(AT_SECURE) != 0);
+    (void)err;
+    usable = !mesh_env()->off;
     return true;
 }
 

@@ -138,7 +138,7 @@ void mesh_stdio_leaves(int fd) {
     for (int i = 0; i < STREAMS; i++)
         if (atomic_load(&streams[i].file) == f)
             streams[i].fd = -1;
-    fclose(f);
+    real.fclose(f);
 }
 
 void mesh_stdio_flush(void) {

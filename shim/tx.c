@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
 
@@ -94,9 +95,24 @@ static void take_deferred(struct mesh_conn *c, struct batch *b) {
     c->deferred = 0;
 }
 
+/* The program's first bytes, which TCP would send at once: Nagle's rule counts our handshake as theirs. */
+static ssize_t push_first(struct mesh_conn *c, int fd, const struct batch *b) {
+    int on = 1, off = 0, is = 1;
+    socklen_t len = sizeof is;
+    c->first = 0;
+    (void)mesh_sys_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &is, &len);
+    if (!is)
+        (void)mesh_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    ssize_t r = push(fd, b->base, b->len, 0);
+    if (!is)
+        (void)mesh_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &off, sizeof off);
+    return r;
+}
+
 /* Sends a batch; what the kernel does not take becomes the sealed tail. 0, -EAGAIN (a tail is left) or -errno. */
 static int launch(struct mesh_conn *c, int fd, const struct batch *b, int flags) {
-    ssize_t r = push(fd, b->base, b->len, flags);
+    bool first = mesh_unlikely(c->first) && !(flags & MSG_MORE);
+    ssize_t r = first ? push_first(c, fd, b) : push(fd, b->base, b->len, flags);
     if (r == (ssize_t)b->len)
         return 0;
     if (r < 0 && r != -EAGAIN)

@@ -155,7 +155,6 @@ static int round_(struct pollfd *fds, nfds_t n, struct pollfd *kfds, uint64_t de
 /* The way out of a wait, also for a thread that is cancelled in it. */
 static void cancelled(void *heap) {
     int keep = errno;
-    mesh_pend_wait_leave();
     free(heap);
     errno = keep;
 }
@@ -171,7 +170,6 @@ int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *m
     }
     struct pollfd *heap = kfds == small ? NULL : kfds;
     int r;
-    mesh_pend_wait_enter();
     pthread_cleanup_push(cancelled, heap);
     do
         r = round_(fds, n, kfds, deadline, mask);
@@ -221,11 +219,7 @@ static int wait_fd(int fd, short events, uint64_t deadline) {
 }
 
 int mesh_wait_fd(int fd, short events, uint64_t deadline) {
-    int keep = errno, r;
-    mesh_pend_wait_enter();
-    pthread_cleanup_push(cancelled, NULL);
-    r = wait_fd(fd, events, deadline);
-    pthread_cleanup_pop(1);
+    int keep = errno, r = wait_fd(fd, events, deadline);
     errno = keep;
     return r;
 }

@@ -19,8 +19,13 @@ int64_t mesh_tls_time_seconds(const ASN1_TIME *t) {
     return ((days * 24 + tm.tm_hour) * 60 + tm.tm_min) * 60 + tm.tm_sec;
 }
 
-GENERAL_NAMES *mesh_tls_cert_names(X509 *cert) {
-    return X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+int mesh_tls_cert_names(X509 *cert, GENERAL_NAMES **ret_names) {
+    int critical;
+    GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, &critical, NULL);
+    if (!names && critical != -1) /* there are names, or two lists of them, that could not be read */
+        return MESH_E_INVALID;
+    *ret_names = names;
+    return 0;
 }
 
 static bool text_get(const ASN1_STRING *s, enum mesh_san_type type, struct mesh_tls_san *ret) {

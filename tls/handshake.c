@@ -89,7 +89,8 @@ static int ssl_set(struct mesh_handshake *hs, const struct mesh_handshake_config
         return MESH_E_NOMEM;
     }
     SSL_set_bio(hs->ssl, hs->in = in, hs->out = out); /* owned by the SSL from here */
-    SSL_set_app_data(hs->ssl, hs);
+    if (SSL_set_app_data(hs->ssl, hs) != 1)
+        return MESH_E_NOMEM;
     uint16_t low = cfg->min_version > TLS1_2_VERSION ? cfg->min_version : TLS1_2_VERSION;
     uint16_t high = cfg->max_version ? cfg->max_version : TLS1_3_VERSION;
     if (low > high || SSL_set_min_proto_version(hs->ssl, low) != 1 ||

@@ -94,7 +94,9 @@ static int roots_set(struct mesh_identity *id, const void *ca, size_t ca_len, st
 }
 
 static int names_read(struct mesh_identity *id, struct mesh_why *why) {
-    GENERAL_NAMES *names = mesh_tls_cert_names(id->leaf);
+    GENERAL_NAMES *names;
+    if (mesh_tls_cert_names(id->leaf, &names) != 0)
+        return mesh_why(why, MESH_E_INVALID, "names in the certificate cannot be read");
     struct mesh_tls_san san = {.text = ""};
     size_t domain = 0;
     int spiffe = mesh_tls_names_spiffe(names, &san, why);

@@ -63,7 +63,9 @@ struct mesh_tls_san {
 };
 /* The i-th name as text; false when it is of a kind that we do not match, or holds a NUL. */
 bool mesh_tls_san_get(const GENERAL_NAMES *names, int i, struct mesh_tls_san *ret_san);
-GENERAL_NAMES *mesh_tls_cert_names(X509 *cert); /* NULL when there are none; free with GENERAL_NAMES_free */
+/* The subject alternative names, NULL when there are none; free with GENERAL_NAMES_free. MESH_E_INVALID when they
+ * cannot be read: that is not the same as none. */
+int mesh_tls_cert_names(X509 *cert, GENERAL_NAMES **ret_names) MESH_MUST_CHECK;
 /* The SPIFFE ID among the names: 1 and a borrowed pointer, 0 when there is none, MESH_E_INVALID (with why)
  * when the certificate breaks the rule of exactly one URI. */
 int mesh_tls_names_spiffe(const GENERAL_NAMES *names, struct mesh_tls_san *ret_id,

@@ -2,7 +2,6 @@
  *
  * One value against one condition, and the patterns of MESH_PEERS and MESH_CALLERS.
  */
-#define _GNU_SOURCE
 #include <string.h>
 #include "tls/internal.h"
 

@@ -4,7 +4,6 @@
  * rewritten, and everything else does not compile: a rule that would silently mean something else is worse
  * than one that matches nobody. Whole-string matching makes lazy and greedy repetition the same.
  */
-#define _GNU_SOURCE
 #include <locale.h>
 #include <regex.h>
 #include <stdlib.h>

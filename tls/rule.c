@@ -179,8 +179,10 @@ static int names_check(const struct mesh_tls_rule *rule, X509 *leaf, const GENER
 
 int mesh_tls_rule_check(const struct mesh_tls_rule *rule, X509 *leaf, char *ret_id, size_t cap,
                         struct mesh_why *why) {
+    GENERAL_NAMES *names;
     *ret_id = 0;
-    GENERAL_NAMES *names = mesh_tls_cert_names(leaf);
+    if (mesh_tls_cert_names(leaf, &names) != 0)
+        return mesh_why(why, MESH_E_PEER, "names in the peer's certificate cannot be read");
     int err = names_check(rule, leaf, names, ret_id, cap, why);
     GENERAL_NAMES_free(names);
     return err;

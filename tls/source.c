@@ -4,7 +4,6 @@
  * and they count only if the stats are still the same afterwards, so that certificate, key and bundle are of
  * one moment.
  */
-#define _GNU_SOURCE
 #include <openssl/crypto.h>
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "shim/base/clock.h"
+#include "shim/base/mem.h"
 #include "shim/ctl/ctl.h"
 #include "shim/ctl/findings.h"
 #include "shim/ctl/proc.h"
@@ -98,24 +99,37 @@ static void check_key_mode(const struct mesh_env *e, struct mesh_ctl_findings *f
                        "%s can be read by everybody", e->key);
 }
 
+/* A length of time as a person says it. */
+static void print_span(char ret_text[32], int64_t seconds) {
+    static const struct {
+        int64_t seconds;
+        const char *name;
+    } units[] = {{86400, "days"}, {3600, "hours"}, {60, "minutes"}, {1, "s"}};
+    size_t i = 0;
+    while (i + 1 < MESH_ARRAY_LEN(units) && seconds < 2 * units[i].seconds)
+        i++;
+    snprintf(ret_text, 32, "%lld %s", (long long)(seconds / units[i].seconds), units[i].name);
+}
+
 static void judge_validity(const struct mesh_identity *id, int64_t now, struct mesh_ctl_findings *f) {
-    int64_t rest = mesh_identity_not_after(id) - now;
+    int64_t rest = mesh_identity_not_after(id) - now, wait = mesh_identity_not_before(id) - now;
     const char *spiffe = mesh_identity_spiffe(id);
-    if (mesh_identity_not_before(id) > now)
+    char span[32];
+    print_span(span, wait);
+    if (wait > 0)
         mesh_ctl_found(f, MESH_CTL_ERROR, "clock", "set the clock, or wait",
-                       "the certificate becomes valid in %lld s",
-                       (long long)(mesh_identity_not_before(id) - now));
+                       "the certificate becomes valid in %s", span);
     if (!spiffe[0])
         mesh_ctl_found(
             f, MESH_CTL_WARNING, "identity", "issue a certificate with one spiffe:// URI SAN",
             "our certificate has no SPIFFE ID: there is no trust domain of ours that peers could be of");
+    print_span(span, rest > 0 ? rest : -rest);
     if (rest <= 0)
-        mesh_ctl_found(f, MESH_CTL_ERROR, "identity", "renew it", "the certificate ended %lld s ago",
-                       (long long)-rest);
+        mesh_ctl_found(f, MESH_CTL_ERROR, "identity", "renew it", "the certificate ended %s ago", span);
     else
         mesh_ctl_found(f, rest < SOON ? MESH_CTL_WARNING : MESH_CTL_OK, "identity",
-                       rest < SOON ? "renew it" : "", "%s, valid for another %lld s",
-                       spiffe[0] ? spiffe : "a certificate without SPIFFE ID", (long long)rest);
+                       rest < SOON ? "renew it" : "", "%s, valid for another %s",
+                       spiffe[0] ? spiffe : "a certificate without SPIFFE ID", span);
 }
 
 static void check_identity(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
@@ -175,6 +189,11 @@ static void check_pin(void *arg, const struct mesh_route *r) {
     free(t);
 }
 
+static void found_fault(void *arg, const char *resource, const char *why) {
+    mesh_ctl_found(arg, MESH_CTL_WARNING, "view", "meshctl check -f FILE says what that does to names",
+                   "%s is left out: %s", resource, why);
+}
+
 static void judge_view(struct mesh_ctl *c, const struct mesh_view_info *i, struct mesh_ctl_findings *f) {
     if (c->private_view)
         mesh_ctl_found(f, MESH_CTL_WARNING, "run directory", "make it writable, or set MESH_RUN_DIR",
@@ -183,8 +202,12 @@ static void judge_view(struct mesh_ctl *c, const struct mesh_view_info *i, struc
     else
         mesh_ctl_found(f, MESH_CTL_OK, "run directory", "", "%s", c->env.run_dir);
     if (i->error[0])
-        mesh_ctl_found(f, MESH_CTL_ERROR, "view", "correct the file; what was good before stays in force",
+        mesh_ctl_found(f, MESH_CTL_ERROR, "view",
+                       i->version ? "correct the file; what was good before stays in force"
+                                  : "correct the file: nothing is in force",
                        "%s", i->error);
+    if (!i->version)
+        return;
     if (!i->names && c->env.view && !i->error[0])
         mesh_ctl_found(f, MESH_CTL_WARNING, "view", "see meshctl check -f FILE", "%s lists no name",
                        i->source);
@@ -210,7 +233,9 @@ static void check_view(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
         return;
     }
     judge_view(c, &info, f);
-    r = mesh_view_each_cluster(c->view, check_pin, &pins);
+    r = mesh_view_each_fault(c->view, found_fault, f);
+    if (r >= 0)
+        r = mesh_view_each_cluster(c->view, check_pin, &pins);
     if (r < 0)
         mesh_ctl_found(f, MESH_CTL_ERROR, "view", "", "%s", mesh_err_text(r));
 }

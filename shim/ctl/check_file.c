@@ -138,6 +138,10 @@ static void check_name(void *arg, const char *name) {
         n->good++;
 }
 
+static void found_fault(void *arg, const char *resource, const char *why) {
+    mesh_ctl_found(arg, MESH_CTL_WARNING, "resource", "", "%s is left out: %s", resource, why);
+}
+
 static void check_names(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
     struct mesh_view_config cfg;
     struct mesh_why why = {""};
@@ -147,7 +151,9 @@ static void check_names(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
     cfg.run_dir = NULL; /* nobody else's business */
     int r = mesh_view_open(&cfg, &n.view, &c->private_view, &why);
     if (r == 0) {
-        r = mesh_view_each_name(n.view, check_name, &n);
+        r = mesh_view_each_fault(n.view, found_fault, f);
+        if (r >= 0)
+            r = mesh_view_each_name(n.view, check_name, &n);
         mesh_view_close(n.view);
     }
     if (r < 0)

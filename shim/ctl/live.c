@@ -146,8 +146,9 @@ static int status_text(const struct status *s, const struct mesh_view_info *i) {
         for (size_t j = 0; j < s->nconns; j++) {
             const struct mesh_conn_info *c = &s->conns[j];
             if (c->pid == p->pid)
-                printf("  fd=%d %s %s %s peer=%s tls=%s %s%s\n", c->fd, c->inbound ? "from" : "to", c->name,
-                       c->endpoint, c->peer, version_name(c), cipher_name(c), c->resumed ? " resumed" : "");
+                printf("  fd=%d %s %s%s%s peer=%s tls=%s %s%s\n", c->fd, c->inbound ? "from" : "to", c->name,
+                       c->name[0] ? " " : "", c->endpoint, c->peer, version_name(c), cipher_name(c),
+                       c->resumed ? " resumed" : "");
         }
     }
     if (!s->nprocesses)

@@ -23,18 +23,45 @@ static void print_time(char ret_text[32], int64_t wall) {
     strftime(ret_text, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-static void print_head(const struct mesh_view_info *i, bool private_view) {
+static void print_fault(void *arg, const char *resource, const char *why) {
+    printf("# left out: %s: %s\n", resource, why);
+}
+
+static void print_plain(void *arg, const struct mesh_route *cluster) {
+    if (cluster->plain)
+        printf("# tls=none: %s\n", cluster->cluster);
+}
+
+static void print_head(const struct mesh_view *v, const struct mesh_view_info *i, bool private_view) {
     char built[32];
     print_time(built, i->built_wall);
-    printf("# source: %s\n# version: %llu, built %s\n", i->source, (unsigned long long)i->version, built);
+    printf("# source: %s\n", i->source);
+    if (i->version)
+        printf("# version: %llu, built %s, %lld s old\n", (unsigned long long)i->version, built,
+               (long long)(mesh_wall() - i->built_wall));
     printf("# names: %u, clusters: %u, endpoints: %u, listeners: %u\n", i->names, i->clusters, i->endpoints,
            i->listeners);
     printf("# shared as: %s\n", private_view ? "nothing: private to each process tree" : i->path);
     if (i->error[0])
         printf("# not in force: %s\n", i->error);
+    (void)!mesh_view_each_fault(v, print_fault, NULL);
+    (void)!mesh_view_each_cluster(v, print_plain, NULL);
 }
 
-static int view_json(const struct mesh_view_info *i, const char *resources) {
+static void fault_json(void *arg, const char *resource, const char *why) {
+    struct mesh_ctl_out *o = arg;
+    mesh_ctl_map_begin(o, NULL);
+    mesh_ctl_str(o, "resource", resource);
+    mesh_ctl_str(o, "why", why);
+    mesh_ctl_end(o);
+}
+
+static void plain_json(void *arg, const struct mesh_route *cluster) {
+    if (cluster->plain)
+        mesh_ctl_str(arg, NULL, cluster->cluster);
+}
+
+static int view_json(const struct mesh_view *v, const struct mesh_view_info *i, const char *resources) {
     struct mesh_ctl_out o;
     mesh_ctl_out_init(&o, stdout, false);
     mesh_ctl_str(&o, "source", i->source);
@@ -47,6 +74,12 @@ static int view_json(const struct mesh_view_info *i, const char *resources) {
     mesh_ctl_int(&o, "clusters", i->clusters);
     mesh_ctl_int(&o, "endpoints", i->endpoints);
     mesh_ctl_int(&o, "listeners", i->listeners);
+    mesh_ctl_list_begin(&o, "left_out");
+    (void)!mesh_view_each_fault(v, fault_json, &o);
+    mesh_ctl_end(&o);
+    mesh_ctl_list_begin(&o, "plain");
+    (void)!mesh_view_each_cluster(v, plain_json, &o);
+    mesh_ctl_end(&o);
     mesh_ctl_raw(&o, "view", resources);
     return mesh_ctl_finish(&o, MESH_CTL_YES);
 }
@@ -66,9 +99,9 @@ int mesh_ctl_view(struct mesh_ctl *c) {
     }
     int status = MESH_CTL_YES;
     if (json) {
-        status = view_json(&info, text);
+        status = view_json(c->view, &info, text);
     } else {
-        print_head(&info, c->private_view);
+        print_head(c->view, &info, c->private_view);
         fputs(text, stdout);
     }
     free(text);

@@ -143,7 +143,7 @@ static void print_text(const struct scan *s) {
         printf("%d %s: %s: %s\n", s->found[i].pid, s->found[i].program, reasons[s->found[i].why].word,
                reasons[s->found[i].why].text);
     if (s->hidden)
-        printf("%zu processes are not ours to examine: run meshctl as root\n", s->hidden);
+        printf("%zu more could not be examined%s\n", s->hidden, geteuid() ? ": run meshctl as root" : "");
     else if (!s->n)
         printf("every process with an internet socket has the library\n");
 }

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "shim/link/math.h"
 #include "shim/real.h"
 
 char *__wrap_ossl_safe_getenv(const char *name);
@@ -42,21 +41,4 @@ void mesh_private_start(void) {
     FILE **in = mesh_real_lookup("stdin"), **err = mesh_real_lookup("stderr");
     stdin = in ? *in : NULL;
     stderr = err ? *err : NULL;
-}
-
-/* What the rooms use of libm. */
-double exp(double x);
-double pow(double x, double y);
-double sqrt(double x);
-
-double exp(double x) {
-    return mesh_exp(x);
-}
-
-double pow(double x, double y) {
-    return mesh_pow(x, y);
-}
-
-double sqrt(double x) {
-    return __builtin_sqrt(x);
 }

@@ -49,8 +49,12 @@ static int run(const char *path) {
     return n;
 }
 
+__attribute__((weak)) int LLVMFuzzerInitialize(int *argc, char ***argv);
+
 int main(int argc, char **argv) {
     int n = 0;
+    if (LLVMFuzzerInitialize)
+        LLVMFuzzerInitialize(&argc, &argv);
     for (int i = 1; i < argc; i++)
         n += run(argv[i]);
     printf("  ok     %s: %d inputs\n", argc > 1 ? argv[1] : "", n);

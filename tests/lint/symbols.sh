@@ -23,6 +23,7 @@ needed=$(readelf -dW "$lib" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -vE 
 newest=$(readelf -VW "$lib" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -1)
 [ "$(printf '%s\nGLIBC_2.34\n' "$newest" | sort -V | tail -1)" = GLIBC_2.34 ] || wrong "needs $newest"
 nm -D "$lib" | grep -E ' (SSL|EVP|CRYPTO|X509|OPENSSL|protobuf_c|yaml)_' >&2 && wrong 'a symbol of a linked library is visible'
+readelf -dW "$lib" | grep INIT_ARRAY >&2 && wrong 'something but mesh_init runs at load'
 [ -z "$(readelf -dW "$lib" | grep TEXTREL)" ] || wrong 'has text relocations'
 readelf -lW "$lib" | grep GNU_STACK | grep -q RWE && wrong 'has an executable stack'
 exit $status

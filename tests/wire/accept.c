@@ -213,6 +213,31 @@ static void silent_caller_times_out_a_read(void) {
     SYS(close(s));
 }
 
+static double cpu_seconds(void) {
+    struct timespec ts;
+    SYS(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts));
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+// However long nothing is said: it costs nothing, and it is not too late for the one who then speaks.
+static void silence_of_eleven_seconds(void) {
+    int l = t_listen(AF_INET), ep = SYS(epoll_create1(0));
+    struct epoll_event e = {.events = EPOLLIN};
+    silent_caller(t_local(l));
+    int silent = SYS(accept(l, NULL, NULL)), late[2];
+    SYS(epoll_ctl(ep, EPOLL_CTL_ADD, silent, &e));
+    late[0] = t_dial(t_local(l));
+    late[1] = SYS(accept(l, NULL, NULL));
+    PUT(late[0], 0, 100); // nobody looks at it yet
+    t_sleep_ms(10500);
+    double before = cpu_seconds();
+    EQ(SYS(epoll_wait(ep, &e, 1, 500)), 0);
+    CHECK(cpu_seconds() - before < 0.2);
+    GET(late[1], 0, 100);
+    PUT(late[1], 0, 100);
+    GET(late[0], 0, 100);
+}
+
 static void probe_that_connects_and_closes(void) {
     int l = t_listen(AF_INET);
     struct t_addr to = t_local(l);
@@ -294,6 +319,7 @@ T_MAIN(T_CASE(flags_are_those_asked_for), T_CASE(nobody_there), T_CASE(receive_t
        T_CASE(address_is_the_callers), T_CASE(wrong_calls), T_CASE(reset_before_it_was_accepted),
        T_CASE(in_the_order_of_arrival), T_CASE(silent_callers_do_not_hold_up_a_loop),
        T_CASE(silent_callers_do_not_hold_up_accept), T_CASE(silent_caller_times_out_a_read),
+       T_CASE(silence_of_eleven_seconds),
        T_CASE(probe_that_connects_and_closes), T_CASE(plaintext_caller_in_strict),
        T_CASE(inherited_listener_in_a_child), T_CASE(listener_accepts_after_dup),
        T_CASE(listen_again_and_unbound))

@@ -412,6 +412,39 @@ static void many_under_way_at_once(void) {
     }
 }
 
+// The first bytes of each side leave at once, whoever speaks first: nothing of ours is in Nagle's way.
+static void first_bytes_are_not_held_back(void) {
+    enum { TIMES = 20 };
+    for (int server_first = 0; server_first < 2; server_first++) {
+        int l = t_listen(AF_INET);
+        pid_t server = SYS(fork());
+        if (server == 0) {
+            for (int i = 0; i < TIMES; i++) {
+                int s = SYS(accept(l, NULL, NULL));
+                if (server_first)
+                    PUT(s, 0, 10);
+                GET(s, 0, 10);
+                PUT(s, 0, 10);
+                END(s);
+                SYS(close(s));
+            }
+            _exit(0);
+        }
+        long long began = t_now_ms();
+        for (int i = 0; i < TIMES; i++) {
+            int c = t_dial(t_local(l));
+            if (server_first)
+                GET(c, 0, 10);
+            PUT(c, 0, 10);
+            GET(c, 0, 10);
+            SYS(close(c));
+        }
+        CHECK(t_now_ms() - began < 20 * TIMES * t_slow());
+        CHILD_END(server);
+        SYS(close(l));
+    }
+}
+
 T_MAIN(T_CASE(not_blocking_by_poll), T_CASE(not_blocking_by_epoll_registered_after),
        T_CASE(not_blocking_while_interested_in_reading_alone), T_CASE(second_call_while_under_way),
        T_CASE(second_call_when_done), T_CASE(spinning_on_connect), T_CASE(refused), T_CASE(refused_over_ipv6),
@@ -421,4 +454,5 @@ T_MAIN(T_CASE(not_blocking_by_poll), T_CASE(not_blocking_by_epoll_registered_aft
        T_CASE(names_of_both_ends), T_CASE(own_address_is_kept), T_CASE(fast_open),
        T_CASE(fast_open_not_blocking), T_CASE(fast_open_by_sendmsg), T_CASE(fast_open_connect),
        T_CASE(address_given_to_send), T_CASE(dissolved_by_unspec), T_CASE(dissolved_while_under_way),
-       T_CASE(datagrams_are_left_alone), T_CASE(wrong_calls), T_CASE(many_under_way_at_once))
+       T_CASE(datagrams_are_left_alone), T_CASE(wrong_calls), T_CASE(many_under_way_at_once),
+       T_CASE(first_bytes_are_not_held_back))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tight quarters: few descriptors, low descriptors closed, a limit on memory, a new root, another user.
 #include <grp.h>
+#include <malloc.h>
 #include <sys/resource.h>
 #include "t.h"
 
@@ -150,6 +151,33 @@ static void hundreds_of_connections(void) {
     }
 }
 
+// Connections on which the server never says a word cost their client next to nothing.
+static void hundreds_of_quiet_connections(void) {
+    enum { MANY = 400, EACH = 1024, OF_PASSAGE = 3 << 20 };
+    static int c[MANY];
+    int all[2];
+    char b;
+    descriptor_limit(2048);
+    SYS(pipe(all));
+    int l = t_listen(AF_INET);
+    size_t before = mallinfo2().uordblks;
+    pid_t server = SYS(fork());
+    if (server == 0) {
+        for (int i = 0; i < MANY; i++)
+            GET(SYS(accept(l, NULL, NULL)), i, 100);
+        EQ(write(all[1], "", 1), 1);
+        pause();
+    }
+    for (int i = 0; i < MANY; i++) {
+        c[i] = t_dial(t_local(l));
+        PUT(c[i], i, 100);
+    }
+    EQ(read(all[0], &b, 1), 1);
+    CHECK(mallinfo2().uordblks < before + MANY * EACH + OF_PASSAGE);
+    SYS(kill(server, SIGKILL));
+}
+
 T_MAIN(T_CASE(with_64_descriptors), T_CASE(out_of_descriptors), T_CASE(connect_with_the_last_descriptor),
        T_CASE(a_high_limit), T_CASE(standard_descriptors_closed), T_CASE(lowest_free_number),
-       T_CASE(another_user), T_CASE(another_root), T_CASE(hundreds_of_connections))
+       T_CASE(another_user), T_CASE(another_root), T_CASE(hundreds_of_connections),
+       T_CASE(hundreds_of_quiet_connections))

@@ -31,8 +31,10 @@ static void add(struct found *f, int family, const void *addr) {
     char text[INET6_ADDRSTRLEN];
     inet_ntop(family, addr, text, sizeof text);
     printf(" %s", text);
-    size_t n = strlen(f->v4);
-    if (family == AF_INET)
+    size_t n = strlen(f->v4), k = strlen(text);
+    /* a hosts file that gives localhost in both families makes gethostbyname tell an address twice */
+    bool again = n >= k && strcmp(f->v4 + n - k, text) == 0 && (n == k || f->v4[n - k - 1] == ' ');
+    if (family == AF_INET && !again)
         snprintf(f->v4 + n, sizeof f->v4 - n, "%s%s", n ? " " : "", text);
 }
 

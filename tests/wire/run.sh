@@ -109,7 +109,7 @@ case ${SAN:-} in
 address | thread)
   PRE=$(${CC:-cc} -print-file-name="lib${SAN:0:1}san.so"):
   [ "$SAN" = thread ] && WIRE_CFLAGS="${WIRE_CFLAGS:-} -fsanitize=thread"
-  export ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS:-} TSAN_OPTIONS=die_after_fork=0:${TSAN_OPTIONS:-} WIRE_SLOW=${WIRE_SLOW:-4}
+  export ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0:${ASAN_OPTIONS:-} TSAN_OPTIONS=die_after_fork=0:${TSAN_OPTIONS:-} WIRE_SLOW=${WIRE_SLOW:-4}
   ;;
 esac
 pki

@@ -373,9 +373,51 @@ static void one_event_wakes_one_thread(void) {
     GET(p[1], 0, 100);
 }
 
+static void *wait_forever(void *arg) {
+    struct epoll_event e;
+    return (void *)(intptr_t)epoll_wait(*(int *)arg, &e, 1, -1);
+}
+
+// What a write accepted is on its way, also when its writer never comes back and all other threads sleep.
+static void accepted_bytes_leave_while_others_wait(void) {
+    int p[2], other[2], ep = SYS(epoll_create1(0));
+    static unsigned char b[100000];
+    struct epoll_event e = {.events = EPOLLIN};
+    struct timeval patience = {5, 0};
+    t_pair(p);
+    t_pair(other);
+    SYS(epoll_ctl(ep, EPOLL_CTL_ADD, other[1], &e));
+    pthread_t t = t_thread(wait_forever, &ep);
+    t_sleep_ms(600); // whatever served the beginning is gone by then
+    t_nonblock(p[0], true);
+    uint64_t sent = 0;
+    for (ssize_t n = 1; n > 0; sent += n > 0 ? (uint64_t)n : 0) {
+        t_fill(b, sent, sizeof b);
+        n = send(p[0], b, sizeof b, 0);
+    }
+    EQ(errno, EAGAIN);
+    pid_t reader = SYS(fork());
+    if (reader == 0) { // by itself: a read here would carry the rest along
+        SYS(setsockopt(p[1], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience));
+        for (uint64_t got = 0; got < sent;) {
+            ssize_t n = recv(p[1], b, sizeof b, 0);
+            if (n <= 0)
+                FAIL("%llu of %llu bytes came: %s", (unsigned long long)got, (unsigned long long)sent,
+                     strerrorname_np(errno));
+            SAME(b, got, n);
+            got += (uint64_t)n;
+        }
+        _exit(0);
+    }
+    CHILD_END(reader);
+    PUT(other[0], 0, 1);
+    EQ((intptr_t)t_join(t), 1);
+}
+
 T_MAIN(T_CASE(shutdown_wakes_a_reader), T_CASE(shutdown_wakes_an_acceptor), T_CASE(shutdown_wakes_a_poll),
        T_CASE(close_leaves_a_reader_to_its_call), T_CASE(close_and_reuse_under_a_reader),
        T_CASE(jdk_close_by_signal), T_CASE(jdk_close_by_shutdown), T_CASE(jdk_close_of_an_acceptor),
        T_CASE(cancellation_ends_the_wait_and_nothing_else), T_CASE(cancellation_of_a_writer),
        T_CASE(cancellation_switched_off), T_CASE(stack_of_128_kib), T_CASE(many_threads_connect_and_accept),
-       T_CASE(first_use_by_two_threads), T_CASE(one_event_wakes_one_thread))
+       T_CASE(first_use_by_two_threads), T_CASE(one_event_wakes_one_thread),
+       T_CASE(accepted_bytes_leave_while_others_wait))

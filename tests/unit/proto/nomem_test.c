@@ -26,6 +26,9 @@ extern void *__libc_calloc(size_t n, size_t size);
 extern void *__libc_realloc(void *p, size_t n);
 extern void __libc_free(void *p);
 
+/* libc's own allocations must come here as well: strdup, asprintf. */
+#define VISIBLE __attribute__((visibility("default")))
+
 static bool counting;
 static long live, count, fail_at; /* blocks in use, allocations so far, the one that fails */
 
@@ -33,25 +36,25 @@ static bool fails_now(void) {
     return counting && ++count == fail_at;
 }
 
-void *malloc(size_t n) {
+VISIBLE void *malloc(size_t n) {
     void *p = fails_now() ? NULL : __libc_malloc(n);
     live += counting && p;
     return p;
 }
 
-void *calloc(size_t n, size_t size) {
+VISIBLE void *calloc(size_t n, size_t size) {
     void *p = fails_now() ? NULL : __libc_calloc(n, size);
     live += counting && p;
     return p;
 }
 
-void *realloc(void *p, size_t n) {
+VISIBLE void *realloc(void *p, size_t n) {
     void *q = fails_now() ? NULL : __libc_realloc(p, n);
     live += counting && !p && q;
     return q;
 }
 
-void free(void *p) {
+VISIBLE void free(void *p) {
     live -= counting && p;
     __libc_free(p);
 }

@@ -17,7 +17,13 @@ static void setup(void) {
     reviews = pki_workload(&root, REVIEWS);
 }
 
-TestSuite(chain, .init = setup);
+static void teardown(void) {
+    mesh_identity_unref(web);
+    mesh_identity_unref(reviews);
+    pki_free(&root);
+}
+
+TestSuite(chain, .init = setup, .fini = teardown);
 
 static int client_result(struct mesh_identity *client, struct mesh_identity *server, long wall,
                          const char *sentence) {
@@ -48,6 +54,8 @@ Test(chain, an_intermediate_that_ends_first_ends_the_chain) {
     cr_assert_eq(client_result(web, id, 599, ""), 0);
     cr_assert_eq(client_result(web, id, 700, "expired"), MESH_E_PEER);
     mesh_identity_unref(id);
+    pki_free(&leaf);
+    pki_free(&middle);
 }
 
 Test(chain, other_roots_do_not_know_it) {
@@ -60,6 +68,7 @@ Test(chain, other_roots_do_not_know_it) {
     cr_assert_eq(client_result(elsewhere, reviews, 0, "local issuer"), MESH_E_PEER);
     mesh_identity_unref(elsewhere);
     free(ca);
+    pki_free(&other);
 }
 
 Test(chain, a_certificate_remembered_as_a_clients_is_no_servers) {
@@ -73,6 +82,7 @@ Test(chain, a_certificate_remembered_as_a_clients_is_no_servers) {
     pair_free(p);
     cr_assert_eq(client_result(web, id, 0, "purpose"), MESH_E_PEER);
     mesh_identity_unref(id);
+    pki_free(&client_only);
 }
 
 Test(chain, many_chains_only_push_each_other_out) {
@@ -96,6 +106,8 @@ Test(chain, intermediates_in_the_bundle_are_anchors) {
     mesh_identity_unref(pinned);
     mesh_identity_unref(id);
     free(ca);
+    pki_free(&leaf);
+    pki_free(&middle);
 }
 
 Test(chain, name_constraints_hold) {
@@ -108,4 +120,7 @@ Test(chain, name_constraints_hold) {
     cr_assert_eq(client_result(web, bad_id, 0, "permitted subtree"), MESH_E_PEER);
     mesh_identity_unref(good_id);
     mesh_identity_unref(bad_id);
+    pki_free(&good);
+    pki_free(&bad);
+    pki_free(&middle);
 }

@@ -445,6 +445,13 @@ Test(handshake, two_uri_names_are_refused) {
     }
 }
 
+Test(handshake, two_lists_of_names_are_refused) {
+    struct pki_spec spec = {.san = "URI:" REVIEWS, .san_again = "URI:" WEB};
+    struct pki_cert cert = pki_make(&root, "x", spec);
+    expect_stock_server_refused(&cert, "peer");
+    pki_free(&cert);
+}
+
 Test(handshake, ids_that_are_not_valid_are_refused) {
     static const char *const ids[] = {"URI:spiffe://shop/ns//sa/x", "URI:spiffe://shop/../x",
                                       "URI:spiffe://SHOP/ns/x",     "URI:spiffe://shop/ns/x/",

@@ -74,6 +74,16 @@ Test(identity, several_spiffe_ids_are_refused) {
     pki_free(&two);
 }
 
+Test(identity, names_that_cannot_be_read_are_not_no_names) {
+    struct pki_spec spec = {.san = "URI:" WEB, .san_again = "URI:spiffe://shop/b"};
+    struct pki_cert two = pki_make(&root, "web", spec);
+    char *c = pki_chain_pem(&two), *k = pki_key_pem(&two);
+    expect_refused(c, k, ca, MESH_E_INVALID, "cannot be read");
+    free(c);
+    free(k);
+    pki_free(&two);
+}
+
 Test(identity, a_key_of_somebody_else_is_refused) {
     char *other = pki_key_pem(&root);
     expect_refused(cert, other, ca, MESH_E_INVALID, "key does not belong");

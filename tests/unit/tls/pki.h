@@ -26,10 +26,11 @@ struct pki_cert {
 };
 
 struct pki_spec {
-    const char *san;   /* "URI:spiffe://shop/a,DNS:b"; NULL: none */
-    const char *usage; /* NULL: digitalSignature, or keyCertSign for a CA; "": none */
-    const char *eku;   /* NULL: none */
-    const char *key;   /* NULL: P-256; "P-384", "RSA", "RSA1024", "ED25519" */
+    const char *san;       /* "URI:spiffe://shop/a,DNS:b"; NULL: none */
+    const char *san_again; /* a second extension of that kind, which X.509 forbids */
+    const char *usage;     /* NULL: digitalSignature, or keyCertSign for a CA; "": none */
+    const char *eku;       /* NULL: none */
+    const char *key;       /* NULL: P-256; "P-384", "RSA", "RSA1024", "ED25519" */
     bool ca;
     bool no_constraints; /* leave basicConstraints out */
     const char *name_constraints;
@@ -89,6 +90,8 @@ static inline struct pki_cert pki_make(const struct pki_cert *issuer, const char
         pki_extend(c.cert, signer, NID_ext_key_usage, spec.eku);
     if (spec.san)
         pki_extend(c.cert, signer, NID_subject_alt_name, spec.san);
+    if (spec.san_again)
+        pki_extend(c.cert, signer, NID_subject_alt_name, spec.san_again);
     if (spec.name_constraints)
         pki_extend(c.cert, signer, NID_name_constraints, spec.name_constraints);
     if (spec.ca)

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/resolver/fixture.h"
+#include "tls/tls.h"
+
+#define TLS "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
+#define CLUSTER(name, context)                                                                               \
+    "- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n"                                       \
+    "  name: " name "\n"                                                                                     \
+    "  connect_timeout: 2s\n"                                                                                \
+    "  load_assignment: {cluster_name: x, endpoints: [{lb_endpoints: [{endpoint: {address: "                 \
+    "{socket_address: {address: 10.0.0.1, port_value: 80}}}}]}]}\n"                                          \
+    "  transport_socket: {name: envoy.transport_sockets.tls, typed_config: {'@type': " TLS                   \
+    "UpstreamTlsContext, " context "}}\n"
+
+static int target(const struct fixture *f, const char *name, struct mesh_target **ret) {
+    struct mesh_route r;
+    int rc = fixture_connect(f->view, name, 80, 0, &r);
+    return rc ? rc : mesh_view_target(f->view, &r, 0, ret);
+}
+
+static const char contexts[] =
+    "resources:\n" CLUSTER(
+        "full.mesh",
+        "sni: outer, common_tls_context: {alpn_protocols: [istio-peer-exchange, istio, h2], tls_params: "
+        "{tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3}, "
+        "tls_certificates: [{certificate_chain: {inline_string: CHAIN}, private_key: {inline_string: KEY}}], "
+        "validation_context: {trusted_ca: {inline_string: ROOTS}, match_subject_alt_names: [{exact: "
+        "superseded}], match_typed_subject_alt_names: [{san_type: URI, matcher: {prefix: 'spiffe://shop/'}}, "
+        "{san_type: DNS, matcher: {exact: Db, ignore_case: true}}]}}")
+        CLUSTER(
+            "sds.mesh",
+            "common_tls_context: {tls_certificate_sds_secret_configs: [{name: mine}], "
+            "combined_validation_context: {default_validation_context: {match_subject_alt_names: [{exact: "
+            "'spiffe://shop/ns/a/sa/b'}]}, validation_context_sds_secret_config: {name: roots}}}")
+            CLUSTER("ours.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: "
+                                 "default}], validation_context_sds_secret_config: {name: ROOTCA}}")
+                CLUSTER("lost.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: "
+                                     "nobody}]}") "- '@type': " TLS
+                                                  "Secret\n  name: mine\n  tls_certificate: "
+                                                  "{certificate_chain: {inline_string: MINE}, private_key: "
+                                                  "{inline_string: SECRET}}\n"
+                                                  "- '@type': " TLS
+                                                  "Secret\n  name: roots\n  validation_context: {trusted_ca: "
+                                                  "{inline_string: THEIRS}}\n";
+
+Test(target, context_is_read_in_full) {
+    struct fixture f;
+    struct mesh_target *t;
+    fixture_start(&f, contexts);
+    cr_assert_eq(target(&f, "full.mesh", &t), 0);
+    cr_assert_eq(t->connect_timeout_ms, 2000);
+    cr_assert_eq(t->attempts, 3);
+    cr_assert_str_eq(t->sni, "outer");
+    cr_assert_eq(t->alpn_len, 9);
+    cr_assert_eq(memcmp(t->alpn, "\5istio\2h2", 9), 0);
+    cr_assert_eq(t->min_version, 0x0303);
+    cr_assert_eq(t->max_version, 0x0304);
+    cr_assert_str_eq(t->cert, "CHAIN");
+    cr_assert_str_eq(t->key, "KEY");
+    cr_assert_str_eq(t->ca, "ROOTS");
+    cr_assert_eq(t->npeers, 2);
+    cr_assert_eq(t->peers[0].kind, MESH_MATCH_PREFIX);
+    cr_assert_eq(t->peers[0].san_type, MESH_SAN_URI);
+    cr_assert_str_eq(t->peers[0].text, "spiffe://shop/");
+    cr_assert_eq(t->peers[1].san_type, MESH_SAN_DNS);
+    cr_assert(t->peers[1].ignore_case);
+    cr_assert(!t->any_peer_san);
+    free(t);
+    fixture_done(&f);
+}
+
+Test(target, secrets_of_the_file_are_merged_into_the_context) {
+    struct fixture f;
+    struct mesh_target *t;
+    fixture_start(&f, contexts);
+    cr_assert_eq(target(&f, "sds.mesh", &t), 0);
+    cr_assert_str_eq(t->cert, "MINE");
+    cr_assert_str_eq(t->key, "SECRET");
+    cr_assert_str_eq(t->ca, "THEIRS");
+    cr_assert_eq(t->npeers, 1);
+    cr_assert_str_eq(t->peers[0].text, "spiffe://shop/ns/a/sa/b");
+    free(t);
+    fixture_done(&f);
+}
+
+Test(target, default_and_rootca_stand_for_our_identity) {
+    struct fixture f;
+    struct mesh_target *t;
+    fixture_start(&f, contexts);
+    cr_assert_eq(target(&f, "ours.mesh", &t), 0);
+    cr_assert(!t->cert && !t->key && !t->ca && !t->peers && !t->plain);
+    free(t);
+    fixture_done(&f);
+}
+
+Test(target, secret_that_nothing_defines_refuses_the_cluster) {
+    struct fixture f;
+    struct mesh_target *t;
+    fixture_start(&f, contexts);
+    cr_assert_eq(target(&f, "lost.mesh", &t), MESH_E_IDENTITY);
+    fixture_done(&f);
+}
+
+Test(target, no_san_matcher_lets_anybody_pass_in_view_mode_only) {
+    struct fixture f;
+    struct mesh_target *t;
+    static const char text[] = "resources:\n" CLUSTER(
+        "any.mesh", "common_tls_context: {validation_context: {trusted_ca: {inline_string: R}}}");
+    fixture_start(&f, text);
+    cr_assert_eq(target(&f, "any.mesh", &t), 0);
+    cr_assert(!t->any_peer_san);
+    free(t);
+    fixture_done(&f);
+    fixture_init(&f, text);
+    f.cfg.tls = MESH_TLS_VIEW;
+    cr_assert_eq(fixture_open(&f), 0);
+    cr_assert_eq(target(&f, "any.mesh", &t), 0);
+    cr_assert(t->any_peer_san);
+    free(t);
+    fixture_done(&f);
+}
+
+Test(target, files_are_read_when_they_are_asked_for) {
+    struct fixture f;
+    struct mesh_target *t;
+    char text[1024], path[96];
+    fixture_init(&f, NULL);
+    snprintf(path, sizeof path, "%s/ca.pem", f.dir);
+    snprintf(text, sizeof text,
+             "resources:\n" CLUSTER(
+                 "file.mesh", "common_tls_context: {validation_context: {trusted_ca: {filename: '%s'}}}"),
+             path);
+    fixture_write(&f, text);
+    cr_assert_eq(fixture_open(&f), 0);
+    cr_assert_eq(target(&f, "file.mesh", &t), MESH_E_IDENTITY);
+    FILE *out = fopen(path, "w");
+    fputs("PEM", out);
+    fclose(out);
+    cr_assert_eq(target(&f, "file.mesh", &t), 0);
+    cr_assert_str_eq(t->ca, "PEM");
+    free(t);
+    unlink(path);
+    fixture_done(&f);
+}
+
+/* ---- inbound ---- */
+#define CHAIN(match, socket)                                                                                 \
+    "  - {filter_chain_match: {" match                                                                       \
+    "}, filters: [{name: envoy.filters.network.tcp_proxy, typed_config: {'@type': "                          \
+    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, cluster: "  \
+    "c}}]" socket "}\n"
+#define DOWN(context)                                                                                        \
+    ", transport_socket: {name: tls, typed_config: {'@type': " TLS "DownstreamTlsContext, " context "}}"
+static const char inbound[] =
+    "resources:\n"
+    "- '@type': type.googleapis.com/envoy.config.listener.v3.Listener\n"
+    "  name: virtualInbound\n"
+    "  traffic_direction: INBOUND\n"
+    "  use_original_dst: true\n"
+    "  address: {socket_address: {address: 0.0.0.0, port_value: 15006}}\n"
+    "  filter_chains:\n" CHAIN(
+        "destination_port: 8080, transport_protocol: tls",
+        DOWN("require_client_certificate: true, common_tls_context: {validation_context: "
+             "{match_subject_alt_names: [{prefix: 'spiffe://shop/'}]}}"))
+        CHAIN("destination_port: 9090, transport_protocol: tls", DOWN("require_client_certificate: true"))
+            CHAIN("destination_port: 9090, transport_protocol: raw_buffer", "") CHAIN(
+                "destination_port: 7070, prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]",
+                DOWN("require_client_certificate: true"))
+                CHAIN("destination_port: 7070, prefix_ranges: [{address_prefix: 10.1.0.0, prefix_len: 16}]",
+                      "") CHAIN("destination_port: 6060, server_names: [a.mesh]",
+                                DOWN("common_tls_context: {tls_certificates: [{certificate_chain: "
+                                     "{inline_string: A}, private_key: {inline_string: A}}]}"))
+                    CHAIN(
+                        "destination_port: 6060, server_names: ['*.mesh']",
+                        DOWN(
+                            "common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: "
+                            "ANY}, private_key: {inline_string: ANY}}]}")) "  - {filter_chain_match: "
+                                                                           "{destination_port: 5050}, "
+                                                                           "filters: [{name: "
+                                                                           "envoy.filters.network.rbac}"
+                                                                           "]" DOWN("require_client_"
+                                                                                    "certificate: true") "}"
+                                                                                                         "\n";
+
+static int ask(const struct fixture *f, const char *addr, uint16_t port, const char *sni,
+               struct mesh_inbound **ret) {
+    struct sockaddr_in sa = fixture_addr(addr, port);
+    return mesh_view_inbound(f->view, (struct sockaddr *)&sa, sizeof sa, sni, ret);
+}
+
+static void mode_is(const struct fixture *f, const char *addr, uint16_t port, enum mesh_inbound_mode mode) {
+    struct mesh_inbound *in;
+    cr_assert_eq(ask(f, addr, port, NULL, &in), 0, "%s:%u", addr, port);
+    cr_assert_eq(in->mode, mode, "%s:%u is %d", addr, port, in->mode);
+    free(in);
+}
+
+Test(target, inbound_mode_follows_the_chains_of_the_port) {
+    struct fixture f;
+    struct mesh_inbound *in;
+    fixture_start(&f, inbound);
+    mode_is(&f, "127.0.0.1", 8080, MESH_INBOUND_STRICT);
+    mode_is(&f, "127.0.0.1", 9090, MESH_INBOUND_PERMISSIVE);
+    mode_is(&f, "10.2.0.1", 7070, MESH_INBOUND_STRICT);
+    mode_is(&f, "10.1.0.1", 7070, MESH_INBOUND_OFF);
+    cr_assert_eq(ask(&f, "11.0.0.1", 7070, NULL, &in), MESH_E_NOTFOUND);
+    cr_assert_eq(ask(&f, "127.0.0.1", 1, NULL, &in), MESH_E_NOTFOUND);
+    cr_assert_eq(ask(&f, "127.0.0.1", 5050, NULL, &in), MESH_E_UNSUPPORTED);
+    cr_assert_eq(ask(&f, "127.0.0.1", 8080, NULL, &in), 0);
+    cr_assert_eq(in->ncallers, 1);
+    cr_assert_str_eq(in->callers[0].text, "spiffe://shop/");
+    cr_assert(!in->no_client_cert);
+    free(in);
+    fixture_done(&f);
+}
+
+Test(target, inbound_server_name_chooses_the_certificate) {
+    struct fixture f;
+    struct mesh_inbound *in;
+    fixture_start(&f, inbound);
+    cr_assert_eq(ask(&f, "127.0.0.1", 6060, "A.mesh", &in), 0);
+    cr_assert_str_eq(in->cert, "A");
+    free(in);
+    cr_assert_eq(ask(&f, "127.0.0.1", 6060, "b.mesh", &in), 0);
+    cr_assert_str_eq(in->cert, "ANY");
+    free(in);
+    cr_assert_eq(ask(&f, "127.0.0.1", 6060, "other", &in), MESH_E_NOTFOUND);
+    fixture_done(&f);
+}
