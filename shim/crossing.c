@@ -43,7 +43,8 @@ static void find_marked(struct mesh_crossing *x) {
     }
 }
 
-/* A vfork child has closed and duplicated in its own table, which ours does not speak of: the sockets are asked. */
+/* A vfork child has closed and duplicated in its own table, which ours does not speak of: the sockets are
+ * asked. */
 static void find_by_inode(struct mesh_crossing *x) {
     enum { BATCH = 64 };
     int top = (int)mesh_fd_highest();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * exec: what crosses into the new program, and what must not (shim/handover.h). It may be a vfork child that calls: nothing
- * but the stack, the child's descriptors and the slab is written then, and all of it is undone when exec fails. */
+ * exec: what crosses into the new program, and what must not (shim/handover.h). It may be a vfork child that
+ * calls: nothing but the stack, the child's descriptors and the slab is written then, and all of it is undone
+ * when exec fails. */
 #include <errno.h>
 #include <string.h>
 
@@ -105,7 +106,8 @@ static size_t variables(char *const *envp) {
 }
 
 /* With more in the environment than the program was given. */
-static int call_with(const struct mesh_program *p, char *const *argv, char *const *envp, char *tree, bool restored) {
+static int call_with(const struct mesh_program *p, char *const *argv, char *const *envp, char *tree,
+                     bool restored) {
     size_t n = variables(envp), more = 0, at = 0;
     char *const *back = mesh_preload_variables(&more);
     char *all[n + more + 2];
@@ -120,8 +122,8 @@ static int call_with(const struct mesh_program *p, char *const *argv, char *cons
     return call(p, argv, all);
 }
 
-__attribute__((noinline)) static int depart(const struct mesh_program *p, char *const *argv, char *const *envp,
-                                            enum mesh_exec_target t, bool restored) {
+__attribute__((noinline)) static int depart(const struct mesh_program *p, char *const *argv,
+                                            char *const *envp, enum mesh_exec_target t, bool restored) {
     struct departure d = {.foreign = mesh_engine_foreign(), .slab = -1};
     int keep = errno;
     mesh_crossing_find(&d.x);
@@ -132,7 +134,8 @@ __attribute__((noinline)) static int depart(const struct mesh_program *p, char *
     }
     leave(&d, t, p->path);
     errno = keep;
-    int r = d.handed || restored ? call_with(p, argv, envp, d.handed ? d.tree : NULL, restored) : call(p, argv, envp);
+    int r = d.handed || restored ? call_with(p, argv, envp, d.handed ? d.tree : NULL, restored)
+                                 : call(p, argv, envp);
     keep = errno;
     come_back(&d);
     errno = keep;

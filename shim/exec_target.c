@@ -128,7 +128,8 @@ static bool has_capabilities(int fd) {
     return mesh_sys6(SYS_fgetxattr, fd, (long)"security.capability", (long)value, sizeof value, 0, 0) > 0;
 }
 
-/* Would the loader ignore LD_PRELOAD (AT_SECURE)? For root the kernel grants nothing by capabilities of a file. */
+/* Would the loader ignore LD_PRELOAD (AT_SECURE)? For root the kernel grants nothing by capabilities of a
+ * file. */
 static bool privileged(int fd, const struct stat *st) {
     uid_t uid = mesh_sys_getuid();
     gid_t gid = (gid_t)mesh_sys3(SYS_getgid, 0, 0, 0);
@@ -233,7 +234,8 @@ static enum mesh_exec_target judge_searched(const char *name) {
 enum mesh_exec_target mesh_target_judge(const struct mesh_program *p, char *const *envp, bool restored) {
     if (!p->path)
         return MESH_TARGET_MISSING;
-    enum mesh_exec_target t = p->search && *p->path && !strchr(p->path, '/') ? judge_searched(p->path)
-                                                                       : judge_path(p->dir, p->path, p->flags, 0);
+    enum mesh_exec_target t = p->search && *p->path && !strchr(p->path, '/')
+                                  ? judge_searched(p->path)
+                                  : judge_path(p->dir, p->path, p->flags, 0);
     return t == MESH_TARGET_SHIM ? judge_environment(envp, restored) : t;
 }

@@ -83,7 +83,8 @@ static bool arrival_read(const char **io_p, struct arrival *ret) {
         return false;
     if (fd >= MESH_FD_MAX || (untouched && mode != MESH_INBOUND_PERMISSIVE && mode != MESH_INBOUND_STRICT))
         return false;
-    *ret = (struct arrival){(int)fd, (uint32_t)slot, (uint32_t)generation, inode, untouched, (uint8_t)mode, (uint16_t)port};
+    *ret = (struct arrival){(int)fd,   (uint32_t)slot, (uint32_t)generation, inode,
+                            untouched, (uint8_t)mode,  (uint16_t)port};
     *io_p = p;
     return true;
 }
@@ -110,7 +111,8 @@ static void deaden(int fd, const char *reason) {
 
 static bool mark_shared(const struct arrival *a) {
     struct mesh_conn *c = mesh_conn_at(a->slot);
-    if (!c || atomic_load(&c->generation) != a->generation || c->inode != a->inode || mesh_local_add(a->slot, a->fd))
+    if (!c || atomic_load(&c->generation) != a->generation || c->inode != a->inode ||
+        mesh_local_add(a->slot, a->fd))
         return false;
     mesh_conn_hold(a->slot, mesh_proc_self());
     mesh_local_at(a->slot)->nonblock = mesh_nonblocking(a->fd, 0);
@@ -154,7 +156,8 @@ static bool take(const char *p, bool usable) {
     uint64_t fd, layout, tree, entry;
     const char *reason = "off";
     struct arrival a;
-    if (!number(&p, ':', &fd) || !number(&p, ':', &layout) || !number(&p, ':', &tree) || !number(&p, ':', &entry))
+    if (!number(&p, ':', &fd) || !number(&p, ':', &layout) || !number(&p, ':', &tree) ||
+        !number(&p, ':', &entry))
         return false;
     int slab = fd < MESH_FD_MAX ? (int)fd : -1;
     bool shared = usable && join(slab, layout, tree, (uint32_t)entry, &reason), any = false;

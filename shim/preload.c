@@ -40,8 +40,8 @@ void mesh_preload_remember(char *const *envp) {
             n++;
             bytes += strlen(*e) + 1;
         }
-    if (!*path || mesh_sys_mmap(NULL, n * sizeof *variables + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                                -1, 0, &p))
+    if (!*path || mesh_sys_mmap(NULL, n * sizeof *variables + bytes, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p))
         return;
     variables = p;
     char *at = (char *)(variables + n);

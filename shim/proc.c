@@ -75,7 +75,6 @@ void mesh_proc_found_out(void) {
     mesh_engine_after_fork();
 }
 
-
 pid_t shim_fork(void) {
     pid_t pid = real.fork();
     if (pid > 0)
@@ -99,7 +98,8 @@ void mesh_proc_after_fork(long pid) {
     errno = keep;
 }
 
-/* Runs no handlers by itself, and is there for signal handlers: ours take no lock that the thread could hold. */
+/* Runs no handlers by itself, and is there for signal handlers: ours take no lock that the thread could hold.
+ */
 pid_t shim__Fork(void) {
     if (!atomic_load(&mesh_armed))
         return real._Fork();
@@ -121,7 +121,8 @@ static int run_child(void *arg) {
 }
 
 /* With memory of its own it is a fork; otherwise a thread, or a child that has only borrowed ours. */
-int shim_clone(int (*run)(void *), void *stack, int flags, void *arg, pid_t *ret_parent, void *tls, pid_t *ret_child) {
+int shim_clone(int (*run)(void *), void *stack, int flags, void *arg, pid_t *ret_parent, void *tls,
+               pid_t *ret_child) {
     if (!atomic_load(&mesh_armed) || flags & CLONE_VM || !run || mesh_engine_foreign())
         return real.clone(run, stack, flags, arg, ret_parent, tls, ret_child);
     struct child c = {run, arg};

@@ -31,7 +31,8 @@ static const char magic[8] = "MESHSCM1";
 static struct cmsghdr *next_rights(const struct msghdr *msg, struct cmsghdr *at) {
     do
         at = at ? CMSG_NXTHDR((struct msghdr *)msg, at) : CMSG_FIRSTHDR(msg);
-    while (at && (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS || at->cmsg_len < CMSG_LEN(sizeof(int))));
+    while (at && (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS ||
+                  at->cmsg_len < CMSG_LEN(sizeof(int))));
     return at;
 }
 
@@ -91,7 +92,8 @@ static int wrap(int fd, uint32_t slot) {
                        .untouched = mesh_hand_untouched(c),
                        .mode = c->mode,
                        .port = c->port};
-    union control control = {.head = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd)}};
+    union control control = {
+        .head = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd)}};
     struct iovec iov = {&p, sizeof p};
     struct msghdr m = parcel_message(&iov, &control);
     int ends[2];
@@ -209,8 +211,8 @@ static int open_parcel(int fd, struct parcel *ret) {
     struct stat st;
     if (real_fd < 0)
         return -1;
-    if (n == sizeof *ret && memcmp(ret->magic, magic, sizeof magic) == 0 && mesh_sys_fstat(real_fd, &st) == 0 &&
-        S_ISSOCK(st.st_mode) && st.st_ino == ret->inode)
+    if (n == sizeof *ret && memcmp(ret->magic, magic, sizeof magic) == 0 &&
+        mesh_sys_fstat(real_fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == ret->inode)
         return real_fd;
     (void)mesh_sys_close(real_fd);
     return -1;
@@ -246,7 +248,8 @@ static void unwrap(int fd) {
     int cloexec = mesh_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0;
     if ((!p.untouched && !here) || mesh_sys_dup3(real_fd, fd, cloexec) < 0) {
         mesh_trace_refused("scm", "reason", "another-tree");
-    } else if (p.untouched ? mesh_accept_adopt(fd, (enum mesh_inbound_mode)p.mode, p.port, mesh_nonblocking(fd, 0)) != 0
+    } else if (p.untouched ? mesh_accept_adopt(fd, (enum mesh_inbound_mode)p.mode, p.port,
+                                               mesh_nonblocking(fd, 0)) != 0
                            : !take_shared(fd, &p)) {
         mesh_trace_refused("scm", "reason", "no-memory");
         (void)mesh_sys_shutdown(fd, SHUT_RDWR);

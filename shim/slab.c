@@ -27,13 +27,13 @@ struct mesh_slab {
         uint32_t layout;
         uint32_t nslots, nchunks;
     } head;
-    _Atomic uint64_t free_slots;  /* tag << 32 | index + 1 */
+    _Atomic uint64_t free_slots; /* tag << 32 | index + 1 */
     _Atomic uint64_t free_chunks;
     _Atomic uint32_t fresh_slot, fresh_chunk; /* never used so far; chunk 0 is never given out */
-    _Atomic uint64_t collected;   /* mesh_now() of the last collection */
+    _Atomic uint64_t collected;               /* mesh_now() of the last collection */
     struct proc procs[MESH_PROCS_MAX];
     struct mesh_rotation rotation;
-    struct mesh_conn conns[];     /* nslots, then the chunks, page-aligned */
+    struct mesh_conn conns[]; /* nslots, then the chunks, page-aligned */
 };
 
 struct mesh_slab *mesh_slab;
@@ -77,7 +77,8 @@ static int map_new(size_t size, int *ret_fd, void **ret_p) {
         (void)mesh_sys_close(fd);
     if (err) {
         fd = -1;
-        err = mesh_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, ret_p);
+        err = mesh_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+                            -1, 0, ret_p);
     }
     *ret_fd = fd;
     return err;
@@ -153,8 +154,8 @@ static uint32_t pop(_Atomic uint64_t *head, uint32_t *(*next_of)(uint32_t)) {
     while ((uint32_t)h) {
         uint32_t i = (uint32_t)h - 1;
         uint32_t next = __atomic_load_n(next_of(i), __ATOMIC_RELAXED);
-        if (atomic_compare_exchange_weak_explicit(head, &h, ((h >> 32) + 1) << 32 | next, memory_order_acq_rel,
-                                                  memory_order_acquire))
+        if (atomic_compare_exchange_weak_explicit(head, &h, ((h >> 32) + 1) << 32 | next,
+                                                  memory_order_acq_rel, memory_order_acquire))
             return i;
     }
     return UINT32_MAX;
@@ -164,8 +165,8 @@ static void push(_Atomic uint64_t *head, uint32_t i, uint32_t *next) {
     uint64_t h = atomic_load_explicit(head, memory_order_relaxed);
     do
         __atomic_store_n(next, (uint32_t)h, __ATOMIC_RELAXED);
-    while (!atomic_compare_exchange_weak_explicit(head, &h, ((h >> 32) + 1) << 32 | (i + 1), memory_order_acq_rel,
-                                                  memory_order_relaxed));
+    while (!atomic_compare_exchange_weak_explicit(head, &h, ((h >> 32) + 1) << 32 | (i + 1),
+                                                  memory_order_acq_rel, memory_order_relaxed));
 }
 
 static uint32_t fresh(_Atomic uint32_t *counter, uint32_t max) {

@@ -70,7 +70,8 @@ int mesh_slab_fd_number(void) {
 int mesh_slab_fd(void) {
     struct stat st;
     int fd = mesh_slab_fd_number();
-    if (fd < 0 || mesh_sys_fstat(fd, &st) || st.st_ino != kept_inode || mesh_sys_fcntl(fd, F_GET_SEALS, 0) < 0)
+    if (fd < 0 || mesh_sys_fstat(fd, &st) || st.st_ino != kept_inode ||
+        mesh_sys_fcntl(fd, F_GET_SEALS, 0) < 0)
         return -1;
     return fd;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Programs that libc itself starts: posix_spawn, system, popen. Their child is libc's; what is to cross is arranged here,
- * in the process that calls (shim/handover.h). */
+ * Programs that libc itself starts: posix_spawn, system, popen. Their child is libc's; what is to cross is
+ * arranged here, in the process that calls (shim/handover.h). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,8 +41,8 @@ static char **environment(char *const *envp, char *tree, bool restored) {
 /* ---- posix_spawn ---- */
 
 struct spawn {
-    int (*call)(void *ret, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const *,
-                char *const *);
+    int (*call)(void *ret, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
+                char *const *, char *const *);
     void *ret; /* pid_t or pidfd */
     bool pid;  /* it is a pid */
     struct mesh_program program;
@@ -55,7 +55,8 @@ static int call(const struct spawn *s, const posix_spawn_file_actions_t *actions
     return s->call(s->ret, s->program.path, actions, s->attr, s->argv, envp);
 }
 
-static int call_with(const struct spawn *s, const posix_spawn_file_actions_t *actions, char *tree, bool restored) {
+static int call_with(const struct spawn *s, const posix_spawn_file_actions_t *actions, char *tree,
+                     bool restored) {
     char **all = environment(s->envp, tree, restored);
     int r = all ? call(s, actions, all) : ENOMEM;
     free(all);
@@ -81,7 +82,8 @@ static bool any_dead(const struct mesh_crossing *x) {
     return false;
 }
 
-static int spawn_crossing(const struct spawn *s, struct mesh_crossing *x, enum mesh_exec_target t, bool restored) {
+static int spawn_crossing(const struct spawn *s, struct mesh_crossing *x, enum mesh_exec_target t,
+                          bool restored) {
     posix_spawn_file_actions_t actions;
     char tree[MESH_TREE_TEXT];
     if (t == MESH_TARGET_SHIM)
@@ -108,7 +110,8 @@ static int spawn_crossing(const struct spawn *s, struct mesh_crossing *x, enum m
 
 static int spawn(struct spawn *s) {
     struct mesh_crossing x = {.n = 0};
-    bool moved = false, cleaned = mesh_preload_cleaned(s->envp), armed = atomic_load(&mesh_armed) && mesh_slab;
+    bool moved = false, cleaned = mesh_preload_cleaned(s->envp),
+         armed = atomic_load(&mesh_armed) && mesh_slab;
     pid_t pid;
     int err = armed && !mesh_engine_foreign() ? mesh_spawn_simulate(s->actions, &x, &moved) : 0;
     if (err)
@@ -116,8 +119,8 @@ static int spawn(struct spawn *s) {
     if (!x.n && !cleaned)
         return call(s, s->actions, s->envp);
     enum mesh_exec_target t = moved && s->program.path && s->program.path[0] != '/' && !s->program.search
-                             ? MESH_TARGET_UNREADABLE
-                             : mesh_target_judge(&s->program, s->envp, cleaned);
+                                  ? MESH_TARGET_UNREADABLE
+                                  : mesh_target_judge(&s->program, s->envp, cleaned);
     bool restored = cleaned && t == MESH_TARGET_SHIM;
     if (s->pid && !s->ret)
         s->ret = &pid;

@@ -39,10 +39,11 @@ static bool known(void) {
         return atomic_load(&answer) == 1;
     if (posix_spawn_file_actions_init(&a))
         return false;
-    bool yes = posix_spawn_file_actions_adddup2(&a, 5, 6) == 0 && posix_spawn_file_actions_addopen(&a, 7, "/", 8, 9) == 0;
+    bool yes = posix_spawn_file_actions_adddup2(&a, 5, 6) == 0 &&
+               posix_spawn_file_actions_addopen(&a, 7, "/", 8, 9) == 0;
     const struct record *r = records(&a, &n);
-    yes = yes && n == 2 && r[0].tag == DUP2 && r[0].fd == 5 && r[0].to == 6 && r[1].tag == OPEN && r[1].fd == 7 &&
-          r[1].path && r[1].path[0] == '/' && r[1].flags == 8 && r[1].mode == 9;
+    yes = yes && n == 2 && r[0].tag == DUP2 && r[0].fd == 5 && r[0].to == 6 && r[1].tag == OPEN &&
+          r[1].fd == 7 && r[1].path && r[1].path[0] == '/' && r[1].flags == 8 && r[1].mode == 9;
     posix_spawn_file_actions_destroy(&a);
     atomic_store(&answer, yes ? 1 : 2);
     return yes;
@@ -62,7 +63,8 @@ struct table {
 
 static uint32_t slot_of(int fd) {
     uint32_t word = mesh_fd_get(fd);
-    if (mesh_fd_kind(word) != MESH_FD_CONN || atomic_load(&mesh_conn_at(mesh_fd_slot(word))->state) == MESH_CONN_RAW)
+    if (mesh_fd_kind(word) != MESH_FD_CONN ||
+        atomic_load(&mesh_conn_at(mesh_fd_slot(word))->state) == MESH_CONN_RAW)
         return UINT32_MAX;
     return mesh_fd_slot(word);
 }
@@ -165,15 +167,16 @@ static int copy(const struct record *r, posix_spawn_file_actions_t *ret, int sla
         return slab >= r->fd || dead >= r->fd ? close_around(ret, r->fd, slab, dead)
                                               : posix_spawn_file_actions_addclosefrom_np(ret, r->fd);
     case TCSETPGRP: { /* younger than the oldest libc that we run on */
-        int (*add)(posix_spawn_file_actions_t *, int) = mesh_real_lookup("posix_spawn_file_actions_addtcsetpgrp_np");
+        int (*add)(posix_spawn_file_actions_t *, int) =
+            mesh_real_lookup("posix_spawn_file_actions_addtcsetpgrp_np");
         return add ? add(ret, r->fd) : ENOTSUP;
     }
     }
     return ENOTSUP;
 }
 
-int mesh_spawn_rewrite(const posix_spawn_file_actions_t *actions, const struct mesh_crossing *x, int slab, int dead,
-                       posix_spawn_file_actions_t *ret) {
+int mesh_spawn_rewrite(const posix_spawn_file_actions_t *actions, const struct mesh_crossing *x, int slab,
+                       int dead, posix_spawn_file_actions_t *ret) {
     int n;
     const struct record *r = records(actions, &n);
     int err = posix_spawn_file_actions_init(ret);

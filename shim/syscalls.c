@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * syscall(): programs that call the kernel by number, past libc's names but not past this one. What concerns a marked
- * descriptor goes to the body of the same name, a fork is a fork, io_uring is not there (it would carry plaintext past us;
- * libuv and others fall back), everything else passes. */
+ * syscall(): programs that call the kernel by number, past libc's names but not past this one. What concerns
+ * a marked descriptor goes to the body of the same name, a fork is a fork, io_uring is not there (it would
+ * carry plaintext past us; libuv and others fall back), everything else passes. */
 #include <errno.h>
 #include <linux/sched.h>
 #include <sys/syscall.h>

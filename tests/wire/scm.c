@@ -13,7 +13,8 @@ static void give(int unix_fd, int fd, bool many) {
         struct cmsghdr head;
         char room[CMSG_SPACE(sizeof(int))];
     } u = {.head = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))}};
-    struct mmsghdr m = {.msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof u.room}};
+    struct mmsghdr m = {
+        .msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof u.room}};
     memcpy(CMSG_DATA(&u.head), &fd, sizeof fd);
     if (many)
         EQ(sendmmsg(unix_fd, &m, 1, 0), 1);
@@ -160,7 +161,8 @@ static void other_descriptors_pass_as_they_are(void) {
     EQ(x.st_ino, y.st_ino);
 }
 
-// Another program, another tree: what nobody has touched it may have (a cluster's master hands its connections on).
+// Another program, another tree: what nobody has touched it may have (a cluster's master hands its
+// connections on).
 static void accepted_here_served_by_another_program(void) {
     static char number[16];
     char *argv[] = {"python3", "-c",
@@ -223,6 +225,7 @@ static void receiver_without_the_library(void) {
     GET(p[0], 0, PIECE);
 }
 
-T_MAIN(T_CASE(used_connections_to_a_worker), T_CASE(untouched_connections_to_a_worker), T_CASE(with_data_waiting),
-       T_CASE(to_oneself), T_CASE(one_that_nobody_picks_up), T_CASE(other_descriptors_pass_as_they_are),
-       T_CASE(accepted_here_served_by_another_program), T_CASE(receiver_without_the_library))
+T_MAIN(T_CASE(used_connections_to_a_worker), T_CASE(untouched_connections_to_a_worker),
+       T_CASE(with_data_waiting), T_CASE(to_oneself), T_CASE(one_that_nobody_picks_up),
+       T_CASE(other_descriptors_pass_as_they_are), T_CASE(accepted_here_served_by_another_program),
+       T_CASE(receiver_without_the_library))

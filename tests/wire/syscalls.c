@@ -45,7 +45,8 @@ static void whole_life(void) {
     int s = SYS(syscall(SYS_accept4, l, NULL, NULL, SOCK_CLOEXEC));
     EQ(syscall(SYS_write, c, T_MARK, 16), 16);
     EQ(syscall(SYS_read, s, b, sizeof b), 16);
-    int d = SYS(syscall(SYS_dup, c)), e = SYS(syscall(SYS_dup3, c, 40, O_CLOEXEC)), f = SYS(syscall(SYS_fcntl, c, F_DUPFD, 50));
+    int d = SYS(syscall(SYS_dup, c)), e = SYS(syscall(SYS_dup3, c, 40, O_CLOEXEC)),
+        f = SYS(syscall(SYS_fcntl, c, F_DUPFD, 50));
     SYS(syscall(SYS_close, c));
     SYS(syscall(SYS_close, d));
     EQ(syscall(SYS_write, e, T_MARK, 16), 16);
