@@ -313,20 +313,6 @@ static void few_descriptors(void) {
     peer_hears_nothing(p, exec_env_on(p, "/bin/echo", argv, environ));
 }
 
-// How many connections this process has ended, as the library tells in its trace.
-static int ended_by_us(void) {
-    const char *trace = getenv("MESH_TRACE");
-    char line[1024], mine[64];
-    int n = 0;
-    FILE *f = trace && strchr(trace, ':') ? fopen(strchr(trace, ':') + 1, "re") : NULL;
-    snprintf(mine, sizeof mine, "meshshim[%d] info closed ", getpid());
-    while (f && fgets(line, sizeof line, f))
-        n += strncmp(line, mine, strlen(mine)) == 0;
-    if (f)
-        fclose(f);
-    return n;
-}
-
 // What another program holds does not keep a connection from ending: those that close on exec are let go.
 static void closed_by_exec_is_ended_by_the_other_holder(void) {
     char *argv[] = {"sleep", "3", NULL};
@@ -339,12 +325,12 @@ static void closed_by_exec_is_ended_by_the_other_holder(void) {
         _exit(127);
     }
     t_sleep_ms(300);
-    int before = ended_by_us();
+    int before = t_ended();
     SYS(close(p[1]));
     END(p[0]);
     CHECK(t_now_ms() - begun < 2500);
     if (t_mtls()) // not left to the kernel because a program that has let go of it still runs
-        EQ(ended_by_us(), before + 1);
+        EQ(t_ended(), before + 1);
     SYS(kill(pid, SIGKILL));
 }
 
