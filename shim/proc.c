@@ -56,9 +56,29 @@ void mesh_proc_start(void) {
     (void)pthread_atfork(before, after_in_parent, after_in_child);
 }
 
-/* A fork that nobody told us of (a raw system call): the parent does not know of this holder. */
+/* A fork that nobody told us of (a raw system call): the parent does not know of this holder until now. What
+ * it has ended meanwhile is not a connection any more, whatever the kernel's socket says. */
+static void bury(int fd, uint32_t slot) {
+    int dead = mesh_sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (dead < 0 || mesh_sys_dup3(dead, fd, 0) < 0)
+        (void)mesh_sys_close(fd);
+    if (dead >= 0)
+        (void)mesh_sys_close(dead);
+    mesh_fd_clear(fd);
+    (void)mesh_local_drop(slot, fd);
+    mesh_trace_refused("unseen-fork", NULL, NULL);
+}
+
+static void bury_ended(void) {
+    for (int fd = 0; fd <= (int)mesh_fd_highest(); fd++) {
+        uint32_t word = mesh_fd_get(fd), slot = mesh_fd_slot(word);
+        if (mesh_fd_kind(word) == MESH_FD_CONN &&
+            mesh_local_at(slot)->generation != atomic_load(&mesh_conn_at(slot)->generation))
+            bury(fd, slot);
+    }
+}
+
 static void hold_late(uint32_t slot) {
-    mesh_conn_at(slot)->in_doubt = 1;
     mesh_conn_hold(slot, child_entry);
 }
 
@@ -67,6 +87,7 @@ void mesh_proc_found_out(void) {
     if (mesh_slab) {
         child_entry = mesh_proc_reserve();
         mesh_proc_become(child_entry);
+        bury_ended();
         mesh_local_each(hold_late);
         mesh_local_each(mesh_hand_after_fork);
     }

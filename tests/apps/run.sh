@@ -88,6 +88,27 @@ app_nginx_proxy() { nginx_up && "${X[@]}" curl -sSf http://127.0.0.1:8001/proxie
 app_nginx_reload() {
   nginx_up && fetched 8001 && kill -HUP "$SERVER" && sleep 1 && fetched 8001
 }
+# Workers that may not read the key: what root's master reads in their place reaches them without a reload.
+app_nginx_rotation() {
+  local id=$RUN/id name seen i
+  become() { # become NAME: the identity's files are replaced, as a rotation replaces them
+    install -m 400 "$PKI/$1-chain.pem" "$id/cert.new" && install -m 400 "$PKI/$1.key" "$id/key.new" &&
+      mv "$id/cert.new" "$id/cert" && mv "$id/key.new" "$id/key"
+  }
+  served_by() { # served_by NAME: within ten seconds the workers are NAME, each of several in a row
+    for ((i = 0, seen = 0; i < 100 && seen < 6; i++)); do
+      : >"$RUN/client.trace"
+      "${X[@]}" MESH_TRACE="info:$RUN/client.trace" curl -sSf http://127.0.0.1:8001/hello | cmp - hello || return 1
+      if grep -q "peer=spiffe://shop/ns/prod/sa/$1 " "$RUN/client.trace"; then seen=$((seen + 1)); else seen=0; sleep 0.1; fi
+    done
+    [ "$seen" = 6 ] || { echo "not served by $1:"; cat "$RUN/client.trace" "$RUN/trace"; return 1; }
+  }
+  mkdir -m 700 "$id" && become reviews || return 1
+  [ "$IN_CELL" != mtls ] || X+=("MESH_CERT=$id/cert" "MESH_KEY=$id/key")
+  nginx_up && fetched 8001 || return 1
+  if [ "$IN_CELL" != mtls ] || [ "$(id -u)" != 0 ]; then return 0; fi
+  for name in reviews ratings details; do become $name && served_by $name || return 1; done
+}
 app_python_serve() { serve py 8005 "${X[@]}" python3 "$src/serve.py" 8005 && fetched 8005; }
 app_node_serve() { serve node 8006 "${X[@]}" node "$src/serve.js" 8006 && got curl -sSf http://127.0.0.1:8006/big && got curl -sSf http://127.0.0.1:8006/big; }
 app_node_cluster() { CLUSTER=1 serve node 8006 "${X[@]}" node "$src/serve.js" 8006 && for i in 1 2 3 4; do got curl -sSf http://127.0.0.1:8006/big || return 1; done; }
@@ -103,7 +124,7 @@ app_redis() {
 
 # program, the function's name, and the commands that it takes
 table='curl:curl wget:wget python:python3 asyncio:python3 node:node ruby:ruby perl:perl java:java bash:bash gawk:gawk nc:nc
-nc_listen:nc socat:socat socat_exec:socat socat_relay:socat nginx:nginx nginx_proxy:nginx nginx_reload:nginx python_serve:python3
+nc_listen:nc socat:socat socat_exec:socat socat_relay:socat nginx:nginx nginx_proxy:nginx nginx_reload:nginx nginx_rotation:nginx python_serve:python3
 node_serve:node node_cluster:node ruby_serve:ruby java_serve:java redis:redis-server'
 
 if [ -n "${IN_CELL:-}" ]; then

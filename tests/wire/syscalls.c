@@ -63,9 +63,12 @@ static void closed_by_number(void) {
     int p[2];
     for (int i = 0; i < 3; i++) {
         t_pair(p);
+        int before = t_ended();
         SYS(syscall(SYS_close, p[0]));
         END(p[1]);
         SYS(syscall(SYS_close_range, p[1], p[1], 0));
+        if (t_mtls())
+            EQ(t_ended(), before + 2);
         int q = SYS(socket(AF_UNIX, SOCK_STREAM, 0)); // on a number of a connection that is gone
         ERR(send(q, "x", 1, MSG_NOSIGNAL), ENOTCONN);
         SYS(close(q));
@@ -162,6 +165,47 @@ static void fork_that_nobody_sees(void) {
     }
 }
 
+static void child_that_nobody_saw_goes_on(void) {
+    int p[2];
+    t_pair(p);
+    pid_t pid = (pid_t)unseen_fork();
+    if (pid == 0) {
+        for (int i = 0; i < 2; i++) {
+            GET(p[1], i, PIECE);
+            PUT(p[1], i, PIECE);
+        }
+        syscall(SYS_exit, 0);
+    }
+    PUT(p[0], 0, PIECE);
+    GET(p[0], 0, PIECE);
+    SYS(close(p[1])); // by now it is known that another holds it
+    PUT(p[0], 1, PIECE);
+    GET(p[0], 1, PIECE);
+    CHILD_END(pid);
+}
+
+// The parent has ended the connection before it could know of the child: what the child writes then reaches
+// nobody.
+static void unseen_child_comes_too_late(void) {
+    int p[2], q[2], go[2];
+    char c;
+    SYS(pipe(go));
+    t_pair(p);
+    pid_t pid = (pid_t)unseen_fork();
+    if (pid == 0) {
+        (void)!read(go[0], &c, 1);
+        for (int i = 0; i < 3; i++)
+            (void)!send(p[0], T_MARK, 16, MSG_NOSIGNAL);
+        syscall(SYS_exit, t_mtls() && send(p[0], T_MARK, 16, MSG_NOSIGNAL) >= 0);
+    }
+    SYS(close(p[0]));
+    SYS(close(p[1]));
+    t_pair(q); // in the places of the two
+    EQ(write(go[1], "x", 1), 1);
+    CHILD_END(pid);
+    exchange(q[0], q[1]);
+}
+
 static void unseen_child_execs(void) {
     char *argv[] = {"cat", NULL};
     int p[2];
@@ -198,4 +242,5 @@ static void daemon_goes_on(void) {
 
 T_MAIN(T_CASE(read_and_write), T_CASE(whole_life), T_CASE(closed_by_number), T_CASE(io_uring_is_not_there),
        T_CASE(fork_by_number), T_CASE(fork_without_handlers), T_CASE(clone_with_memory_of_its_own),
-       T_CASE(fork_that_nobody_sees), T_CASE(unseen_child_execs), T_CASE(daemon_goes_on))
+       T_CASE(fork_that_nobody_sees), T_CASE(child_that_nobody_saw_goes_on),
+       T_CASE(unseen_child_comes_too_late), T_CASE(unseen_child_execs), T_CASE(daemon_goes_on))
