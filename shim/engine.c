@@ -99,6 +99,7 @@ struct mesh_view *mesh_engine_view(void) {
     uint64_t now = mesh_now_coarse(), last = atomic_load_explicit(&view_looked, memory_order_relaxed);
     if (v && now - last > MESH_SEC && atomic_compare_exchange_strong(&view_looked, &last, now)) {
         struct mesh_why why = {""};
+        (void)mesh_ledger_settle(v, mesh_now()); /* what a kill -9 left counted */
         int r = mesh_view_refresh(v, mesh_now(), &why);
         if (r)
             trace_view(r > 0 ? "replaced" : "kept", &why);
