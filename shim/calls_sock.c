@@ -303,10 +303,10 @@ int shim_getpeername(int fd, struct sockaddr *addr, socklen_t *len) {
 static int so_error(struct mesh_conn *c, uint32_t slot, int fd, void *value, socklen_t *len) {
     (void)mesh_hand_drive(c, slot, fd);
     uint32_t state = atomic_load(&c->state);
-    bool kept = state == MESH_CONN_OPEN && c->rx_error;
+    bool kept = state == MESH_CONN_OPEN && mesh_look(c->rx_error);
     if (kept || state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !mesh_look(c->told))) {
-        int err = kept ? c->rx_error : state == MESH_CONN_DEAD && !c->error_seen ? c->error : 0;
-        c->rx_error = 0;
+        int taken = __atomic_exchange_n(&c->rx_error, 0, __ATOMIC_RELAXED);
+        int err = kept ? taken : state == MESH_CONN_DEAD && !c->error_seen ? c->error : 0;
         c->error_seen = 1;
         if (state == MESH_CONN_DIAL)
             c->error_seen = 0;
@@ -390,7 +390,7 @@ int shim_shutdown(int fd, int how) {
         return real.shutdown(fd, how);
     (void)mesh_hand_drive(c, slot, fd);
     uint32_t state = atomic_load(&c->state);
-    if (state == MESH_CONN_RAW)
+    if (state == MESH_CONN_RAW && !mesh_look(c->held.bytes))
         return real.shutdown(fd, how);
     if (how < SHUT_RD || how > SHUT_RDWR)
         return give(-EINVAL);
@@ -404,7 +404,7 @@ int shim_shutdown(int fd, int how) {
     }
     if (how != SHUT_WR && r == 0) {
         mesh_show(c->rx_shut, 1);
-        if (state == MESH_CONN_OPEN) /* a handshake still has to read; it follows when that is done */
+        if (state == MESH_CONN_OPEN || state == MESH_CONN_RAW) /* a handshake still has to read; it follows when that is done */
             r = mesh_sys_shutdown(fd, SHUT_RD);
     }
     return give(r);

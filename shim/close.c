@@ -56,7 +56,7 @@ static bool must_linger(struct mesh_conn *c, int fd) {
     uint32_t state = atomic_load(&c->state);
     if (linger_zero(fd) || c->handed)
         return false;
-    if (state == MESH_CONN_OPEN)
+    if (state == MESH_CONN_OPEN || state == MESH_CONN_RAW)
         return mesh_tx_unsent(c);
     return (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && mesh_look(c->told);
 }

@@ -327,12 +327,15 @@ static uint32_t translate(const struct seen *s, uint32_t kernel, bool *ret_settl
         }
         return mesh_tx_room(c) ? kernel & s->r.events & EPOLLOUT : 0;
     }
+    if (state == MESH_CONN_OPEN && kernel & (EPOLLIN | EPOLLRDNORM)) {
+        if (!mesh_rx_ready(c, slot, s->r.fd))
+            kernel &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM);
+        state = atomic_load(&c->state); /* what came may have been an alert */
+    }
     if (state == MESH_CONN_DEAD)
         return (c->error ? EPOLLERR | EPOLLHUP : EPOLLHUP) |
                (s->r.events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLRDNORM));
-    if (kernel & (EPOLLIN | EPOLLRDNORM) && !mesh_rx_ready(c, slot, s->r.fd))
-        kernel &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM);
-    if (c->rx_error)
+    if (mesh_look(c->rx_error))
         kernel |= EPOLLERR;
     return kernel & (s->r.events | EPOLLERR | EPOLLHUP);
 }

@@ -195,13 +195,29 @@ static ssize_t send_raw(struct mesh_io *io) {
     return r < 0 ? -errno : r;
 }
 
+/* The same for what is left of a send whose first part was held. */
+static ssize_t send_raw_rest(struct mesh_io *io) {
+    size_t at = io->done;
+    for (int i = 0; i < io->cnt; at = at > io->iov[i].iov_len ? at - io->iov[i].iov_len : 0, i++) {
+        if (at >= io->iov[i].iov_len)
+            continue;
+        size_t n = io->iov[i].iov_len - at;
+        ssize_t r = real.send(io->fd, (uint8_t *)io->iov[i].iov_base + at, n, io->flags | MSG_NOSIGNAL);
+        if (r > 0)
+            io->done += (size_t)r;
+        if (r != (ssize_t)n)
+            break;
+    }
+    return (ssize_t)io->done;
+}
+
 /* The rest waits until the kernel takes it. 0: look again; -errno. */
 static int wait_writable(const struct mesh_io *io, uint64_t *io_deadline) {
     struct mesh_conn *c = io->c;
     if (*io_deadline == 0)
         *io_deadline = timeo(io->fd, SO_SNDTIMEO);
     uint32_t state = atomic_load(&c->state);
-    if (state == MESH_CONN_OPEN)
+    if (state == MESH_CONN_OPEN || state == MESH_CONN_RAW)
         return mesh_wait_fd(io->fd, POLLOUT, *io_deadline);
     short wants = mesh_hand_drive(c, io->slot, io->fd);
     if (!wants)
@@ -211,11 +227,28 @@ static int wait_writable(const struct mesh_io *io, uint64_t *io_deadline) {
     return r == -EAGAIN && mesh_now() < *io_deadline ? 0 : r;
 }
 
+/* The kernel says that nobody is there to read. Why, the peer may have said before that: a server that refuses us does
+ * so when we are done, in an alert that nobody has read yet. Or it said so to a look-ahead. */
+static int broken_pipe(const struct mesh_io *io) {
+    struct mesh_conn *c = io->c;
+    if (c->fin)
+        return -EPIPE;
+    (void)mesh_rx_ready(c, io->slot, io->fd);
+    if (atomic_load(&c->state) == MESH_CONN_DEAD && c->error)
+        return -c->error;
+    int err = __atomic_exchange_n(&c->rx_error, 0, __ATOMIC_RELAXED);
+    return err ? -err : -EPIPE;
+}
+
 static ssize_t sent(const struct mesh_io *io, int err) {
     struct mesh_conn *c = io->c;
     if (mesh_tx_unsent(c))
         mesh_pend_leave(io->slot);
-    return io->done ? (ssize_t)io->done : err;
+    if (!io->done)
+        return err == -EPIPE ? broken_pipe(io) : err;
+    if (err && err != -EAGAIN && err != -EPIPE && err != -EINTR) /* a part went: the next call tells it */
+        mesh_conn_error(c, io->slot, io->fd, -err);
+    return (ssize_t)io->done;
 }
 
 static ssize_t send_loop(struct mesh_io *io) {
@@ -223,15 +256,18 @@ static ssize_t send_loop(struct mesh_io *io) {
     uint64_t deadline = 0;
     for (;;) {
         uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
-        if (state == MESH_CONN_RAW)
-            return send_raw(io);
+        if (state == MESH_CONN_RAW && !mesh_look(c->held.bytes))
+            return io->done ? send_raw_rest(io) : send_raw(io);
         if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
             (void)mesh_hand_drive(c, io->slot, io->fd);
         here(io);
         int r = mesh_tx_try(io);
+        state = atomic_load(&c->state);
+        if (r == 0 && state == MESH_CONN_RAW && io->done < io->want)
+            continue;
         if (r != -EAGAIN)
             return sent(io, r);
-        bool held = atomic_load(&c->state) != MESH_CONN_OPEN;
+        bool held = state != MESH_CONN_OPEN;
         if (mesh_nonblocking(io->fd, io->flags))
             return sent(io, -EAGAIN);
         if (held && io->done == io->want)

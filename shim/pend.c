@@ -100,11 +100,15 @@ void mesh_pend_forget(uint32_t slot) {
     mesh_guard_leave(g);
 }
 
+static bool sends(uint32_t state) {
+    return state == MESH_CONN_OPEN || state == MESH_CONN_RAW;
+}
+
 static bool unfinished(const struct mesh_conn *c) {
     uint32_t state = atomic_load(&c->state);
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
         return true;
-    return state == MESH_CONN_OPEN && mesh_tx_unsent(c);
+    return sends(state) && mesh_tx_unsent(c);
 }
 
 /* Is there anything to be done for it now? An epoll registration of ours tells when a handshake can go on;
@@ -119,10 +123,11 @@ static bool idle(uint32_t slot, uint64_t now) {
 static bool step(uint32_t slot, int fd) {
     struct mesh_conn *c = mesh_conn_at(slot);
     (void)mesh_hand_drive(c, slot, fd);
-    if (atomic_load(&c->state) == MESH_CONN_OPEN && mesh_tx_unsent(c) && mesh_conn_lock_tx(c) == 0) {
-        if (mesh_conn_owns(slot, fd))
-            (void)mesh_tx_flush(c, fd);
+    if (sends(atomic_load(&c->state)) && mesh_tx_unsent(c) && mesh_conn_lock_tx(c) == 0) {
+        int r = mesh_conn_owns(slot, fd) ? mesh_tx_flush(c, fd) : 0;
         mesh_conn_unlock_tx(c);
+        if (r && r != -EAGAIN)
+            mesh_conn_error(c, slot, fd, -r);
     }
     return !unfinished(c);
 }
@@ -192,8 +197,8 @@ uint32_t mesh_pend_fill(struct pollfd *ret, uint32_t max, int except, uint64_t *
         if (fd == except || filled == max || !to_be_watched(&items[i], c, l))
             continue;
         uint32_t state = atomic_load(&c->state);
-        short events = state == MESH_CONN_OPEN ? 0 : mesh_hand_wants(slot);
-        if (state == MESH_CONN_OPEN && mesh_tx_unsent(c))
+        short events = sends(state) ? 0 : mesh_hand_wants(slot);
+        if (sends(state) && mesh_tx_unsent(c))
             events |= POLLOUT;
         ret[filled++] = (struct pollfd){.fd = fd, .events = events};
     }

@@ -103,12 +103,15 @@ static short tell(const struct pollfd *p, short kernel, bool *ret_again) {
         }
         return mesh_tx_room(c) ? kernel & p->events & (POLLOUT | POLLWRNORM) : 0;
     }
+    if (state == MESH_CONN_OPEN && kernel & (POLLIN | POLLRDNORM)) {
+        if (!mesh_rx_ready(c, slot, p->fd))
+            kernel &= (short)~(POLLIN | POLLRDNORM);
+        state = atomic_load(&c->state); /* what came may have been an alert */
+    }
     if (state == MESH_CONN_DEAD)
         return c->error ? with_end(p->events)
                         : (short)(kernel | (p->events & (POLLIN | POLLRDNORM)) | POLLHUP);
-    if (kernel & (POLLIN | POLLRDNORM) && !mesh_rx_ready(c, slot, p->fd))
-        kernel &= (short)~(POLLIN | POLLRDNORM);
-    return c->rx_error ? (short)(kernel | POLLERR) : kernel;
+    return mesh_look(c->rx_error) ? (short)(kernel | POLLERR) : kernel;
 }
 
 static void timeout_of(uint64_t deadline, struct timespec *ret, struct timespec **ret_p) {
