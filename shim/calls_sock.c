@@ -15,6 +15,7 @@
 #include "shim/bodies.h"
 #include "shim/close.h"
 #include "shim/conn.h"
+#include "shim/datagram.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
@@ -57,7 +58,7 @@ int shim_socket(int domain, int type, int protocol) {
         return fd;
     mesh_fd_new(fd);
     bool tcp = (domain == AF_INET || domain == AF_INET6) && (type & 0xf) == SOCK_STREAM &&
-               (protocol == 0 || protocol == IPPROTO_TCP);
+               (protocol == 0 || mesh_protocol_is_tcp(protocol));
     if (tcp) /* epoll_ctl and dup before connect must be seen */
         mesh_fd_set(fd, MESH_FD_FRESH, atomic_fetch_add(&sockets, 1) & FRESH_IDS);
     return fd;
@@ -77,17 +78,6 @@ static void refused(const struct sockaddr *to, const char *why) {
     mesh_line_addr(&l, "address", to, len);
     mesh_line_str(&l, "detail", detail.text[0] ? detail.text : NULL);
     mesh_line_end(&l);
-}
-
-static bool is_tcp(int fd, int *ret_err) {
-    int type = 0, proto = 0;
-    socklen_t n = sizeof type;
-    *ret_err = mesh_sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n);
-    if (*ret_err)
-        return false;
-    n = sizeof proto;
-    *ret_err = mesh_sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &n);
-    return type == SOCK_STREAM && proto == IPPROTO_TCP;
 }
 
 /* What the program is told of a dial that has ended or may be told: 0, -errno, or 1: not yet. */
@@ -240,18 +230,10 @@ int shim_connect(int fd, const struct sockaddr *addr, socklen_t len) {
     int verdict = mesh_engine_route(addr, len, &route);
     if (verdict == MESH_E_NOTFOUND)
         return libc_connect(fd, addr, len);
-    if (!is_tcp(fd, &err)) {
-        if (err)
-            return give(err);
-        struct mesh_view *v = mesh_engine_view();
-        const struct sockaddr_in *in = (const struct sockaddr_in *)addr;
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
-        bool virtual_ = v && (addr->sa_family == AF_INET ? mesh_view_is_virtual(v, 4, &in->sin_addr)
-                                                         : mesh_view_is_virtual(v, 6, &in6->sin6_addr));
-        if (!virtual_) /* MESH_CAPTURE speaks of TCP */
-            return real.connect(fd, addr, len);
-        refused(addr, "not-tcp");
-        return give(-EACCES);
+    if (!mesh_is_tcp(fd, &err)) {
+        if (!err)
+            err = mesh_datagram_to(fd, addr, len);
+        return err ? give(err) : real.connect(fd, addr, len); /* MESH_CAPTURE speaks of TCP */
     }
     if (verdict) {
         refused(addr, verdict == MESH_E_NOROUTE ? "no-route" : "configuration");
