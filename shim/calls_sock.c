@@ -120,7 +120,7 @@ static int await(struct mesh_conn *c, uint32_t slot, int fd) {
             return r;
         }
         uint64_t d = mesh_hand_deadline(slot);
-        r = mesh_wait_fd(fd, wants, d < deadline ? d : deadline);
+        r = mesh_wait_fd(fd, wants, d < deadline ? d : deadline, deadline != UINT64_MAX);
         if (r == -EINTR || (r == -EAGAIN && mesh_now() >= deadline)) {
             mesh_pend_add(slot);
             return r == -EINTR ? r : -EINPROGRESS;

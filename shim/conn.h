@@ -83,7 +83,8 @@ void mesh_conn_error(struct mesh_conn *c, uint32_t slot, int fd, int err);
 /* Is the descriptor in non-blocking mode, or MSG_DONTWAIT in flags? */
 bool mesh_nonblocking(int fd, int flags);
 
-/* ---- scratch: 68 KiB buffers for the length of a call, never across a wait; NULL when memory is out ---- */
+/* ---- scratch: 68 KiB buffers for the length of a call; across a wait only for what the wait itself needs, and then given
+ * back also when the thread is cancelled in it; NULL when memory is out ---- */
 enum { MESH_SCRATCH = 69632 };
 uint8_t *mesh_scratch_take(void);
 void mesh_scratch_give(uint8_t *p);
@@ -113,6 +114,7 @@ struct mesh_local {
     _Atomic uint64_t due;  /* what mesh_hand_deadline and mesh_hand_wants tell; the handshake itself may be freed */
     _Atomic uint8_t if_held; /* `due` counts only while bytes are held */
     _Atomic short wants;   /* under who looks */
+    _Atomic uint32_t waiter; /* mesh_thread() that was the last to wait for its handshake; 0: none did */
     _Atomic uint32_t pending; /* place in the pending list + 1; 0: not on it */
     _Atomic uint8_t swapped; /* epoll registrations carry our cookie */
     _Atomic uint8_t nonblock; /* O_NONBLOCK as the program last set it */
