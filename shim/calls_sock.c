@@ -386,7 +386,8 @@ int shim_shutdown(int fd, int how) {
     }
     if (how != SHUT_WR && r == 0) {
         mesh_show(c->rx_shut, 1);
-        if (state == MESH_CONN_OPEN || state == MESH_CONN_RAW) /* a handshake still has to read; it follows when that is done */
+        if (state == MESH_CONN_OPEN ||
+            state == MESH_CONN_RAW) /* a handshake still has to read; it follows when that is done */
             r = mesh_sys_shutdown(fd, SHUT_RD);
     }
     return give(r);
@@ -500,6 +501,8 @@ static int dup_over(int fd, int to, int flags, bool two) {
                 mesh_fd_set(old, mesh_fd_kind(word), mesh_fd_slot(word));
             }
             mesh_fd_clear(to);
+            if (mesh_fd_kind(word) == MESH_FD_CONN)
+                mesh_close_wait(mesh_fd_slot(word));
         }
     }
     int r = two ? real.dup2(fd, to) : real.dup3(fd, to, flags);

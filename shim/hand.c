@@ -365,8 +365,8 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     return 0;
 }
 
-/* Plaintext by the cluster's word, or by a permissive port's first bytes. What was held goes out first: the state
- * changes under the tx lock, and until the queue is empty every send goes by it. */
+/* Plaintext by the cluster's word, or by a permissive port's first bytes. What was held goes out first: the
+ * state changes under the tx lock, and until the queue is empty every send goes by it. */
 static void open_raw(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h) {
     if (mesh_conn_lock_tx(c))
         return; /* poisoned, or interrupted in a send: the next drive comes here again */

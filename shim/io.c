@@ -51,7 +51,8 @@ static uint64_t limit_end(struct limit *l, int fd) {
     return l->end;
 }
 
-/* At most until `due` as well, when it is worth another look. 0, or -errno: -EAGAIN is the program's limit. */
+/* At most until `due` as well, when it is worth another look. 0, or -errno: -EAGAIN is the program's limit.
+ */
 static int limit_wait(struct limit *l, int fd, short events, uint64_t due) {
     uint64_t end = limit_end(l, fd);
     int r = mesh_wait_fd(fd, events, due < end ? due : end, end != UINT64_MAX);
@@ -81,10 +82,21 @@ static void here(struct mesh_io *io) {
         io->fd = atomic_load(&mesh_local_at(io->slot)->fd);
 }
 
+/* A close() or dup2() in another thread is about to give the connection another descriptor: worth another
+ * look? */
+static bool moves(struct mesh_io *io, int *io_tries) {
+    struct mesh_local *l = mesh_local_at(io->slot);
+    if (l->generation == 0 || l->generation != atomic_load(&io->c->generation) || ++*io_tries > 100)
+        return false;
+    (void)mesh_sys_ppoll(NULL, 0, &(struct timespec){0, 100000}, NULL);
+    here(io);
+    return true;
+}
+
 /* ---- reading ---- */
 
-/* Only when other work is pending must we wait for more than one thing; and for the rest of a record that has begun to
- * come only as long as is left. */
+/* Only when other work is pending must we wait for more than one thing; and for the rest of a record that has
+ * begun to come only as long as is left. */
 static int wait_readable(const struct mesh_io *io, struct limit *l) {
     bool first = !l->begun;
     limit_begin(l);
@@ -165,6 +177,7 @@ static ssize_t recv_loop(struct mesh_io *io) {
     const struct mesh_io whole = *io;
     struct limit limit = {.option = SO_RCVTIMEO};
     bool all = io->flags & MSG_WAITALL, peek = io->flags & MSG_PEEK;
+    int tries = 0;
     for (;;) {
         uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
         if (state == MESH_CONN_RAW)
@@ -178,11 +191,13 @@ static ssize_t recv_loop(struct mesh_io *io) {
             continue;
         }
         if (peek)
-            *io = whole;
+            *io = whole; /* but for the descriptor, which `here` tells anew */
         ssize_t r = io->want ? recv_open(io) : recv_nothing(io);
         bool more = all && r > 0 && io->done < io->want && !c->rx_eof;
         if (r >= 0 && !more)
             return r;
+        if (r == -EBADF && moves(io, &tries))
+            continue;
         if (r < 0 && r != -EAGAIN)
             return io->done ? (ssize_t)io->done : r;
         if (mesh_nonblocking(io->fd, io->flags))
@@ -214,7 +229,7 @@ static ssize_t send_raw(struct mesh_io *io) {
 /* The same for what is left of a send whose first part was held. */
 static ssize_t send_raw_rest(struct mesh_io *io) {
     size_t at = io->done;
-    for (int i = 0; i < io->cnt; at = at > io->iov[i].iov_len ? at - io->iov[i].iov_len : 0, i++) {
+    for (int i = 0; i<io->cnt; at = at> io->iov[i].iov_len ? at - io->iov[i].iov_len : 0, i++) {
         if (at >= io->iov[i].iov_len)
             continue;
         size_t n = io->iov[i].iov_len - at;
@@ -237,8 +252,9 @@ static int wait_writable(const struct mesh_io *io, struct limit *l) {
     return wants ? limit_wait(l, io->fd, wants, mesh_hand_deadline(io->slot)) : 0;
 }
 
-/* The kernel says that nobody is there to read. Why, the peer may have said before that: a server that refuses us does
- * so when we are done, in an alert that nobody has read yet. Or it said so to a look-ahead. */
+/* The kernel says that nobody is there to read. Why, the peer may have said before that: a server that
+ * refuses us does so when we are done, in an alert that nobody has read yet. Or it said so to a look-ahead.
+ */
 static int broken_pipe(const struct mesh_io *io) {
     struct mesh_conn *c = io->c;
     if (c->fin)
@@ -264,6 +280,7 @@ static ssize_t sent(const struct mesh_io *io, int err) {
 static ssize_t send_loop(struct mesh_io *io) {
     struct mesh_conn *c = io->c;
     struct limit limit = {.option = SO_SNDTIMEO};
+    int tries = 0;
     for (;;) {
         uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
         if (state == MESH_CONN_RAW && !mesh_look(c->held.bytes))
@@ -274,6 +291,8 @@ static ssize_t send_loop(struct mesh_io *io) {
         int r = mesh_tx_try(io);
         state = atomic_load(&c->state);
         if (r == 0 && state == MESH_CONN_RAW && io->done < io->want)
+            continue;
+        if (r == -EBADF && moves(io, &tries))
             continue;
         if (r != -EAGAIN)
             return sent(io, r);

@@ -22,7 +22,8 @@ enum {
     STARTING = 1,
     ROUNDS = 64,
     HELPER_STACK = 256 << 10,
-    HELPER_SLICE_MS = 5, /* new work reaches a helper that is in poll after this, or, when none has come for a while, */
+    HELPER_SLICE_MS =
+        5, /* new work reaches a helper that is in poll after this, or, when none has come for a while, */
     HELPER_SLICE_MOST_MS = 80,
     HELPER_IDLE_MS =
         200,          /* a bulk sender fills its buffer again soon: the thread is worth keeping that long */
@@ -222,9 +223,9 @@ static void drive_due(void) {
     } while (n == BATCH);
 }
 
-/* guard held. Is it this wait that watches its descriptor? Not when the epoll descriptor that is waited on tells of it, nor
- * when another thread does: that one waits for it, or will again. Bytes that the program has written and need not come
- * back for are everybody's. */
+/* guard held. Is it this wait that watches its descriptor? Not when the epoll descriptor that is waited on
+ * tells of it, nor when another thread does: that one waits for it, or will again. Bytes that the program has
+ * written and need not come back for are everybody's. */
 static bool ours(const struct item *i, const struct mesh_conn *c, const struct mesh_local *l, int ep) {
     if (i->linger || mesh_tx_unsent(c))
         return true;
@@ -277,7 +278,8 @@ void mesh_pend_before(struct mesh_wait *w, int fd, int ep, uint64_t *io_deadline
         if (n > room) /* no memory: the rest is looked at by the clock */
             until = mesh_now() + HELPER_SLICE_MS * MESH_MS;
         uint64_t now = mesh_now();
-        if (until < *io_deadline && until <= now) /* its time is over, and it is another process's to end it */
+        if (until < *io_deadline &&
+            until <= now) /* its time is over, and it is another process's to end it */
             until = now + HELPER_SLICE_MS * MESH_MS;
         w->n = w->own + (n < room ? n : room);
         if (until < *io_deadline)

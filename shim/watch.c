@@ -18,8 +18,8 @@
 #include "shim/pend.h"
 #include "shim/real.h"
 
-/* Another thread may drive a dial to its end while we sleep on what it waited for, and a program that waits to be told
- * *connected* would not learn of it. */
+/* Another thread may drive a dial to its end while we sleep on what it waited for, and a program that waits
+ * to be told *connected* would not learn of it. */
 static const uint64_t SLICE = 10 * MESH_MS;
 
 /* Has more than one thread waited in this process? */
@@ -241,7 +241,8 @@ static int wait_fd(struct mesh_wait *w, int fd, short events, uint64_t deadline,
         (void)mesh_pend_after(w);
         if (deadline != UINT64_MAX && mesh_now() >= deadline)
             return -EAGAIN;
-        if (slice || w->n == 1) /* nothing else is pending any more: the caller's own way of waiting will do */
+        if (slice ||
+            w->n == 1) /* nothing else is pending any more: the caller's own way of waiting will do */
             return 0;
     }
 }

@@ -75,7 +75,8 @@ static void more_than_is_ever_held(void) {
 static void in_vectors(void) {
     int fd = called(MORE, NULL);
     static char buf[MORE];
-    struct iovec v[5] = {{buf, 1}, {buf + 1, 3000000}, {buf, 0}, {buf + 3000001, 3000000}, {buf + 6000001, MORE - 6000001}};
+    struct iovec v[5] = {
+        {buf, 1}, {buf + 1, 3000000}, {buf, 0}, {buf + 3000001, 3000000}, {buf + 6000001, MORE - 6000001}};
     t_fill(buf, 0, MORE);
     EQ(writev(fd, v, 5), MORE);
     SYS(close(fd));
@@ -196,6 +197,7 @@ static void caller_goes_without_reading(void) {
     CHECK(recv(p[1], &b, 1, 0) <= 0);
 }
 
-T_MAIN(T_CASE(written_before_it_is_known), T_CASE(more_than_is_ever_held), T_CASE(in_vectors), T_CASE(not_blocking),
-       T_CASE(by_level), T_CASE(by_edge), T_CASE(shut_before_it_is_known), T_CASE(exit_before_it_is_known),
-       T_CASE(counted_while_it_waits), T_CASE(caller_speaks_in_the_middle), T_CASE(caller_goes_without_reading))
+T_MAIN(T_CASE(written_before_it_is_known), T_CASE(more_than_is_ever_held), T_CASE(in_vectors),
+       T_CASE(not_blocking), T_CASE(by_level), T_CASE(by_edge), T_CASE(shut_before_it_is_known),
+       T_CASE(exit_before_it_is_known), T_CASE(counted_while_it_waits), T_CASE(caller_speaks_in_the_middle),
+       T_CASE(caller_goes_without_reading))

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // modes: plain mtls
 //
-// Protocols that are not plain TCP. A datagram has no way through the mesh: to a virtual address it is EACCES (mode mtls;
-// without the library the kernel says that there is no such network), to any other it goes as ever. Multipath TCP is TCP.
+// Protocols that are not plain TCP. A datagram has no way through the mesh: to a virtual address it is EACCES
+// (mode mtls; without the library the kernel says that there is no such network), to any other it goes as
+// ever. Multipath TCP is TCP.
 #include "t.h"
 #include <netinet/ip_icmp.h>
 
@@ -83,7 +84,8 @@ static void some_of_several(void) {
     SYS(bind(s, &a.sa, a.len));
     a = t_local(s);
     struct iovec v = {T_MARK, 16};
-    struct mmsghdr mm[3] = {{.msg_hdr = {.msg_name = &a.sa, .msg_namelen = a.len, .msg_iov = &v, .msg_iovlen = 1}}};
+    struct mmsghdr mm[3] = {
+        {.msg_hdr = {.msg_name = &a.sa, .msg_namelen = a.len, .msg_iov = &v, .msg_iovlen = 1}}};
     mm[1] = mm[2] = mm[0];
     mm[1].msg_hdr.msg_name = &to.sa;
     EQ(sendmmsg(c, mm, 3, 0), 1);
@@ -146,6 +148,6 @@ static void multipath_tcp(void) {
     END(t);
 }
 
-T_MAIN(T_CASE(datagrams_to_a_virtual_address), T_CASE(over_ipv6), T_CASE(raw_sockets), T_CASE(some_of_several),
-       T_CASE(to_any_other_address), T_CASE(bad_addresses_are_the_kernels), T_CASE(a_connection_ignores_it),
-       T_CASE(multipath_tcp))
+T_MAIN(T_CASE(datagrams_to_a_virtual_address), T_CASE(over_ipv6), T_CASE(raw_sockets),
+       T_CASE(some_of_several), T_CASE(to_any_other_address), T_CASE(bad_addresses_are_the_kernels),
+       T_CASE(a_connection_ignores_it), T_CASE(multipath_tcp))

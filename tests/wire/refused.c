@@ -2,8 +2,8 @@
 // modes: mtls
 // env: MESH_CALLERS=spiffe://shop/ns/prod/sa/nobody
 //
-// A server that refuses us says so when we are connected already (TLS 1.3): from then on every read and write is
-// ECONNRESET, without SIGPIPE, whatever the kernel calls it by then, and waits show an error.
+// A server that refuses us says so when we are connected already (TLS 1.3): from then on every read and write
+// is ECONNRESET, without SIGPIPE, whatever the kernel calls it by then, and waits show an error.
 #include "t.h"
 
 // A child that serves one connection: it reads as a server does, and what comes of that is an error.
