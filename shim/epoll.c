@@ -17,7 +17,8 @@
 #include "shim/real.h"
 #include "shim/watch.h"
 
-enum { BUCKETS = 1024, NONE = UINT32_MAX };
+enum { BUCKETS = 1024, NONE = UINT32_MAX, FEW = 8 };
+static const uint64_t QUIET = 100 * MESH_MS;
 
 struct reg {
     int ep, fd;
@@ -356,12 +357,45 @@ static uint32_t translate(const struct seen *s, uint32_t kernel, bool *ret_settl
     return kernel & (s->r.events | EPOLLERR | EPOLLHUP);
 }
 
-static int sieve(int ep, struct epoll_event *events, int n, bool *ret_settled) {
+/* The only registration in `ep` with this data, if it is a connection's and carries no cookie. */
+static bool lookup_settled(const struct epoll_event *ev, int ep, struct seen *ret) {
+    uint32_t found = 0;
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = 0; i < nregs; i++) {
+        const struct reg *r = &regs[i];
+        if (!r->used || r->ep != ep || r->data != ev->data.u64)
+            continue;
+        *ret = (struct seen){*r, i};
+        found++;
+    }
+    mesh_guard_leave(g);
+    return found == 1 && ret->r.slot != NONE && !ret->r.swapped;
+}
+
+/* Is it readable for a record without data, which is swallowed? */
+static bool without_data(const struct epoll_event *ev, int ep) {
+    struct seen s;
+    if (ev->events & ~(uint32_t)(EPOLLIN | EPOLLRDNORM) || !lookup_settled(ev, ep, &s))
+        return false;
+    struct mesh_conn *c = mesh_conn_at(s.r.slot);
+    if (!c || atomic_load(&c->state) != MESH_CONN_OPEN || mesh_rx_ready(c, s.r.slot, s.r.fd))
+        return false;
+    struct mesh_guard g = mesh_guard_enter();
+    struct reg *r = &regs[s.index];
+    if (r->used && r->ep == ep && r->fd == s.r.fd && !r->swapped && r->events & EPOLLONESHOT)
+        (void)kernel_mod(r, r->events, r->data);
+    mesh_guard_leave(g);
+    return true;
+}
+
+/* `quiet`: the wait was so long that a look at each event costs nothing. */
+static int sieve(int ep, struct epoll_event *events, int n, bool quiet, bool *ret_settled) {
     int kept = 0;
     for (int i = 0; i < n; i++) {
         struct seen s;
         if (!magic || events[i].data.u64 >> 32 != magic) {
-            events[kept++] = events[i];
+            if (!quiet || !without_data(&events[i], ep))
+                events[kept++] = events[i];
             continue;
         }
         if (!lookup(&events[i], ep, &s))
@@ -425,9 +459,10 @@ int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadli
     pthread_cleanup_push(wait_left, &w);
     do {
         again = false;
+        uint64_t began = mesh_now_coarse();
         n = wait_round(&w, ep, events, max, deadline, mask, &again);
         if (n > 0)
-            n = sieve(ep, events, n, &again);
+            n = sieve(ep, events, n, n <= FEW && mesh_now_coarse() - began > QUIET, &again);
     } while (n == 0 && (again || deadline == UINT64_MAX || mesh_now() < deadline));
     pthread_cleanup_pop(1);
     return n;

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
@@ -374,8 +375,10 @@ ssize_t mesh_rx_try(struct mesh_io *io) {
         c->part = 0;
     }
     mesh_scratch_give(scratch);
-    if (io->done)
+    if (io->done) {
+        mesh_show(c->rx_at, mesh_now_coarse());
         return (ssize_t)io->done;
+    }
     if (r >= 0)
         r = c->rx_eof || io->want == 0 ? 0 : -EAGAIN;
     if (mesh_unlikely(mesh_look(c->rx_error)) && io->want && (r == 0 || r == -EAGAIN))

@@ -57,21 +57,30 @@ bool mesh_watch_special(const struct mesh_conn *c, uint32_t slot) {
     }
 }
 
+/* A record without data (KeyUpdate, a late ticket) would make a connection at rest readable, and a pool of
+ * connections would take that for its end. While data flows nobody is misled by a read that finds nothing. */
+static bool rests(const struct mesh_conn *c) {
+    return atomic_load_explicit(&c->state, memory_order_relaxed) == MESH_CONN_OPEN &&
+           mesh_now_coarse() - mesh_look(c->rx_at) > MESH_SEC;
+}
+
 static struct mesh_conn *special_at(int fd, uint32_t *ret_slot) {
     uint32_t word = fd >= 0 ? mesh_fd_get(fd) : 0;
     if (mesh_fd_kind(word) != MESH_FD_CONN)
         return NULL;
     *ret_slot = mesh_fd_slot(word);
     struct mesh_conn *c = mesh_conn_at(*ret_slot);
-    return c && mesh_watch_special(c, *ret_slot) ? c : NULL;
+    return c && (mesh_watch_special(c, *ret_slot) || rests(c)) ? c : NULL;
 }
 
-bool mesh_poll_concerns(const struct pollfd *fds, nfds_t n) {
+bool mesh_poll_concerns(const struct pollfd *fds, nfds_t n, uint64_t deadline) {
     if (mesh_pend_count())
         return true;
     uint32_t slot;
+    bool lasts = deadline - mesh_now_coarse() > MESH_SEC;
     for (nfds_t i = 0; i < n; i++)
-        if (special_at(fds[i].fd, &slot))
+        if (special_at(fds[i].fd, &slot) ||
+            (lasts && fds[i].fd >= 0 && mesh_fd_kind(mesh_fd_get(fds[i].fd)) == MESH_FD_CONN))
             return true;
     return false;
 }

@@ -35,8 +35,8 @@ int mesh_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev);
 int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask);
 /* poll with an absolute deadline (UINT64_MAX: none). */
 int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *mask);
-/* Is any of them special, or is work pending? If not, libc's own call will do. */
-bool mesh_poll_concerns(const struct pollfd *fds, nfds_t n);
+/* Is any of them special, or may become so before the deadline, or is work pending? If not, libc's own call will do. */
+bool mesh_poll_concerns(const struct pollfd *fds, nfds_t n, uint64_t deadline);
 
 /* Waits for the kernel to have something to read, in the very call that the program's own would be: restarted by SA_RESTART,
  * ended by the socket's timeout, woken by shutdown, cancelled as recv is. 0 or -errno. */
