@@ -66,12 +66,14 @@ static void view_attach(void) {
         cfg.run_dir = NULL;
         err = mesh_view_open(&cfg, &v, &private_, &why);
     }
+    if (err && !why.text[0])
+        (void)mesh_why(&why, err, "%s", mesh_err_text(err));
     trace_view(err ? "unusable" : private_ ? "private" : "attached", &why);
+    view_looked = mesh_now_coarse();
     if (err)
         return;
     atomic_store_explicit(&view, v, memory_order_release);
     mesh_trace_sink = view_sink;
-    view_looked = mesh_now_coarse();
 }
 
 /* A program that comes while another thread attaches waits for it: the answer must not depend on who was
@@ -97,6 +99,12 @@ struct mesh_view *mesh_engine_view(void) {
         once(&view_state, view_attach);
     struct mesh_view *v = atomic_load_explicit(&view, memory_order_acquire);
     uint64_t now = mesh_now_coarse(), last = atomic_load_explicit(&view_looked, memory_order_relaxed);
+    int done = 2;
+    if (mesh_unlikely(!v) && now - last > MESH_SEC && /* no memory, no descriptor: not for ever */
+        atomic_compare_exchange_strong(&view_state, &done, 0)) {
+        once(&view_state, view_attach);
+        v = atomic_load_explicit(&view, memory_order_acquire);
+    }
     if (v && now - last > MESH_SEC && atomic_compare_exchange_strong(&view_looked, &last, now)) {
         struct mesh_why why = {""};
         (void)mesh_ledger_settle(v, mesh_now()); /* what a kill -9 left counted */
