@@ -11,7 +11,7 @@
 
 enum fault_kind {
     FAULT_NONE,
-    FAULT_MEMORY, /* of each place that allocates: its 1st, 2nd, 4th, 8th ... call */
+    FAULT_MEMORY, /* of each place that allocates: its 1st, 2nd, 4th, 8th ... call and each 64th */
     FAULT_EVERY,  /* every allocation */
     FAULT_THREAD,
     FAULT_SYSCALLS,
@@ -43,7 +43,7 @@ static inline int fault_now(struct fault_page *p) {
 static inline int fault_memory(struct fault_page *p, uint64_t place) {
     uint32_t *calls = &p->calls[place * 0x9e3779b97f4a7c15u >> 48];
     uint32_t n = __atomic_add_fetch(calls, 1, __ATOMIC_RELAXED);
-    return (p->kind == FAULT_EVERY || (n & (n - 1)) == 0) && fault_now(p);
+    return (p->kind == FAULT_EVERY || (n & (n - 1)) == 0 || n % 64 == 0) && fault_now(p);
 }
 
 struct fault_call {

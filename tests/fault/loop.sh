@@ -6,7 +6,8 @@ kind=$1 at=$2 step=$3 many=$4 dir=$5 runs=0 failures=0
 mkdir -p "$dir"; : >"$dir/wrong"
 export MESH_RUN_DIR=$dir/run MESH_TRACE=info:$dir/trace FAULT_PRELOAD="$LIB $FAULT/inject.so"
 
-# (No slab that others can map: connections do not cross exec for the life of the process, and the trace says so.)
+# What is for the life of a process is said so: no slab that others can map (connections do not cross exec), no environment.
+for_good='why=exec .*reason=no-slab|why=no-memory for=environment'
 # A first round that failed must have said so with an errno that fits, and have left a line that names the reason.
 fits='EAI_MEMORY|EAI_AGAIN|EAI_FAIL|ENOMEM|ENOBUFS|EMFILE|EACCES|ECONNRESET|EIO|ENOTCONN|EBADF'
 names='why=|detail=|state=(unusable|unshared)'
@@ -17,7 +18,7 @@ for (( ; ; at += step)); do
   said=$(sed -n 's/^round 1: //p' "$dir/out")
   if [ $rc = 124 ]; then echo "$kind $at: hangs" >>"$dir/wrong"
   elif [ $rc -gt 128 ]; then echo "$kind $at: signal $((rc - 128))" >>"$dir/wrong"
-  elif [ $rc != 0 ] && ! grep -q 'why=exec .*reason=no-slab' "$dir/trace"; then echo "$kind $at: $said; then $(sed -n 's/^round 5: //p' "$dir/out")" >>"$dir/wrong"; fi
+  elif [ $rc != 0 ] && ! grep -qE "$for_good" "$dir/trace"; then echo "$kind $at: $said; then $(sed -n 's/^round 11: //p' "$dir/out")" >>"$dir/wrong"; fi
   if [ -n "$said" ]; then
     failures=$((failures + 1))
     grep -qE ": ($fits)$" <<<"$said" || echo "$kind $at: no clear errno: $said" >>"$dir/wrong"

@@ -193,7 +193,7 @@ int main(int argc, char **argv) {
     round_ = 1;
     (void)round_of(argv[1], argv[0]);
     refuse_no_more();
-    for (round_ = 2; round_ < 6; round_++) {
+    for (round_ = 2; round_ < 12; round_++) {
         if (round_of(argv[1], argv[0]))
             return 0;
         usleep(700000);

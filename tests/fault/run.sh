@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # run.sh [KIND...]: a program that is client and server of a mesh, with each request of the library's refused in turn:
-#   memory      malloc and the like, OpenSSL's, protobuf-c's and libyaml's as well: each place's 1st, 2nd, 4th, 8th ... call
+#   memory      malloc and the like, OpenSSL's, protobuf-c's and libyaml's as well: each place's 1st, 2nd, 4th, 8th ...
+#               call and each 64th
 #   thread      a thread
 #   descriptor  EMFILE
 #   map         mmap and the like
