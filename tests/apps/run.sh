@@ -36,7 +36,7 @@ http {
 }
 C
 }
-nginx_up() { nginx_conf "$@" && serve nginx 8001 "${X[@]}" nginx -c "$RUN/nginx.conf"; }
+nginx_up() { nginx_conf "$@" && serve nginx 8001 "${X[@]}" "$(command -v nginx)" -c "$RUN/nginx.conf"; }
 
 is_big() { cmp - big; }
 # got CMD...: the client's output is the file.

@@ -39,7 +39,7 @@ app_httpd_graceful() { httpd_up event && fetched 8010 && kill -USR1 "$SERVER" &&
 # The new binary takes the listening sockets over, the old one ends; requests go on all the time.
 app_nginx_upgrade() {
   local old i
-  nginx_conf && sed -i 's/daemon off;/daemon on;/' "$RUN/nginx.conf" && "${X[@]}" nginx -c "$RUN/nginx.conf" || return 1
+  nginx_conf && sed -i 's/daemon off;/daemon on;/' "$RUN/nginx.conf" && "${X[@]}" "$(command -v nginx)" -c "$RUN/nginx.conf" || return 1
   for ((i = 0; i < 100; i++)); do [ -s "$RUN/nginx.pid" ] && listening 8001 && break; sleep 0.1; done
   old=$(cat "$RUN/nginx.pid"); SERVERS+=("$old")
   fetched 8001 || return 1
