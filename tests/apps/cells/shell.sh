@@ -3,7 +3,7 @@
 # What administrators use: remote shells and copies, version control, inetd's way of serving.
 add git git git; add git_http git git apache2; add git_ssh git git openssh-server openssh-client
 add ssh sshd openssh-server openssh-client; add scp scp openssh-server openssh-client; add rsync rsync rsync; add rsync_ssh rsync rsync openssh-server
-add inetd inetd openbsd-inetd; add lftp lftp lftp; add tnftp tnftp tnftp; add whois whois whois; add telnet_bash bash bash
+add inetd xinetd xinetd netcat-openbsd; add lftp lftp lftp; add tnftp tnftp tnftp; add whois whois whois; add telnet_bash bash bash
 
 app_git() { # git's own protocol
   git_repo && serve git 8030 "${X[@]}" git daemon --reuseaddr --listen=127.0.0.1 --port=8030 --base-path="$RUN/git" --export-all --enable=receive-pack || return 1
@@ -102,9 +102,13 @@ app_rsync() {
 app_rsync_ssh() {
   sshd_up && "${X[@]}" rsync -a -e "ssh -F $RUN/ssh/ssh_config" "$HOST:$RUN/www/" "$RUN/copy/" && cmp "$RUN/copy/big" big && nginx_up && got curl -sSf "$URL"
 }
+# (openbsd-inetd takes LD_ variables out of its environment and leaves MESH_ ones: as if on purpose.)
 app_inetd() { # forks and execs a program for each connection, on descriptors 0 to 2
-  printf '127.0.0.1:8035 stream tcp nowait %s /bin/cat cat\n127.0.0.1:8036 stream tcp nowait %s /bin/bash bash -c "read x; cat %s/www/$x"\n' "$(id -un)" "$(id -un)" "$RUN" >"$RUN/inetd.conf"
-  serve inetd 8036 "${X[@]}" inetd -d "$RUN/inetd.conf" || return 1
+  printf '#!/bin/bash\nread -r x; exec cat "%s/www/$x"\n' "$RUN" >"$RUN/fetch"; chmod 755 "$RUN/fetch"
+  local p='protocol = tcp\nsocket_type = stream\nwait = no\ntype = UNLISTED\nbind = 127.0.0.1\n'
+  { printf 'service cat\n{\nport = 8035\nuser = %s\nserver = /bin/cat\n'"$p"'}\n' "$(id -un)"
+    printf 'service fetch\n{\nport = 8036\nuser = %s\nserver = %s\n'"$p"'}\n' "$(id -un)" "$RUN/fetch"; } >"$RUN/inetd.conf"
+  serve inetd 8036 "${X[@]}" xinetd -dontfork -f "$RUN/inetd.conf" -pidfile "$RUN/inetd.pid" -filelog "$RUN/inetd.txt" || return 1
   for ((i = 0; i < 3; i++)); do
     "${X[@]}" timeout 60 nc -N "$HOST" 8035 <big | is_big || return 1
     echo big | "${X[@]}" timeout 60 nc "$HOST" 8036 | is_big || return 1
@@ -117,6 +121,7 @@ app_whois() {
   "${X[@]}" timeout 60 whois -h "$HOST" -p 8037 moon | grep -q "$SECRET"
 }
 app_telnet_bash() { # a server that is a shell script's child: the connection is standard input and output
-  serve shell 8038 "${X[@]}" socat TCP-LISTEN:8038,bind=127.0.0.1,fork,reuseaddr "EXEC:bash -c 'while read -r line; do echo \"said \$line\"; done'" || return 1
+  printf '#!/bin/bash\nwhile read -r line; do echo "said $line"; done\n' >"$RUN/say"; chmod 755 "$RUN/say"
+  serve shell 8038 "${X[@]}" socat TCP-LISTEN:8038,bind=127.0.0.1,fork,reuseaddr EXEC:"$RUN/say" || return 1
   printf 'one\n%s\n' "$SECRET" | "${X[@]}" timeout 60 nc -N "$HOST" 8038 | grep -q "^said $SECRET"
 }
