@@ -32,7 +32,8 @@ app_gunicorn() { # prefork: the workers inherit a listening socket
 app_uvicorn() { serve uvicorn 8042 "${X[@]}" /usr/bin/python3 -m uvicorn --app-dir "$src" --port 8042 --log-level error asgi:app && fetched 8042; }
 app_multiprocessing() { "${X[@]}" timeout 60 python3 "$src/managers.py" "$HOST" 8043 "$SECRET"; }
 app_pass_fd() { "${X[@]}" timeout 60 python3 "$src/pass_fd.py" "$HOST" 8044 "$SECRET"; }
-app_grpc() { "${X[@]}" timeout 60 /usr/bin/python3 "$src/grpc_echo.py" "$HOST" 8045 "$SECRET"; }
+# (Its default resolver speaks DNS itself; the mesh is asked through libc.)
+app_grpc() { "${X[@]}" GRPC_DNS_RESOLVER=native timeout 60 /usr/bin/python3 "$src/grpc_echo.py" "$HOST" 8045 "$SECRET"; }
 app_node_undici() { nginx_up && got node -e 'fetch(process.argv[1]).then(r => r.arrayBuffer()).then(b => process.stdout.write(Buffer.from(b)))' "$URL"; }
 app_node_net() { "${X[@]}" timeout 60 node "$src/net.js" "$HOST" 8046 "$SECRET"; }
 app_node_send() { "${X[@]}" timeout 60 node "$src/send.js" "$HOST" 8047 "$SECRET"; }
