@@ -196,6 +196,19 @@ void mesh_watch_forget(int fd) {
     mesh_guard_leave(g);
 }
 
+void mesh_watch_end(int fd) {
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = nregs ? *bucket(fd) : 0, next; i; i = next) {
+        next = regs[i - 1].next;
+        struct reg *r = &regs[i - 1];
+        if (r->fd != fd)
+            continue;
+        (void)mesh_sys_epoll_ctl(r->ep, EPOLL_CTL_DEL, fd, NULL);
+        reg_free(r);
+    }
+    mesh_guard_leave(g);
+}
+
 void mesh_watch_forget_ep(int ep) {
     if (nregs)
         forget_where(-1, ep);

@@ -25,6 +25,9 @@ void mesh_watch_begin(uint32_t slot, int fd);
 void mesh_watch_settled(uint32_t slot);
 /* The descriptor is gone from this process; so is an epoll descriptor. */
 void mesh_watch_forget(int fd);
+/* The same for a descriptor whose socket lives on, on one of ours: to the program it is closed, so the kernel may not tell
+ * its epoll instances of it any more. */
+void mesh_watch_end(int fd);
 void mesh_watch_forget_ep(int ep);
 
 /* Guard held: is the connection registered in `ep`, for the events of its handshake? If it is in another,
