@@ -133,6 +133,7 @@ int mesh_pub_fresh(struct mesh_pub *pub) {
     memset(&pub->root, 0, sizeof pub->root);
     pub->root.version = old.version;
     pub->root.assigns = old.assigns;
+    pub->root.report = old.report;
     pub->old_cluster_names = old.cluster_names;
     pub->first_pass = pub->pass + 1;
     pub->is_fresh = true;
