@@ -155,8 +155,14 @@ static int put_resource(struct build *b, const struct mesh_resource *r) {
         return MESH_E_NOMEM;
     protobuf_c_message_pack(r->msg, bytes);
     const char *type = mesh_proto_type_name(r->type);
-    int rc = mesh_pub_resource_put(b->pub, type ? type : "", r->name, r->path,
-                                   b->why[mesh_build_number(b, r)], bytes, n);
+    struct mesh_resource_in in = {.type = type ? type : "",
+                                  .name = r->name,
+                                  .path = r->path,
+                                  .why = b->why[mesh_build_number(b, r)],
+                                  .rank = b->ranks ? b->ranks[mesh_build_number(b, r)] : 0,
+                                  .bytes = bytes,
+                                  .n = n};
+    int rc = mesh_pub_resource_put(b->pub, &in);
     mesh_zero(bytes, n);
     free(bytes);
     return rc;
@@ -217,12 +223,14 @@ static int run_build(struct build *b) {
     return rc;
 }
 
-int mesh_build(struct mesh_pub *pub, const struct mesh_resources *resources, struct mesh_why *why) {
+int mesh_build(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) {
     struct build *b = calloc(1, sizeof *b);
     if (!b)
         return MESH_E_NOMEM;
     b->pub = pub;
-    b->resources = resources;
+    b->resources = in->resources;
+    b->ranks = in->ranks;
+    b->hosts = in->hosts;
     int rc = open_build(b);
     if (rc == 0)
         rc = run_build(b);

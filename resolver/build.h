@@ -12,8 +12,13 @@
 
 /* Puts all resources into a transaction that mesh_pub_fresh began. MESH_E_NOMEM, _LIMIT, _IO: the whole must
  * be given up. */
-int mesh_build(struct mesh_pub *pub, const struct mesh_resources *resources,
-               struct mesh_why *why) MESH_MUST_CHECK;
+struct mesh_hosts;
+struct mesh_build_in {
+    const struct mesh_resources *resources;
+    const uint8_t *ranks;     /* one a resource, or NULL: a name that one of a lower rank lists is its alone */
+    struct mesh_hosts *hosts; /* addresses of endpoints that are host names (resolver/hosts.h), or NULL: none known */
+};
+int mesh_build(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) MESH_MUST_CHECK;
 
 /* ---- of this host (resolver/host.c)
  * ----------------------------------------------------------------------------- */

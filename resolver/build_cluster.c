@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "resolver/builder.h"
+#include "resolver/hosts.h"
 
 enum { TRANSPORTS_MAX = 64, LOCALITIES_MAX = 512, PRIORITY_MAX = 127 };
 
@@ -22,6 +23,7 @@ struct cluster { /* the one at hand */
     uint64_t *seen; /* addresses of this cluster, hashed */
     uint32_t seen_mask;
     bool hash_by_host;
+    bool is_pending; /* some host name of it was not answered for yet */
     int error;
     struct mesh_why why;
 };
@@ -135,9 +137,39 @@ static uint32_t hash_key(struct cluster *x, const Mesh__Endpoint__LbEndpoint *lb
     return at.off + 1;
 }
 
+static int make_room(struct cluster *x, size_t n);
+
+/* An endpoint by host name: one for each address (STRICT_DNS), or one (LOGICAL_DNS). `e` is what they have in
+ * common. */
+static int add_addresses(struct cluster *x, const struct mesh_endpoint *e, const char *host) {
+    bool pending;
+    const struct mesh_dns_answer *a = mesh_hosts_get(x->b->hosts, host, &pending);
+    unsigned families = mesh_hosts_families(x->c);
+    bool one = x->c->type == MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__LOGICAL_DNS;
+    int rc = 0;
+    x->is_pending |= pending;
+    x->b->pub->root.flags |= ROOT_HOSTS;
+    for (uint32_t i = 0; a && i < a->n && rc == 0; i++) {
+        struct mesh_endpoint copy = *e;
+        copy.family = a->addrs[i].family;
+        memcpy(copy.addr, a->addrs[i].addr, 16);
+        if (!(families & (copy.family == 4 ? 1 : 2)) || is_double(x, &copy))
+            continue;
+        if (x->n == x->b->endpoints_room)
+            rc = make_room(x, x->n * 2);
+        if (rc < 0)
+            break;
+        x->b->endpoints[x->n++] = copy;
+        rc = mesh_build_reserve(x->b, copy.family, copy.addr);
+        if (one)
+            break;
+    }
+    return rc;
+}
+
 static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoints *l,
                         const Mesh__Endpoint__LbEndpoint *lb, uint16_t locality) {
-    struct mesh_endpoint *e = &x->b->endpoints[x->n];
+    struct mesh_endpoint own, *e = &own;
     const Mesh__Core__Address *a =
         lb->host_identifier_case == MESH__ENDPOINT__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT && lb->endpoint
             ? lb->endpoint->address
@@ -145,8 +177,10 @@ static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpo
     const Mesh__Core__SocketAddress *s =
         a && a->address_case == MESH__CORE__ADDRESS__ADDRESS_SOCKET_ADDRESS ? a->socket_address : NULL;
     memset(e, 0, sizeof *e);
+    bool by_name = s && s->address && *s->address && mesh_hosts_by_dns(x->c) &&
+                   !mesh_parse_address(s->address, &e->family, e->addr);
     if (!s || s->protocol != 0 || s->port_value > UINT16_MAX ||
-        !mesh_parse_address(s->address, &e->family, e->addr))
+        (!by_name && !mesh_parse_address(s->address, &e->family, e->addr)))
         return mesh_fault(x->b, x->cla_resource,
                           "%s: an endpoint without an IP address and TCP port is left out%s%s", x->r->name,
                           s && s->address ? ": " : "", s && s->address ? s->address : "");
@@ -154,7 +188,7 @@ static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpo
     e->transport = transport_of(x, lb->metadata);
     if (x->transports[e->transport].error)
         return mesh_fault(x->b, x->r, "endpoints are left out whose transport socket is not supported");
-    if (is_double(x, e))
+    if (!by_name && is_double(x, e))
         return 0;
     e->health = lb->health_status >= 0 && (int)lb->health_status <= MESH_HEALTH_DEGRADED
                     ? (uint8_t)lb->health_status
@@ -165,7 +199,11 @@ static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpo
         lb->load_balancing_weight && lb->load_balancing_weight->value ? lb->load_balancing_weight->value : 1;
     e->locality_weight = l->load_balancing_weight ? l->load_balancing_weight->value : 0;
     e->hash_key = hash_key(x, lb);
-    x->n++;
+    if (by_name)
+        return add_addresses(x, e, s->address);
+    if (x->n == x->b->endpoints_room && make_room(x, x->n * 2) < 0)
+        return MESH_E_NOMEM;
+    x->b->endpoints[x->n++] = *e;
     return mesh_build_reserve(x->b, e->family, e->addr);
 }
 
@@ -176,12 +214,32 @@ static size_t count_endpoints(const Mesh__Endpoint__ClusterLoadAssignment *cla) 
     return n;
 }
 
-static int make_room(struct cluster *x, size_t n) {
-    uint32_t slots = 16;
+/* Host names may give more endpoints than the cluster lists: then what was seen goes to a wider table. */
+static int widen_seen(struct cluster *x, size_t n) {
+    uint32_t slots = 16, old_slots = x->seen ? x->seen_mask + 1 : 0;
+    uint64_t *old = x->seen;
     while (slots < n * 2 && slots < 1u << 30)
         slots *= 2;
     x->seen = calloc(slots, sizeof *x->seen);
+    if (!x->seen) {
+        x->seen = old;
+        return MESH_E_NOMEM;
+    }
     x->seen_mask = slots - 1;
+    for (uint32_t i = 0; i < old_slots; i++) {
+        uint32_t at = (uint32_t)(old[i] >> 8) & x->seen_mask;
+        while (old[i] && x->seen[at])
+            at = (at + 1) & x->seen_mask;
+        if (old[i])
+            x->seen[at] = old[i];
+    }
+    free(old);
+    return 0;
+}
+
+static int make_room(struct cluster *x, size_t n) {
+    if (widen_seen(x, n) < 0)
+        return MESH_E_NOMEM;
     if (n > x->b->endpoints_room) {
         struct mesh_endpoint *p = realloc(x->b->endpoints, n * sizeof *p);
         if (!p)
@@ -189,7 +247,7 @@ static int make_room(struct cluster *x, size_t n) {
         x->b->endpoints = p;
         x->b->endpoints_room = (uint32_t)n;
     }
-    return x->seen ? 0 : MESH_E_NOMEM;
+    return 0;
 }
 
 static int read_endpoints(struct cluster *x) {
@@ -203,7 +261,7 @@ static int read_endpoints(struct cluster *x) {
         for (size_t j = 0; j < l->n_lb_endpoints && rc == 0; j++)
             rc = add_endpoint(x, l, l->lb_endpoints[j], locality);
     }
-    if (rc == 0 && n && !x->n && x->transports[0].error == 0)
+    if (rc == 0 && n && !x->n && x->transports[0].error == 0 && !mesh_hosts_by_dns(x->c))
         refuse(x, MESH_E_UNSUPPORTED, "none of its endpoints can be used",
                x->b->why[mesh_build_number(x->b, x->cla_resource)]);
     return rc;
@@ -219,20 +277,6 @@ static void use_assignment(struct cluster *x, const char *name) {
         refuse(x, MESH_E_UNSUPPORTED, "its endpoints are refused", r->refused);
     x->cla = (const Mesh__Endpoint__ClusterLoadAssignment *)r->msg;
     x->cla_resource = r;
-}
-
-/* Host names in a STATIC or DNS cluster would have to be looked up. */
-static bool all_numeric(const Mesh__Endpoint__ClusterLoadAssignment *cla) {
-    uint8_t family, addr[16];
-    for (size_t i = 0; cla && i < cla->n_endpoints; i++)
-        for (size_t j = 0; j < cla->endpoints[i]->n_lb_endpoints; j++) {
-            const Mesh__Endpoint__LbEndpoint *lb = cla->endpoints[i]->lb_endpoints[j];
-            const Mesh__Core__Address *a = lb->endpoint ? lb->endpoint->address : NULL;
-            if (a && a->address_case == MESH__CORE__ADDRESS__ADDRESS_SOCKET_ADDRESS && a->socket_address &&
-                !mesh_parse_address(a->socket_address->address, &family, addr))
-                return false;
-        }
-    return true;
 }
 
 static void find_endpoints(struct cluster *x) {
@@ -259,10 +303,6 @@ static void find_endpoints(struct cluster *x) {
         break;
     case MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__STRICT_DNS:
     case MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__LOGICAL_DNS:
-        if (!all_numeric(x->cla))
-            refuse(x, MESH_E_UNSUPPORTED,
-                   "endpoints by host name (STRICT_DNS, LOGICAL_DNS) are not supported yet", NULL);
-        break;
     case MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__STATIC:
         break;
     default:
@@ -305,6 +345,8 @@ static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *
         in->flags |= CLUSTER_ORIGINAL_DST;
     in->name = x->r->name;
     in->flags |= plain_flags(x);
+    if (x->is_pending && !x->n)
+        in->flags |= CLUSTER_PENDING;
     in->error = x->error;
     in->why = x->why.text;
     in->config = blob->p;

@@ -44,6 +44,7 @@ struct build_name { /* a name, or a pattern, and where it leads */
     char *text;
     uint32_t len;
     uint32_t nentries, room;
+    uint8_t rank; /* of who lists it */
     struct build_entry *entries;
     uint8_t own4[4], own6[16];
     bool has_own4, has_own6;
@@ -83,6 +84,9 @@ struct build_ports { /* ports that listeners lead to a route configuration; none
 struct build {
     struct mesh_pub *pub;
     const struct mesh_resources *resources;
+    const uint8_t *ranks; /* one a resource, or NULL: a name that one of a lower rank lists is its alone */
+    uint8_t rank;         /* of the resource at hand */
+    struct mesh_hosts *hosts; /* addresses of host names, or NULL */
     struct mesh_arena arena;
     struct build_index clusters, assignments, routes, secrets;
     struct build_ports *ports; /* one a resource, for route configurations */
@@ -97,6 +101,10 @@ struct build {
 };
 
 uint32_t mesh_build_number(const struct build *b, const struct mesh_resource *r); /* its place in resources */
+/* From here on it is what is being built. */
+static inline void mesh_build_at(struct build *b, size_t i) {
+    b->rank = b->ranks ? b->ranks[i] : 0;
+}
 const struct mesh_resource *mesh_build_find(const struct build_index *i, const char *name);
 /* Notes what is wrong with a resource: the first fault stays. NOMEM is the only error. */
 int mesh_fault(struct build *b, const struct mesh_resource *r, const char *fmt, ...)

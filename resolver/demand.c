@@ -105,8 +105,13 @@ int mesh_view_ask(struct mesh_view *v, const char *name, uint16_t port) {
     if (rc < 0)
         return rc;
     atomic_fetch_add(&mesh_view_head(v)->demands_posted, 1);
+    (void)mesh_sys_futex(&mesh_view_head(v)->demands_posted, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
     mesh_waker_wake(v);
     return 0;
+}
+
+void mesh_view_call(const struct mesh_view *v) {
+    mesh_waker_wake(v);
 }
 
 uint32_t mesh_view_answers(const struct mesh_view *v) {

@@ -378,6 +378,7 @@ struct view_assign { /* a virtual address, kept after the name has left */
 
 struct view_resource {
     struct view_rec rec;
+    uint32_t rank, spare;  /* enum mesh_rank */
     struct view_span type; /* protobuf name */
     struct view_span name, path, why;
     struct view_span bytes; /* packed */

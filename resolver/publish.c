@@ -128,6 +128,11 @@ int mesh_pub_begin(struct mesh_pub *pub, uint64_t now) {
     return mesh_space_full(&pub->space) ? collect(pub) : 0;
 }
 
+int mesh_pub_undo(struct mesh_pub *pub) {
+    pub->is_fresh = false;
+    return mesh_lease_ours(pub->v, pub->lease) ? collect(pub) : MESH_E_AGAIN;
+}
+
 int mesh_pub_fresh(struct mesh_pub *pub) {
     struct view_root old = pub->root;
     memset(&pub->root, 0, sizeof pub->root);
@@ -156,7 +161,7 @@ static int commit_tables(struct mesh_pub *pub, struct view_root *ret) {
     return rc;
 }
 
-int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) {
+static int commit(struct mesh_pub *pub) {
     struct view_root *root;
     uint32_t ref;
     int rc = commit_tables(pub, &pub->root);
@@ -164,9 +169,6 @@ int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) {
         rc = mesh_space_new(&pub->space, KIND_ROOT, sizeof *root, &ref, (void **)&root);
     if (rc < 0)
         return rc;
-    pub->root.version++;
-    pub->root.built_wall = wall;
-    pub->root.stamp = stamp;
     pub->root.rec = root->rec;
     *root = pub->root;
     uint64_t word = (pub->lease >> 40) << 40 | ref;
@@ -180,6 +182,17 @@ int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) {
     }
     pub->is_fresh = false;
     return 0;
+}
+
+int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) {
+    pub->root.version++;
+    pub->root.built_wall = wall;
+    pub->root.stamp = stamp;
+    return commit(pub);
+}
+
+int mesh_pub_commit_aside(struct mesh_pub *pub) {
+    return commit(pub);
 }
 
 /* ---- clusters ---------------------------------------------------------------------------------------------

@@ -246,30 +246,39 @@ int mesh_pub_addr_put(struct mesh_pub *pub, const struct view_addr *in) {
     return mesh_wmap_add(&pub->addrs, hash, ref);
 }
 
-int mesh_pub_resource_put(struct mesh_pub *pub, const char *type, const char *name, const char *path,
-                          const char *why, const void *bytes, size_t n) {
+int mesh_pub_resource_put(struct mesh_pub *pub, const struct mesh_resource_in *in) {
     struct view_resource *r;
     uint32_t ref, at = sizeof *r;
-    size_t len = sizeof *r + text_len(type) + text_len(name) + text_len(path) + text_len(why) + n;
+    size_t len = sizeof *r + text_len(in->type) + text_len(in->name) + text_len(in->path) + text_len(in->why) + in->n;
     int rc = mesh_space_new(&pub->space, KIND_RESOURCE, len, &ref, (void **)&r);
     if (rc < 0)
         return rc;
-    r->bytes = put_bytes(r, &at, bytes, n);
-    r->type = put_bytes(r, &at, type, text_len(type));
-    r->name = put_bytes(r, &at, name, text_len(name));
-    r->path = put_bytes(r, &at, path, text_len(path));
-    r->why = put_bytes(r, &at, why, text_len(why));
-    pub->root.faults_n += text_len(why) > 0;
+    r->rank = in->rank;
+    r->spare = 0;
+    r->bytes = put_bytes(r, &at, in->bytes, in->n);
+    r->type = put_bytes(r, &at, in->type, text_len(in->type));
+    r->name = put_bytes(r, &at, in->name, text_len(in->name));
+    r->path = put_bytes(r, &at, in->path, text_len(in->path));
+    r->why = put_bytes(r, &at, in->why, text_len(in->why));
+    pub->root.faults_n += text_len(in->why) > 0;
     return mesh_wpages_set(&pub->resources, pub->resources.p.used, ref);
 }
 
-int mesh_pub_inbound_put(struct mesh_pub *pub, const void *rec, size_t len) {
-    struct view_inbound *r;
-    int rc = mesh_space_new(&pub->space, KIND_INBOUND, len, &pub->root.inbound, (void **)&r);
+static int put_whole(struct mesh_pub *pub, uint32_t kind, const void *rec, size_t len, uint32_t *ret_ref) {
+    struct view_rec *r;
+    int rc = mesh_space_new(&pub->space, kind, len, ret_ref, (void **)&r);
     if (rc < 0)
         return rc;
-    struct view_rec head = r->rec;
+    struct view_rec head = *r;
     memcpy(r, rec, len);
-    r->rec = head;
+    *r = head;
     return 0;
+}
+
+int mesh_pub_inbound_put(struct mesh_pub *pub, const void *rec, size_t len) {
+    return put_whole(pub, KIND_INBOUND, rec, len, &pub->root.inbound);
+}
+
+int mesh_pub_report_put(struct mesh_pub *pub, const void *rec, size_t len) {
+    return put_whole(pub, KIND_REPORT, rec, len, &pub->root.report);
 }

@@ -164,6 +164,12 @@ int mesh_file_read(const char *path, size_t max, char **ret_text, size_t *ret_le
 /* ---- source (resolver/source.c)
  * ----------------------------------------------------------------------------- */
 int mesh_source_first(struct mesh_view *v, uint64_t now, struct mesh_why *why) MESH_MUST_CHECK;
+uint64_t mesh_source_stamp(const char *path); /* 0: there is none */
+struct mesh_resources;
+int mesh_source_read(const char *path, struct mesh_resources **ret, struct mesh_why *why) MESH_MUST_CHECK;
+void mesh_source_say(struct mesh_view *v, const char *error); /* what describe tells; "": all is well */
+/* Does a standing publisher build this view, so that the file alone would not say all? */
+bool mesh_source_published(const struct mesh_view *v);
 
 /* ---- virtual addresses (resolver/virtual.c)
  * -------------------------------------------------------------------- */

@@ -19,6 +19,7 @@
 #include "shim/rotation.h"
 #include "shim/proc.h"
 #include "shim/start.h"
+#include "shim/steward.h"
 
 static _Atomic(struct mesh_view *) view;
 static _Atomic int view_state; /* 0 not tried, 1 being opened, 2 done */
@@ -108,6 +109,8 @@ struct mesh_view *mesh_engine_view(void) {
             if (mesh_trace_set(spec))
                 mesh_trace_refused("trace-spec", "value", spec);
     }
+    if (v && mesh_view_learns(v))
+        mesh_steward_look(v, now);
     return v;
 }
 
