@@ -4,7 +4,7 @@
 #include "resolver/builder.h"
 #include "resolver/hosts.h"
 
-enum { TRANSPORTS_MAX = 64, LOCALITIES_MAX = 512, PRIORITY_MAX = 127 };
+enum { TRANSPORTS_MAX = 64, LOCALITIES_MAX = 512, PRIORITY_MAX = 127, AGGREGATE_DEPTH = 16 /* gRFC A37 */ };
 
 struct locality { /* equal ones share an index */
     uint32_t priority;
@@ -18,6 +18,7 @@ struct cluster { /* the one at hand */
     const struct mesh_resource *cla_resource;
     struct view_tls transports[TRANSPORTS_MAX];
     uint32_t ntransports, n;
+    uint32_t first_transport, first_priority, first; /* of the member at hand, when it is an aggregate */
     struct locality localities[LOCALITIES_MAX];
     uint32_t nlocalities;
     uint64_t *seen; /* addresses of this cluster, hashed */
@@ -75,17 +76,17 @@ static bool match_metadata(const Mesh__Pb__Struct *match, const Mesh__Pb__Struct
 
 static uint8_t transport_of(const struct cluster *x, const Mesh__Core__Metadata *m) {
     const Mesh__Pb__Struct *own = metadata_of(m, "envoy.transport_socket_match");
-    for (uint32_t i = 0; i + 1 < x->ntransports; i++)
+    for (uint32_t i = 0; i < x->c->n_transport_socket_matches; i++)
         if (match_metadata(x->c->transport_socket_matches[i]->match, own))
-            return (uint8_t)(i + 1);
-    return 0;
+            return (uint8_t)(x->first_transport + i + 1);
+    return (uint8_t)x->first_transport;
 }
 
 static int read_transports(struct cluster *x, struct mesh_blob *blob) {
-    if (x->c->n_transport_socket_matches >= TRANSPORTS_MAX)
+    if (x->ntransports + x->c->n_transport_socket_matches >= TRANSPORTS_MAX)
         return refuse(x, MESH_E_LIMIT, "too many transport_socket_matches", NULL);
-    int rc = mesh_build_transport(x->b, x->c->transport_socket, blob, &x->transports[0]);
-    x->ntransports = 1;
+    x->first_transport = x->ntransports;
+    int rc = mesh_build_transport(x->b, x->c->transport_socket, blob, &x->transports[x->ntransports++]);
     for (size_t i = 0; i < x->c->n_transport_socket_matches && rc == 0; i++)
         rc = mesh_build_transport(x->b, x->c->transport_socket_matches[i]->transport_socket, blob,
                                   &x->transports[x->ntransports++]);
@@ -104,11 +105,12 @@ static bool same_locality(const Mesh__Core__Locality *a, const Mesh__Core__Local
 }
 
 static uint32_t locality_of(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoints *l) {
+    uint32_t priority = x->first_priority + l->priority;
     for (uint32_t i = 0; i < x->nlocalities; i++)
-        if (x->localities[i].priority == l->priority && same_locality(x->localities[i].name, l->locality))
+        if (x->localities[i].priority == priority && same_locality(x->localities[i].name, l->locality))
             return i;
     if (x->nlocalities < LOCALITIES_MAX)
-        x->localities[x->nlocalities++] = (struct locality){l->priority, l->locality};
+        x->localities[x->nlocalities++] = (struct locality){priority, l->locality};
     return x->nlocalities - 1;
 }
 
@@ -193,7 +195,8 @@ static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpo
     e->health = lb->health_status >= 0 && (int)lb->health_status <= MESH_HEALTH_DEGRADED
                     ? (uint8_t)lb->health_status
                     : MESH_HEALTH_UNHEALTHY;
-    e->priority = (uint8_t)(l->priority > PRIORITY_MAX ? PRIORITY_MAX : l->priority);
+    e->priority = (uint8_t)(l->priority > PRIORITY_MAX - x->first_priority ? PRIORITY_MAX
+                                                                           : x->first_priority + l->priority);
     e->locality = locality;
     e->weight =
         lb->load_balancing_weight && lb->load_balancing_weight->value ? lb->load_balancing_weight->value : 1;
@@ -254,14 +257,14 @@ static int read_endpoints(struct cluster *x) {
     size_t n = x->cla ? count_endpoints(x->cla) : 0;
     if (n > (1u << 24))
         return MESH_E_LIMIT;
-    int rc = make_room(x, n + 1);
+    int rc = make_room(x, x->n + n + 1);
     for (size_t i = 0; n && i < x->cla->n_endpoints && rc == 0; i++) {
         const Mesh__Endpoint__LocalityLbEndpoints *l = x->cla->endpoints[i];
         uint16_t locality = (uint16_t)locality_of(x, l);
         for (size_t j = 0; j < l->n_lb_endpoints && rc == 0; j++)
             rc = add_endpoint(x, l, l->lb_endpoints[j], locality);
     }
-    if (rc == 0 && n && !x->n && x->transports[0].error == 0 && !mesh_hosts_by_dns(x->c))
+    if (rc == 0 && n && x->n == x->first && x->transports[x->first_transport].error == 0 && !mesh_hosts_by_dns(x->c))
         refuse(x, MESH_E_UNSUPPORTED, "none of its endpoints can be used",
                x->b->why[mesh_build_number(x->b, x->cla_resource)]);
     return rc;
@@ -359,13 +362,13 @@ static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *
     return rc ? rc : mesh_pub_cluster_put(x->b->pub, in);
 }
 
-static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *blob) {
-    struct view_config head = {.spare = 0};
+/* The cluster at hand, or the member of the aggregate at hand. */
+static int read_one(struct cluster *x, struct mesh_policy *ret_policy, struct mesh_blob *blob) {
     const Mesh__Cluster__Cluster__CommonLbConfig *common = x->c->common_lb_config;
     struct mesh_why why = {""};
     x->hash_by_host = common && common->consistent_hashing_lb_config &&
                       common->consistent_hashing_lb_config->use_hostname_for_hashing;
-    mesh_blob_add(blob, &head, sizeof head, 8);
+    x->first = x->n;
     if (x->r->refused)
         refuse(x, MESH_E_UNSUPPORTED, x->r->refused, NULL);
     find_endpoints(x);
@@ -373,17 +376,91 @@ static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_b
     int rc = read_transports(x, blob);
     if (rc < 0)
         return rc;
-    if (x->transports[0].error && x->c->n_transport_socket_matches == 0) {
+    const struct view_tls *socket = &x->transports[x->first_transport];
+    if (!x->error && socket->error && x->c->n_transport_socket_matches == 0) {
         char text[sizeof why.text];
-        mesh_view_text(blob->p, blob->len, &x->transports[0].why, text, sizeof text);
-        refuse(x, x->transports[0].error, text, NULL);
+        mesh_view_text(blob->p, blob->len, &socket->why, text, sizeof text);
+        refuse(x, socket->error, text, NULL);
     }
-    rc = mesh_build_policy(x->c, x->cla, &in->policy, &why);
+    rc = mesh_build_policy(x->c, x->cla, ret_policy, &why);
     if (rc == MESH_E_NOMEM)
         return rc;
     if (rc < 0)
         refuse(x, rc, why.text, NULL);
     return x->error ? 0 : read_endpoints(x);
+}
+
+/* ---- aggregates -------------------------------------------------------------------------------------------
+ */
+static Mesh__Cluster__AggregateConfig *aggregate_of(const Mesh__Cluster__Cluster *c, int *ret_rc) {
+    bool custom =
+        c->cluster_discovery_type_case == MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE &&
+        c->cluster_type;
+    *ret_rc = 0;
+    return custom ? mesh_any_open(c->cluster_type->typed_config, &mesh__cluster__aggregate_config__descriptor, ret_rc)
+                  : NULL;
+}
+
+static uint32_t next_priority(const struct cluster *x) {
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < x->n; i++)
+        if (x->b->endpoints[i].priority >= next)
+            next = x->b->endpoints[i].priority + 1u;
+    return next < PRIORITY_MAX ? next : PRIORITY_MAX;
+}
+
+/* The members' priorities one after the other, each with its own transport sockets; the first good one's policy
+ * (envoy.extensions.clusters.aggregate.v3). A member that cannot be used is left out, and the next one serves. */
+static int read_members(struct cluster *x, const Mesh__Cluster__AggregateConfig *a, struct mesh_policy *ret_policy,
+                        struct mesh_blob *blob, unsigned depth, uint32_t *io_good) {
+    const struct mesh_resource *whole = x->r;
+    const Mesh__Cluster__Cluster *c = x->c;
+    int rc = 0;
+    for (size_t i = 0; i < a->n_clusters && rc == 0; i++) {
+        struct mesh_policy policy;
+        const struct mesh_resource *r = mesh_build_find(&x->b->clusters, a->clusters[i]);
+        if (!r || depth == AGGREGATE_DEPTH)
+            continue;
+        x->r = r;
+        x->c = (const Mesh__Cluster__Cluster *)r->msg;
+        x->first_priority = next_priority(x);
+        Mesh__Cluster__AggregateConfig *inner = aggregate_of(x->c, &rc);
+        if (inner) {
+            rc = read_members(x, inner, ret_policy, blob, depth + 1, io_good);
+            protobuf_c_message_free_unpacked(&inner->base, NULL);
+        } else {
+            uint32_t before = x->n, transports = x->ntransports;
+            rc = rc == MESH_E_NOMEM ? rc : read_one(x, &policy, blob);
+            if (rc == 0 && x->error) {
+                x->n = before;
+                x->ntransports = transports;
+            } else if (rc == 0 && (*io_good)++ == 0) {
+                *ret_policy = policy;
+            }
+        }
+        if (x->error && rc == 0)
+            rc = mesh_fault(x->b, whole, "member %s is left out: %s", r->name, x->why.text);
+        x->error = 0;
+        x->why.text[0] = 0;
+    }
+    x->r = whole;
+    x->c = c;
+    return rc;
+}
+
+static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *blob) {
+    struct view_config head = {.spare = 0};
+    uint32_t good = 0;
+    int rc;
+    mesh_blob_add(blob, &head, sizeof head, 8);
+    Mesh__Cluster__AggregateConfig *a = x->r->refused ? NULL : aggregate_of(x->c, &rc);
+    if (!a)
+        return read_one(x, &in->policy, blob);
+    rc = read_members(x, a, &in->policy, blob, 0, &good);
+    protobuf_c_message_free_unpacked(&a->base, NULL);
+    if (rc == 0 && !good)
+        refuse(x, MESH_E_UNSUPPORTED, "an aggregate without a member that can be used", NULL);
+    return rc;
 }
 
 static int build_cluster(struct build *b, const struct mesh_resource *r) {

@@ -31,6 +31,11 @@ static struct view_demand *find(const struct mesh_view *v, const char *name, siz
 
 /* ---- asking -----------------------------------------------------------------------------------------------
  */
+static bool is_old(const struct view_demand *d, uint64_t now) {
+    uint64_t answered = atomic_load(&((struct view_demand *)d)->answered);
+    return now > answered && now - answered >= DEMAND_DENIED_FOR;
+}
+
 int mesh_demand_look(const struct mesh_view *v, const char *name, size_t len, uint16_t port) {
     const struct view_demand *d = find(v, name, len, port);
     if (!d)
@@ -38,9 +43,7 @@ int mesh_demand_look(const struct mesh_view *v, const char *name, size_t len, ui
     switch (atomic_load_explicit(&((struct view_demand *)d)->state, memory_order_acquire)) {
     case DEMAND_DENIED:
     case DEMAND_KNOWN: /* and the view does not list it: there is nothing behind it that we could use */
-        return mesh_now_coarse() - atomic_load(&((struct view_demand *)d)->answered) < DEMAND_DENIED_FOR
-                   ? MESH_E_DENIED
-                   : MESH_E_AGAIN;
+        return is_old(d, mesh_now_coarse()) ? MESH_E_AGAIN : MESH_E_DENIED;
     case DEMAND_SILENT:
         return 0;
     default:
@@ -83,8 +86,7 @@ static int post(struct mesh_view *v, const char *name, size_t len, uint16_t port
 static bool renew(struct view_demand *d, uint64_t now) {
     uint32_t state = atomic_load(&d->state);
     atomic_store(&d->asked, now);
-    bool old = now - atomic_load(&d->answered) >= DEMAND_DENIED_FOR;
-    return (state == DEMAND_DENIED || state == DEMAND_KNOWN) && old &&
+    return (state == DEMAND_DENIED || state == DEMAND_KNOWN) && is_old(d, now) &&
            atomic_compare_exchange_strong(&d->state, &state, DEMAND_ASKED);
 }
 
@@ -108,6 +110,13 @@ int mesh_view_ask(struct mesh_view *v, const char *name, uint16_t port) {
     (void)mesh_sys_futex(&mesh_view_head(v)->demands_posted, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
     mesh_waker_wake(v);
     return 0;
+}
+
+int mesh_view_asked(const struct mesh_view *v, const char *name, uint16_t port) {
+    char normal[MESH_NAME_MAX + 1];
+    size_t len = mesh_name_normal(name, normal);
+    return v->bootstrap && len && mesh_demand_look(v, normal, len, port) != MESH_E_DENIED ? MESH_E_AGAIN
+                                                                                          : MESH_E_DENIED;
 }
 
 void mesh_view_call(const struct mesh_view *v) {

@@ -80,6 +80,8 @@ bool mesh_view_falls_through(const struct mesh_view *v, const char *name);
  * mesh_view_ask: cheap when it is posted already. 0; MESH_E_NOTFOUND: there is no control plane to ask; MESH_E_LIMIT: the
  * table is full; MESH_E_INVALID: no name. mesh_view_wait: until an answer came after `seen`, at most ns. Threads: any. */
 int mesh_view_ask(struct mesh_view *v, const char *name, uint16_t port) MESH_MUST_CHECK;
+/* What came of asking: MESH_E_AGAIN nothing yet, MESH_E_DENIED: the control plane has no such name and port. */
+int mesh_view_asked(const struct mesh_view *v, const char *name, uint16_t port) MESH_MUST_CHECK;
 void mesh_view_call(const struct mesh_view *v); /* wakes the publisher, wherever it is */
 uint32_t mesh_view_answers(const struct mesh_view *v);
 void mesh_view_wait(const struct mesh_view *v, uint32_t seen, uint64_t ns);

@@ -253,6 +253,11 @@ int shim_connect(int fd, const struct sockaddr *addr, socklen_t len) {
         refused(addr, "not-tcp");
         return give(-EACCES);
     }
+    if (verdict == MESH_E_NOROUTE) {
+        int keep = errno;
+        verdict = mesh_engine_route_ask(addr, len, !(mesh_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK), &route);
+        errno = keep;
+    }
     if (verdict) {
         refused(addr, verdict == MESH_E_NOROUTE ? "no-route" : "configuration");
         return give(-mesh_errno(verdict));
