@@ -25,6 +25,33 @@ int mesh_view_each_fault(const struct mesh_view *v,
     return count;
 }
 
+static int print_one(const struct mesh_copy *c, void (*fn)(void *, const char *, const char *, const char *),
+                     void *arg) {
+    char url[256], *json;
+    Mesh__Pb__Any any;
+    protobuf_c_message_init(&mesh__pb__any__descriptor, &any);
+    snprintf(url, sizeof url, "%s%s", type_prefix, c->type);
+    any.type_url = url;
+    any.value = (ProtobufCBinaryData){c->n, c->bytes};
+    int rc = mesh_proto_print(&any.base, false, 0, &json);
+    if (rc < 0)
+        return rc;
+    fn(arg, url, c->name, json);
+    free(json);
+    return 0;
+}
+
+int mesh_view_each_resource(const struct mesh_view *v,
+                            void (*fn)(void *arg, const char *type_url, const char *name, const char *json),
+                            void *arg) {
+    struct mesh_copies all;
+    int rc = mesh_copies_all(v, &all);
+    for (uint32_t i = 0; rc == 0 && i < all.n; i++)
+        rc = print_one(&all.items[i], fn, arg);
+    mesh_copies_done(&all);
+    return rc;
+}
+
 /* ---- what a name leads to ---------------------------------------------------------------------------------
  */
 struct wanted { /* names of resources that a name's entries mention */

@@ -60,6 +60,10 @@ bool mesh_publisher_fresh(const struct mesh_view *v, int64_t seconds) {
     return age >= 0 && age < seconds;
 }
 
+void mesh_publisher_claim(struct mesh_view *v, bool first) {
+    mesh_lease_claim(v, first);
+}
+
 static void trace_state(const char *what, const char *detail) {
     struct mesh_line l;
     mesh_line_begin(&l, detail && *detail ? MESH_TRACE_ERROR : MESH_TRACE_INFO, "view");
@@ -106,8 +110,6 @@ int mesh_publisher_new(const struct mesh_publisher_config *cfg, uint64_t now, st
     p->whole = p->retaken = true;
     p->changed_since = now;
     p->posted = atomic_load(&mesh_view_head(p->v)->demands_posted) - 1;
-    if (cfg->is_agent)
-        mesh_lease_claim(p->v, true);
     p->wants = calloc(VIEW_DEMANDS, sizeof *p->wants);
     int rc = p->wants ? mesh_pub_open(p->v, now, &p->pub) : MESH_E_NOMEM;
     if (rc == 0) {

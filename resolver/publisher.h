@@ -25,7 +25,7 @@ struct mesh_publisher_config {
     struct mesh_view *view;                     /* outlives it */
     const struct mesh_xds_transport *transport; /* NULL: channels to the servers of the bootstrap; tests: their own */
     const struct mesh_fd_hooks *hooks;          /* outlives it */
-    bool is_agent;                              /* comes before others, who step back for it */
+    bool is_agent;                              /* claimed: others step back for it */
 };
 /* MESH_E_AGAIN: another process publishes this view, or this one comes after an agent. MESH_E_NOTFOUND: the view has no
  * source that needs a publisher. MESH_E_NOMEM. */
@@ -39,6 +39,8 @@ uint32_t mesh_publisher_fill(struct mesh_publisher *p, struct pollfd *ret, uint3
  * Does this view need a publisher, and has it none? Cheap while there is one: some loads, and a look at its process when it
  * has been silent for a moment. Threads: any. */
 bool mesh_publisher_missing(const struct mesh_view *v, uint64_t now);
+/* This process comes before all others from now on, or no longer (meshctl agent). */
+void mesh_publisher_claim(struct mesh_view *v, bool first);
 /* Was the view confirmed by a control plane less than `seconds` ago? */
 bool mesh_publisher_fresh(const struct mesh_view *v, int64_t seconds);
 

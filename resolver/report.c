@@ -134,7 +134,10 @@ static const char *copy_text(struct reader *r, const struct view_span *where) {
     if (room < 2)
         return "";
     mesh_view_text(r->rec, r->len, where, text, room);
-    r->at += strlen(text) + 1;
+    for (; *r->at; r->at++) /* from a control plane, by way of memory that others write: fit for a terminal */
+        if ((unsigned char)*r->at < ' ' || *r->at == 0x7f)
+            *r->at = '?';
+    r->at++;
     return text;
 }
 

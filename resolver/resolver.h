@@ -202,10 +202,12 @@ int mesh_why_read(const struct mesh_view *v, uint64_t *io_seq, void (*fn)(void *
 /* ---- for meshctl ------------------------------------------------------------------------------------------------ */
 struct mesh_view_info {
     char path[256];          /* of the mapping, "" if private */
-    char source[256];        /* file */
+    char source[256];        /* file, or the first server of the bootstrap */
     char error[240];         /* of the newest source, "" if it is in force */
     uint64_t version;        /* counts publications */
     int64_t built_wall;      /* seconds */
+    bool learns;             /* a control plane is its source */
+    int64_t confirmed;       /* seconds: when a control plane last stood behind it; 0: never */
     uint32_t names, clusters, endpoints, listeners;
 };
 int mesh_view_describe(const struct mesh_view *v, struct mesh_view_info *ret) MESH_MUST_CHECK;
@@ -214,6 +216,9 @@ int mesh_view_each_fault(const struct mesh_view *v, void (*fn)(void *arg, const 
 /* The resources in force as text (canonical proto JSON or YAML, only those a name leads to when `name` is given).
  * Heap, free(). The view keeps them beside the flat form. */
 int mesh_view_print(const struct mesh_view *v, const char *name, bool yaml, char **ret_text) MESH_MUST_CHECK;
+/* Calls fn with each resource in force as JSON on one line, its Any with "@type". */
+int mesh_view_each_resource(const struct mesh_view *v,
+                            void (*fn)(void *arg, const char *type_url, const char *name, const char *json), void *arg);
 int mesh_view_each_cluster(const struct mesh_view *v, void (*fn)(void *arg, const struct mesh_route *cluster), void *arg);
 
 #endif
