@@ -24,9 +24,6 @@ enum {
  */
 int mesh_json_join_surrogates(const char *text, size_t *io_len, char **ret) MESH_MUST_CHECK;
 
-/* Well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF) without NUL. */
-bool mesh_text_sound(const uint8_t *p, size_t n);
-
 /* ---- wire -------------------------------------------------------------------------------------------------
  * Does a field have the wire type of its descriptor, and a sound text? MESH_E_SYNTAX. */
 int mesh_scan_fits(const ProtobufCFieldDescriptor *d, const struct mesh_field *f) MESH_MUST_CHECK;

@@ -37,6 +37,9 @@ struct mesh_field {
 /* The next field: 1, 0 at the end, MESH_E_SYNTAX (truncated, over-long varint, group, number 0). */
 int mesh_scan_next(struct mesh_scan *s, struct mesh_field *ret) MESH_MUST_CHECK;
 
+/* Well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF) without NUL. */
+bool mesh_text_sound(const uint8_t *p, size_t n);
+
 /* ---- discovery.v3.DiscoveryResponse, DeltaDiscoveryResponse ----------------------------------------------------------- */
 struct mesh_scan_resource {
     struct mesh_bytes name;     /* Resource wrapper's; empty for a bare Any */
