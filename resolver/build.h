@@ -17,6 +17,10 @@ struct mesh_build_in {
     const struct mesh_resources *resources;
     const uint8_t *ranks;     /* one a resource, or NULL: a name that one of a lower rank lists is its alone */
     struct mesh_hosts *hosts; /* addresses of endpoints that are host names (resolver/hosts.h), or NULL: none known */
+    /* The ClusterLoadAssignment of an EDS cluster of the control plane as it came by wire; NULL: all are in resources.
+     * Valid during the build. */
+    bool (*assignment)(void *arg, const char *cluster, const uint8_t **ret_p, size_t *ret_n);
+    void *arg;
 };
 int mesh_build(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) MESH_MUST_CHECK;
 

@@ -81,12 +81,16 @@ struct build_ports { /* ports that listeners lead to a route configuration; none
     const char *guard; /* what guards it and is not supported; NULL: nothing */
     bool is_api;       /* some api_listener uses it */
 };
+struct build_raw {
+    const char *name;
+    const uint8_t *p;
+    size_t n;
+};
 struct build {
     struct mesh_pub *pub;
     const struct mesh_resources *resources;
-    const uint8_t *ranks; /* one a resource, or NULL: a name that one of a lower rank lists is its alone */
-    uint8_t rank;         /* of the resource at hand */
-    struct mesh_hosts *hosts; /* addresses of host names, or NULL */
+    const struct mesh_build_in *in;
+    uint8_t rank; /* of the resource at hand */
     struct mesh_arena arena;
     struct build_index clusters, assignments, routes, secrets;
     struct build_ports *ports; /* one a resource, for route configurations */
@@ -98,14 +102,21 @@ struct build {
     struct mesh_endpoint *endpoints;  /* of the cluster at hand */
     uint32_t endpoints_room;
     struct mesh_blob keys;
+    struct build_raw *raws; /* assignments that came by wire, each once: a table by their bytes' address */
+    uint32_t raws_mask;
 };
 
 uint32_t mesh_build_number(const struct build *b, const struct mesh_resource *r); /* its place in resources */
+static inline uint8_t mesh_build_rank(const struct build *b, const struct mesh_resource *r) {
+    return b->in->ranks ? b->in->ranks[mesh_build_number(b, r)] : 0;
+}
 /* From here on it is what is being built. */
 static inline void mesh_build_at(struct build *b, size_t i) {
-    b->rank = b->ranks ? b->ranks[i] : 0;
+    b->rank = mesh_build_rank(b, &b->resources->items[i]);
 }
 const struct mesh_resource *mesh_build_find(const struct build_index *i, const char *name);
+/* Keeps an assignment that came by wire beside the flat form. */
+void mesh_build_keep(struct build *b, const char *name, const uint8_t *p, size_t n);
 /* Notes what is wrong with a resource: the first fault stays. NOMEM is the only error. */
 int mesh_fault(struct build *b, const struct mesh_resource *r, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

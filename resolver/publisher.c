@@ -276,9 +276,17 @@ static void look_at_file(struct mesh_publisher *p, uint64_t now) {
 
 /* ---- building ---------------------------------------------------------------------------------------------
  */
+static bool assignment(void *arg, const char *cluster, const uint8_t **ret_p, size_t *ret_n) {
+    return mesh_xds_assignment(arg, cluster, ret_p, ret_n);
+}
+
 /* Puts and commits. */
 static int build(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now, struct mesh_why *why) {
     struct mesh_build_in in = {.resources = &blend->set, .ranks = blend->ranks, .hosts = p->hosts};
+    if (p->xds) {
+        in.assignment = assignment;
+        in.arg = p->xds;
+    }
     int rc = mesh_pub_begin(p->pub, now);
     if (rc == 0)
         rc = mesh_pub_fresh(p->pub);
