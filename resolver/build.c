@@ -114,7 +114,7 @@ void mesh_build_keep(struct build *b, const char *name, const uint8_t *p, size_t
     b->raws[at] = (struct build_raw){name, p, n};
 }
 
-static int put_raws(struct build *b) {
+static int put_raws(struct build *b, int (*put)(struct mesh_pub *, const struct mesh_resource_in *)) {
     int rc = 0;
     for (uint32_t i = 0; b->raws && i <= b->raws_mask && rc == 0; i++) {
         struct mesh_resource_in in = {.type = mesh_proto_type_name(&mesh__endpoint__cluster_load_assignment__descriptor),
@@ -124,7 +124,7 @@ static int put_raws(struct build *b) {
                                       .bytes = b->raws[i].p,
                                       .n = b->raws[i].n};
         if (in.bytes)
-            rc = mesh_pub_resource_put(b->pub, &in);
+            rc = put(b->pub, &in);
     }
     return rc;
 }
@@ -248,13 +248,19 @@ static int run_build(struct build *b) {
     if (rc == 0)
         rc = put_inbound(b);
     if (rc == 0)
-        rc = put_raws(b);
+        rc = put_raws(b, mesh_pub_resource_put);
     for (size_t i = 0; i < b->resources->n && rc == 0; i++)
         rc = put_resource(b, &b->resources->items[i]);
     return rc;
 }
 
-int mesh_build(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) {
+static int run_again(struct build *b) {
+    int rc = mesh_build_clusters(b);
+    return rc == 0 ? put_raws(b, mesh_pub_resource_replace) : rc;
+}
+
+static int build(struct mesh_pub *pub, const struct mesh_build_in *in, int (*run)(struct build *b),
+                 struct mesh_why *why) {
     struct build *b = calloc(1, sizeof *b);
     if (!b)
         return MESH_E_NOMEM;
@@ -263,7 +269,7 @@ int mesh_build(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh
     b->in = in;
     int rc = open_build(b);
     if (rc == 0)
-        rc = run_build(b);
+        rc = run(b);
     if (rc < 0)
         mesh_why(why, rc, "the view cannot be built: %s", mesh_err_text(rc));
     free(b->names);
@@ -275,4 +281,12 @@ int mesh_build(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh
     mesh_arena_done(&b->arena);
     free(b);
     return rc;
+}
+
+int mesh_build(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) {
+    return build(pub, in, run_build, why);
+}
+
+int mesh_build_again(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) {
+    return build(pub, in, run_again, why);
 }

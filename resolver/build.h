@@ -23,6 +23,9 @@ struct mesh_build_in {
     void *arg;
 };
 int mesh_build(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) MESH_MUST_CHECK;
+/* Puts these clusters (all of in->resources; each stands in the view already, none is an aggregate's member or headless)
+ * anew, and nothing else: their endpoints changed. */
+int mesh_build_again(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) MESH_MUST_CHECK;
 
 /* ---- of this host (resolver/host.c)
  * ----------------------------------------------------------------------------- */

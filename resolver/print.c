@@ -36,6 +36,7 @@ static int print_one(const struct mesh_copy *c, void (*fn)(void *, const char *,
     int rc = mesh_proto_print(&any.base, false, 0, &json);
     if (rc < 0)
         return rc;
+    json[strcspn(json, "\n")] = 0; /* the one at its end */
     fn(arg, url, c->name, json);
     free(json);
     return 0;

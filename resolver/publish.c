@@ -72,6 +72,7 @@ static int open_counters(struct mesh_pub *pub) {
 static int collect(struct mesh_pub *pub) {
     mesh_counters_done(&pub->stats);
     mesh_counters_done(&pub->lives);
+    mesh_pub_resources_moved(pub);
     int rc = adopt_root(pub);
     return rc == 0 ? open_counters(pub) : rc;
 }
@@ -115,6 +116,7 @@ void mesh_pub_close(struct mesh_pub *pub) {
     mesh_counters_done(&pub->lives);
     mesh_space_done(&pub->space);
     free(pub->ids);
+    mesh_pub_resources_moved(pub);
     free(pub->reserved);
     free(pub->taken);
     free(pub);
@@ -142,6 +144,7 @@ int mesh_pub_fresh(struct mesh_pub *pub) {
     pub->old_cluster_names = old.cluster_names;
     pub->first_pass = pub->pass + 1;
     pub->is_fresh = true;
+    mesh_pub_resources_moved(pub);
     tables_done(pub);
     return tables_open(pub);
 }

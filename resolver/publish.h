@@ -44,6 +44,8 @@ struct mesh_pub {
     uint64_t now;
     struct mesh_reserved *reserved;
     uint32_t nreserved;
+    uint32_t *kept; /* where each resource stands, by its hash: made when one is first replaced */
+    uint32_t kept_mask;
     uint64_t *taken; /* virtual addresses in use: hashes, open addressing */
     uint32_t taken_mask, ntaken;
     bool taken_known, is_fresh;
@@ -119,11 +121,14 @@ struct mesh_resource_in {
     size_t n;
 };
 int mesh_pub_resource_put(struct mesh_pub *pub, const struct mesh_resource_in *in) MESH_MUST_CHECK;
+/* Puts it in the place of the one of its type and name. MESH_E_NOTFOUND. */
+int mesh_pub_resource_replace(struct mesh_pub *pub, const struct mesh_resource_in *in) MESH_MUST_CHECK;
 int mesh_pub_report_put(struct mesh_pub *pub, const void *rec, size_t len) MESH_MUST_CHECK;
 int mesh_pub_inbound_put(struct mesh_pub *pub, const void *rec, size_t len) MESH_MUST_CHECK;
 
-/* ---- parts (resolver/counters.c, resolver/lease.c)
+/* ---- parts (resolver/put.c, resolver/counters.c, resolver/lease.c)
  * --------------------------------------------------------------- */
+void mesh_pub_resources_moved(struct mesh_pub *pub); /* what is known of their places is forgotten */
 int mesh_counters_open(struct mesh_pub *pub, struct mesh_counters *c, uint32_t kind) MESH_MUST_CHECK;
 void mesh_counters_done(struct mesh_counters *c);
 int mesh_counters_get(struct mesh_pub *pub, struct mesh_counters *c, uint64_t key, uint32_t live,

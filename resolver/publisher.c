@@ -13,10 +13,12 @@
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
 
+enum { AT_ONCE = 64 /* clusters whose endpoints change in one publication of their own */ };
 #define BEAT (200 * MESH_MS)
 #define SUSPECT (450 * MESH_MS)          /* a beat that is so late makes readers look at the process */
 #define DEBOUNCE (100 * MESH_MS)         /* longest wait for the rest of a push */
 #define HOSTS_PATIENCE (1 * MESH_SEC)    /* longest wait for host names that are new */
+#define PAUSE 4                          /* times what a build took, before a name that is waited for makes another */
 #define RETRY (1 * MESH_SEC)             /* after a build that failed: no memory, disk full */
 #define SILENCE (1 * MESH_SEC)           /* of a control plane about a bare name */
 #define IDLE (600 * MESH_SEC)            /* names that nobody looks up for so long are not wanted any more */
@@ -44,6 +46,8 @@ struct mesh_publisher {
     bool retaken;                   /* the first build of this publisher is still to come */
     uint32_t posted;                /* demands_posted when the table was last read */
     uint64_t beat_at, look_at, retry_at, changed_since; /* 0: nothing is unpublished */
+    uint64_t built_at, built_ns;                        /* the last build of the whole, and what it took */
+    bool has_aggregates;                                /* in what it built */
     struct want *wants;             /* VIEW_DEMANDS */
 };
 
@@ -307,9 +311,24 @@ static int give_up(struct mesh_publisher *p, int rc, const char *why, uint64_t n
     return mesh_pub_undo(p->pub) == MESH_E_AGAIN ? MESH_E_AGAIN : 0;
 }
 
+static bool is_aggregate(const struct mesh_resource *r) {
+    return r->type == &mesh__cluster__cluster__descriptor &&
+           ((const Mesh__Cluster__Cluster *)r->msg)->cluster_discovery_type_case ==
+               MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE;
+}
+
+static void note_built(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t began, uint64_t now) {
+    p->built_at = now;
+    p->built_ns = mesh_now() - began;
+    p->has_aggregates = false;
+    for (size_t i = 0; i < blend->set.n; i++)
+        p->has_aggregates |= is_aggregate(&blend->set.items[i]);
+}
+
 static int publish_all(struct mesh_publisher *p, uint64_t now) {
     struct mesh_blend blend;
     struct mesh_why why = {""};
+    uint64_t began = mesh_now();
     if (p->before && is_caught_up(p)) {
         mesh_resources_free(p->before);
         p->before = NULL;
@@ -324,6 +343,7 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
         return 0;
     }
     rc = build(p, &blend, now, &why);
+    note_built(p, &blend, began, now);
     mesh_blend_done(&blend);
     if (rc < 0)
         return give_up(p, rc, why.text, now);
@@ -338,6 +358,45 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
     return 0;
 }
 
+/* Only endpoints changed, and of clusters that stand alone: the cost is theirs. 1: done, 0: the whole must be built. */
+static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_change *c, uint64_t now) {
+    struct mesh_resource items[AT_ONCE];
+    struct mesh_resources set = {.items = items};
+    uint8_t ranks[AT_ONCE];
+    struct mesh_why why = {""};
+    struct mesh_build_in in = {.resources = &set, .ranks = ranks, .assignment = assignment, .arg = p->xds};
+    if (p->whole || p->before || p->file || p->has_aggregates || c->all || c->nclusters > AT_ONCE)
+        return 0;
+    for (; set.n < c->nclusters; set.n++) {
+        const Mesh__Cluster__Cluster *m = (const void *)mesh_xds_cluster(p->xds, c->clusters[set.n]);
+        if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS)
+            return 0;
+        ranks[set.n] = RANK_CONTROL;
+        items[set.n] = (struct mesh_resource){
+            .type = &mesh__cluster__cluster__descriptor, .msg = (ProtobufCMessage *)m, .name = m->name, .path = "CDS"};
+    }
+    int rc = mesh_pub_begin(p->pub, now);
+    if (rc == 0)
+        rc = mesh_build_again(p->pub, &in, &why);
+    if (rc == 0)
+        rc = mesh_pub_commit(p->pub, p->pub->root.stamp, mesh_wall());
+    if (rc < 0)
+        return rc == MESH_E_AGAIN || mesh_pub_undo(p->pub) == MESH_E_AGAIN ? MESH_E_AGAIN : 0;
+    mesh_xds_taken(p->xds);
+    return 1;
+}
+
+/* Somebody waits for a name that could be published now. */
+static bool is_waited_for(const struct mesh_publisher *p, uint64_t now) {
+    if (!p->xds || (p->built_at && now - p->built_at < PAUSE * p->built_ns))
+        return false;
+    for (uint32_t i = 0; i < VIEW_DEMANDS; i++)
+        if (p->wants[i].state == DEMAND_ASKED &&
+            mesh_xds_state(p->xds, p->wants[i].name, p->wants[i].port) == MESH_XDS_KNOWN)
+            return true;
+    return false;
+}
+
 /* With nothing heard yet there is nothing new to say: what the view holds stays. */
 static bool has_something(const struct mesh_publisher *p) {
     return !p->retaken || (p->file && p->file_stamp != p->pub->root.stamp) || p->answered || !p->xds || !atomic_load(&mesh_view_head(p->v)->root);
@@ -348,7 +407,10 @@ static int publish(struct mesh_publisher *p, uint64_t now) {
     bool settled = true;
     bool more = p->xds && mesh_xds_changed(p->xds, now, &c, &settled);
     p->answered |= more && c.answered;
-    if (more) {
+    int rc = more ? publish_endpoints(p, &c, now) : 0;
+    if (rc < 0)
+        return rc;
+    if (more && rc == 0) {
         p->whole |= c.all || c.nclusters;
         if (!p->changed_since)
             p->changed_since = now;
@@ -359,7 +421,7 @@ static int publish(struct mesh_publisher *p, uint64_t now) {
     if (p->before && !p->changed_since && is_caught_up(p))
         changed(p, now);
     if (!p->changed_since || now < p->retry_at || !has_something(p) ||
-        (!settled && now - p->changed_since < DEBOUNCE))
+        (!settled && now - p->changed_since < DEBOUNCE && !is_waited_for(p, now)))
         return 0;
     return publish_all(p, now);
 }

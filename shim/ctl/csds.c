@@ -87,8 +87,10 @@ static void print_node(const struct mesh_ctl *c, struct mesh_ctl_out *o) {
     char *json = NULL;
     if (mesh_bootstrap_load(c->env.bootstrap, c->env.bootstrap_config, &b, &why) == 0 &&
         mesh_proto_unpack(&mesh__core__node__descriptor, b->node, b->node_len, &node) == 0 &&
-        mesh_proto_print(node, false, 0, &json) == 0)
+        mesh_proto_print(node, false, 0, &json) == 0) {
+        json[strcspn(json, "\n")] = 0;
         mesh_ctl_raw(o, "node", json);
+    }
     free(json);
     if (node)
         protobuf_c_message_free_unpacked(node, NULL);
