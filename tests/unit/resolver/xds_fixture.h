@@ -38,6 +38,15 @@ static struct mesh_xds_server servers[PEERS];
 static struct mesh_bootstrap bootstrap;
 static struct mesh_xds *xds;
 static uint64_t now = 1000 * MESH_SEC;
+static void (*entered)(bool inside); /* the client's code begins or ends */
+#define INSIDE(call)                                                                                                   \
+    do {                                                                                                               \
+        if (entered)                                                                                                   \
+            entered(true);                                                                                             \
+        call;                                                                                                          \
+        if (entered)                                                                                                   \
+            entered(false);                                                                                            \
+    } while (0)
 
 /* ---- the transport ----------------------------------------------------------------------------------------
  */
@@ -61,7 +70,7 @@ static void forget_asked(struct asked *a) {
         free(a->names[i]);
     a->n = 0;
 }
-static int peer_send(struct mesh_channel *ch, const uint8_t *bytes, size_t n) {
+static int peer_take(struct mesh_channel *ch, const uint8_t *bytes, size_t n) {
     struct peer *p = (struct peer *)(void *)ch;
     ProtobufCMessage *m = NULL;
     if (!p->is_up)
@@ -86,6 +95,14 @@ static int peer_send(struct mesh_channel *ch, const uint8_t *bytes, size_t n) {
     protobuf_c_message_free_unpacked(m, NULL);
     return 0;
 }
+static int peer_send(struct mesh_channel *ch, const uint8_t *bytes, size_t n) {
+    if (entered)
+        entered(false);
+    int rc = peer_take(ch, bytes, n);
+    if (entered)
+        entered(true);
+    return rc;
+}
 static void peer_restart(struct mesh_channel *ch, const char *why) {
     ((struct peer *)(void *)ch)->restarts++;
 }
@@ -103,7 +120,7 @@ static const struct mesh_xds_transport transport = {peer_open,    peer_close, pe
 /* ---- the client -------------------------------------------------------------------------------------------
  */
 static inline void drive(void) {
-    mesh_xds_drive(xds, now);
+    INSIDE(mesh_xds_drive(xds, now));
 }
 static inline void passes(uint64_t time) {
     now += time;
@@ -112,12 +129,12 @@ static inline void passes(uint64_t time) {
 static inline void up(struct peer *p) {
     cr_assert(p->ch);
     p->is_up = true;
-    p->cfg.events->up(p->cfg.arg);
+    INSIDE(p->cfg.events->up(p->cfg.arg));
     drive();
 }
 static inline void down(struct peer *p, bool answered) {
     p->is_up = false;
-    p->cfg.events->down(p->cfg.arg, 14, answered, "gone");
+    INSIDE(p->cfg.events->down(p->cfg.arg, 14, answered, "gone"));
     drive();
 }
 static inline void start_with(uint32_t nservers) {
@@ -224,7 +241,7 @@ static inline void push_only(struct peer *p, enum mesh_ads_type type, const char
     if (!p->is_up || !p->asked[type].any)
         return;
     uint8_t *bytes = answer_of(p, type, only, &n);
-    p->cfg.events->message(p->cfg.arg, bytes, n);
+    INSIDE(p->cfg.events->message(p->cfg.arg, bytes, n));
     free(bytes);
     drive();
 }
@@ -274,7 +291,8 @@ static inline void has_endpoint(struct peer *p, const char *name, const char *ad
 static inline const char *shown(void) {
     static char text[65536];
     size_t len = 0;
-    const struct mesh_resources *r = mesh_xds_resources(xds);
+    const struct mesh_resources *r;
+    INSIDE(r = mesh_xds_resources(xds));
     text[0] = '\0';
     for (size_t i = 0; i < r->n && len < sizeof(text) - 512; i++)
         len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s %s%s%s", i ? "; " : "", r->items[i].path,
