@@ -214,6 +214,8 @@ static int offer(struct response *r, struct mesh_bytes name, const struct mesh_s
     int rc = r->a->owner->offer(r->a->arg, r->type, n->text, in->value, version, &why);
     if (rc == 0)
         rc = keep_name(r, n, in);
+    if (rc == MESH_E_NOMEM) /* not the server's fault: the stream starts over */
+        return rc;
     return rc ? complain(r, name, *why.text ? why.text : mesh_err_text(rc)) : 0;
 }
 
@@ -332,13 +334,12 @@ static bool is_repeated(struct response *r, uint64_t hash) {
 
 /* ---- a message --------------------------------------------------------------------------------------------
  */
-static void walk(struct response *r, const uint8_t *p, size_t n) {
+static int walk(struct response *r, const uint8_t *p, size_t n) {
     static const struct mesh_scan_sink sink = {on_resource, on_removed, on_error};
     int rc = mesh_scan_response_each(p, n, r->a->ops->is_delta, &sink, r);
-    if (rc && !r->len)
-        complain(r, (struct mesh_bytes){NULL, 0}, mesh_err_text(rc));
-    if (!r->a->ops->is_delta && mesh_ads_is_full(r->type) && !rc)
+    if (rc == 0 && !r->a->ops->is_delta && mesh_ads_is_full(r->type))
         drop_absent(r);
+    return rc;
 }
 
 /* Keeps what an answer needs. Without the memory for it the stream is of no use. */
@@ -392,7 +393,9 @@ static int on_response(struct response *r, const uint8_t *p, size_t n) {
     t->round++;
     t->answer_at = 0;
     if (!is_repeated(r, hash))
-        walk(r, p, n);
+        rc = walk(r, p, n);
+    if (rc)
+        return rc;
     if (r->len && !hash)
         hash = hash_of(r, p, n);
     rc = keep(r, hash);

@@ -30,7 +30,7 @@ struct mesh_ads_owner {
     int (*send)(void *arg, const uint8_t *p, size_t n);
     void (*restart)(void *arg, const char *why); /* the server sends what cannot be answered */
     /* One resource that is subscribed to. Negative: it is bad, *why says why, it is NACKed and what was there before is the
-     * owner's to keep or drop. MESH_E_NOMEM as well. */
+     * owner's to keep or drop. MESH_E_NOMEM: not the server's fault, the stream is restarted. */
     int (*offer)(void *arg, enum mesh_ads_type type, const char *name, struct mesh_bytes value, struct mesh_bytes version,
                  struct mesh_why *why);
     void (*removed)(void *arg, enum mesh_ads_type type, const char *name);  /* said, or absent from LDS or CDS, or its TTL is over */

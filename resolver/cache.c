@@ -78,6 +78,7 @@ static int form_refused(struct mesh_cache *c, const struct mesh_entry *e, const 
         return MESH_E_NOMEM;
     f->refs = 1;
     f->serial = ++c->serial;
+    f->since = c->clock;
     f->msg = e->type == MESH_ADS_ENDPOINT ? NULL : named_message(e->type, e->text);
     int rc = f->msg || e->type == MESH_ADS_ENDPOINT ? refuse(f, e, what) : MESH_E_NOMEM;
     if (rc)
@@ -121,7 +122,8 @@ static int form_new(struct mesh_cache *c, const struct mesh_entry *e, struct mes
     }
     if (value.n)
         memcpy(bytes, value.p, value.n);
-    *f = (struct mesh_form){.refs = 1, .serial = ++c->serial, .hash = hash, .bytes = bytes, .n = value.n};
+    *f = (struct mesh_form){
+        .refs = 1, .serial = ++c->serial, .since = c->clock, .hash = hash, .bytes = bytes, .n = value.n};
     c->bytes += value.n;
     int rc = parse(f, e, value, why);
     if (rc)

@@ -27,6 +27,7 @@ struct mesh_form {
     uint32_t refs;
     uint64_t serial;       /* of the cache: no two forms share one */
     uint64_t hash;
+    uint64_t since;        /* the cache's clock when it came */
     ProtobufCMessage *msg; /* NULL: a ClusterLoadAssignment, which stays raw */
     uint8_t *bytes;        /* NULL: nothing good was ever received, the form says only `refused` */
     size_t n;
@@ -51,6 +52,7 @@ struct mesh_entry {
     uint32_t pass, shown;  /* numbers of the passes that needed and that published it */
     uint32_t height;       /* of an aggregate: levels below and with it */
     bool is_open;          /* on the path at hand */
+    bool is_broken;        /* something that `out` leads to does not exist */
     const char *fault;     /* why the cluster as a whole is refused; NULL: it is not */
     /* EDS: who uses it. Clusters: the next one that uses the same assignment */
     struct mesh_entry *users;
@@ -67,7 +69,9 @@ struct mesh_cache {
     uint64_t serial;
     bool is_stale;                 /* the closure must be looked at again */
     struct mesh_entry *dirty;
+    uint64_t clock;                /* now, as the owner says it */
     /* the closure's */
+    uint64_t held_until;           /* a form waits for what does not exist (yet); UINT64_MAX: none */
     uint32_t pass;
     uint32_t pending;              /* needed, and still on its way */
     uint64_t shape;                /* hash of the published set without endpoints */

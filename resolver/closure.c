@@ -2,6 +2,7 @@
 #include <string.h>
 #include "resolver/cache.h"
 #include "resolver/view.h"
+#include "shim/base/clock.h"
 
 enum {
     AGGREGATE_DEPTH = 16,
@@ -10,6 +11,8 @@ enum {
 
 static const char loop_text[] = "an aggregate cluster leads back to itself";
 static const char depth_text[] = "aggregate clusters are nested more than 16 deep";
+
+#define HELD_MAX (15 * MESH_SEC) /* as long as a name may be missing */
 
 struct closure {
     struct mesh_cache *c;
@@ -35,32 +38,40 @@ static void mark_loop(struct closure *x, const struct mesh_entry *e) {
 
 static void ripen(struct closure *x, struct mesh_entry *e);
 
-static void follow(struct closure *x, struct mesh_entry *from, const struct mesh_dep *d, bool counts) {
-    struct mesh_entry *to = mesh_cache_get(x->c, d->type, d->name);
-    if (!to) {
-        x->rc = MESH_E_NOMEM;
-        return;
-    }
-    if (to->is_open) {
-        mark_loop(x, to);
-        return;
-    }
-    if (x->depth == CLOSURE_DEPTH) {
-        from->fault = depth_text;
-        return;
-    }
-    ripen(x, to);
-    if (!counts || d->type != MESH_ADS_CLUSTER || from->type != MESH_ADS_CLUSTER)
-        return;
+/* One level more for an aggregate. */
+static void count_levels(struct mesh_entry *from, const struct mesh_entry *to) {
     if (to->height >= from->height)
         from->height = to->height + 1;
     if (from->height > AGGREGATE_DEPTH)
         from->fault = depth_text;
 }
 
-static void follow_all(struct closure *x, struct mesh_entry *e, const struct mesh_form *f, bool counts) {
+/* True: what is there is whole, all the way. */
+static bool follow(struct closure *x, struct mesh_entry *from, const struct mesh_dep *d, bool is_now) {
+    struct mesh_entry *to = mesh_cache_get(x->c, d->type, d->name);
+    if (!to) {
+        x->rc = MESH_E_NOMEM;
+        return false;
+    }
+    if (to->is_open) {
+        mark_loop(x, to);
+        return true;
+    }
+    if (x->depth == CLOSURE_DEPTH) {
+        from->fault = depth_text;
+        return true;
+    }
+    ripen(x, to);
+    if (is_now && d->type == MESH_ADS_CLUSTER && from->type == MESH_ADS_CLUSTER)
+        count_levels(from, to);
+    return to->out && !to->is_broken;
+}
+
+static bool follow_all(struct closure *x, struct mesh_entry *e, const struct mesh_form *f) {
+    bool whole = true;
     for (uint32_t i = 0; f && i < f->ndeps && !x->rc; i++)
-        follow(x, e, &f->deps[i], counts);
+        whole = follow(x, e, &f->deps[i], f == e->now) && whole;
+    return whole;
 }
 
 static bool is_complete(const struct mesh_cache *c, const struct mesh_entry *e) {
@@ -69,6 +80,16 @@ static bool is_complete(const struct mesh_cache *c, const struct mesh_entry *e) 
         if (!to || !is_settled(c, to))
             return false;
     }
+    return true;
+}
+
+/* A server's answers come in any order: that a form leads to something which does not exist may be over in a
+ * moment. What is whole is not given up for it, for as long as an answer may take. */
+static bool is_held(struct mesh_cache *c, const struct mesh_entry *e, bool now_whole, bool out_whole) {
+    uint64_t until = e->now->since + HELD_MAX;
+    if (!e->out || now_whole || !out_whole || e->fault || c->clock >= until)
+        return false;
+    c->held_until = until < c->held_until ? until : c->held_until;
     return true;
 }
 
@@ -81,15 +102,16 @@ static void ripen(struct closure *x, struct mesh_entry *e) {
     e->height = 1;
     e->is_open = true;
     x->path[x->depth++] = e;
-    follow_all(x, e, e->now, true);
-    if (e->out != e->now)
-        follow_all(x, e, e->out, false);
+    bool now_whole = follow_all(x, e, e->now);
+    bool out_whole = e->out == e->now ? now_whole : follow_all(x, e, e->out);
     x->depth--;
     e->is_open = false;
     if (x->rc)
         return;
-    if (e->now && e->now != e->out && (e->fault || is_complete(x->c, e)))
+    if (e->now && e->now != e->out && (e->fault || is_complete(x->c, e)) &&
+        !is_held(x->c, e, now_whole, out_whole))
         mesh_entry_show(x->c, e, e->now);
+    e->is_broken = e->out == e->now ? !now_whole : !out_whole;
     if (!is_settled(x->c, e) || (e->now && e->now != e->out))
         x->c->pending++;
 }
@@ -157,6 +179,7 @@ int mesh_closure_run(struct mesh_cache *c) {
     struct closure x = {.c = c};
     c->pass++;
     c->pending = 0;
+    c->held_until = UINT64_MAX;
     each_root(&x, false);
     if (x.rc)
         return x.rc;

@@ -48,6 +48,7 @@ int mesh_xds_new(const struct mesh_xds_config *cfg, struct mesh_xds **ret) {
     if (!x)
         return MESH_E_NOMEM;
     x->cfg = *cfg;
+    x->cache.held_until = UINT64_MAX;
     int rc = open_all(x);
     if (rc)
         mesh_xds_free(x);
@@ -92,6 +93,8 @@ uint32_t mesh_xds_fill(struct mesh_xds *x, struct pollfd *ret, uint32_t max, uin
     }
     if (x->sweep_at && x->sweep_at < *io_deadline)
         *io_deadline = x->sweep_at;
+    if (x->cache.held_until < *io_deadline)
+        *io_deadline = x->cache.held_until;
     return n;
 }
 
@@ -148,6 +151,8 @@ static int sweep(struct mesh_xds *x) {
 /* A subscription that cannot be had changes what is complete: once more, then. */
 static void close_over(struct mesh_xds *x) {
     enum { ROUNDS = 3 };
+    if (x->cache.held_until <= x->now)
+        x->cache.is_stale = true;
     bool due = x->cache.is_stale || (x->sweep_at && x->now >= x->sweep_at);
     for (int i = 0; i < ROUNDS && due; i++) {
         int rc = x->cache.is_stale ? mesh_closure_run(&x->cache) : 0;
@@ -162,15 +167,15 @@ static void close_over(struct mesh_xds *x) {
 }
 
 void mesh_xds_drive(struct mesh_xds *x, uint64_t now) {
-    x->now = now;
+    x->now = x->cache.clock = now;
     x->is_sent = false;
     drive_links(x);
     mesh_xds_links_reap(x);
     for (struct xds_link *l = x->links; l; l = l->next)
         mesh_ads_tick(l->ads, now);
+    close_over(x);
     if (mesh_xds_fall_back(x))
         x->sweep_at = now + MESH_SEC;
-    close_over(x);
     for (struct xds_link *l = x->links; l; l = l->next)
         mesh_ads_flush(l->ads, now);
     if (x->is_sent)
