@@ -235,6 +235,9 @@ static int open_build(struct build *b) {
 
 static int run_build(struct build *b) {
     int rc = mesh_host_reserve_routes(b->pub);
+    for (size_t i = 0; i < b->resources->n; i++)
+        if (mesh_build_rank(b, &b->resources->items[i]) == RANK_BEFORE)
+            b->pub->root.flags |= ROOT_BEFORE;
     if (rc == 0)
         rc = mesh_build_clusters(b);
     if (rc == 0)

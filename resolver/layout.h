@@ -254,6 +254,7 @@ struct view_root {
 enum {
     ROOT_SOURCE_IP = 1, /* some route hashes the source address */
     ROOT_HOSTS = 2,     /* some endpoint is a host name: a standing publisher is needed */
+    ROOT_BEFORE = 4,    /* something in it is there only until the control plane has answered */
 };
 
 enum { NAME_OWN4 = 1, NAME_OWN6 = 2, NAME_HAS4 = 4, NAME_HAS6 = 8, NAME_HEADLESS = 16, NAME_PATTERN = 32 };

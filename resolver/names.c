@@ -194,6 +194,8 @@ static int not_listed(const struct mesh_view *v, const struct view_root *root, c
     int rc = mesh_demand_look(v, name, len, port);
     if (rc == 0)
         return answer_tentatively(v, name, len, a);
+    if (rc == MESH_E_DENIED && !root) /* what is known of names is of a view that is too old, or not there yet */
+        return MESH_E_AGAIN;
     return rc == MESH_E_DENIED && d->or_libc ? MESH_E_NOTFOUND : rc;
 }
 
@@ -201,6 +203,12 @@ bool mesh_view_falls_through(const struct mesh_view *v, const char *name) {
     char normal[MESH_NAME_MAX + 1];
     const struct view_domain *d = mesh_domain_find(v, normal, mesh_name_normal(name, normal));
     return d && d->or_libc;
+}
+
+bool mesh_view_is_provisional(const struct mesh_view *v) {
+    uint64_t seq;
+    const struct view_root *root = v->bootstrap ? mesh_view_begin(v, &seq) : NULL;
+    return root && root->flags & ROOT_BEFORE;
 }
 
 bool mesh_view_learns(const struct mesh_view *v) {

@@ -72,6 +72,9 @@ int mesh_view_name(const struct mesh_view *v, const char *name, struct mesh_answ
 int mesh_view_name_at(const struct mesh_view *v, const char *name, uint16_t port, struct mesh_answer *ret) MESH_MUST_CHECK;
 /* Is there a control plane, or a DNS server, from which something may become known later? */
 bool mesh_view_learns(const struct mesh_view *v);
+/* Does it hold what is there only until the control plane has answered (a seed, an earlier publisher's)? Names are then
+ * asked for though they are listed. */
+bool mesh_view_is_provisional(const struct mesh_view *v);
 /* Is the name in a domain of MESH_DOMAINS that was written with `?`: does one that is not answered go to libc? */
 bool mesh_view_falls_through(const struct mesh_view *v, const char *name);
 

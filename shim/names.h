@@ -95,6 +95,7 @@ struct mesh_names_source {
     struct mesh_view *(*view)(void); /* refreshed; once there is one, there always is */
     int (*name)(const struct mesh_view *v, const char *name, uint16_t port, struct mesh_answer *ret);
     bool (*falls_through)(const struct mesh_view *v, const char *name);
+    bool (*is_provisional)(const struct mesh_view *v);
     int (*ask)(struct mesh_view *v, const char *name, uint16_t port);
     uint32_t (*answers)(const struct mesh_view *v);
     void (*wait)(const struct mesh_view *v, uint32_t seen, uint64_t ns);

@@ -27,6 +27,7 @@ static const struct mesh_names_source process = {
     .view = mesh_engine_view,
     .name = mesh_view_name_at,
     .falls_through = mesh_view_falls_through,
+    .is_provisional = mesh_view_is_provisional,
     .ask = mesh_view_ask,
     .answers = mesh_view_answers,
     .wait = mesh_view_wait,
@@ -203,6 +204,8 @@ void mesh_names_find(const char *name, const char *service, unsigned how, struct
             ret->verdict = judge(v, &q, ret);
         if (how & MESH_NAMES_WAIT && is_pending(ret))
             wait_for(&q, ret);
+        if (ret->verdict == MESH_NAMES_MESH && mesh_names_source->is_provisional(v))
+            (void)mesh_names_source->ask(v, ret->answer.canon, port_of(service)); /* what is there may soon be gone */
         if (is_pending(ret)) {
             q.last = true;
             ret->verdict = judge(mesh_names_source->view(), &q, ret);

@@ -109,6 +109,12 @@ static inline bool double_falls_through(const struct mesh_view *v, const char *n
     return double_ends(name, ".maybe");
 }
 
+static bool double_provisional;
+
+static inline bool double_is_provisional(const struct mesh_view *v) {
+    return double_provisional;
+}
+
 static char double_demand[MESH_NAME_MAX + 1]; /* the last name that was asked for */
 static uint16_t double_port;
 
@@ -130,6 +136,7 @@ static const struct mesh_names_source double_source = {
     .view = double_view,
     .name = double_name,
     .falls_through = double_falls_through,
+    .is_provisional = double_is_provisional,
     .ask = double_ask,
     .answers = double_answers,
     .wait = double_wait,

@@ -120,6 +120,16 @@ Test(names_find, unknown_name_is_asked_for_with_the_port_of_its_service) {
     cr_assert_eq(double_port, 0);
 }
 
+Test(names_find, listed_name_is_asked_for_while_the_view_is_provisional) {
+    mesh_names_find("reviews", "9080", MESH_NAMES_SEARCH | MESH_NAMES_WAIT, &f);
+    cr_assert_str_eq(double_demand, "");
+    double_provisional = true;
+    mesh_names_find("reviews", "9080", MESH_NAMES_SEARCH | MESH_NAMES_WAIT, &f);
+    cr_assert_eq(f.verdict, MESH_NAMES_MESH);
+    cr_assert_str_eq(double_demand, "reviews.shop.mesh");
+    cr_assert_eq(double_port, 9080);
+}
+
 Test(names_find, other_names_are_never_asked_for) {
     mesh_names_find("www.example.com", "80", MESH_NAMES_SEARCH | MESH_NAMES_WAIT, &f);
     mesh_names_find("nothing.shop.mesh", "80", MESH_NAMES_SEARCH | MESH_NAMES_WAIT, &f);
