@@ -39,8 +39,9 @@ extern const struct mesh_xds_transport mesh_xds_channels; /* the real one */
 
 int mesh_xds_new(const struct mesh_xds_config *cfg, struct mesh_xds **ret) MESH_MUST_CHECK;
 void mesh_xds_free(struct mesh_xds *x);
+/* As mesh_channel_fill. Requests are sent from here: drive, publish what it brought, then fill and poll. */
 uint32_t mesh_xds_fill(struct mesh_xds *x, struct pollfd *ret, uint32_t max, uint64_t *io_deadline);
-void mesh_xds_drive(struct mesh_xds *x, uint64_t now); /* channels, timers, TTLs */
+void mesh_xds_drive(struct mesh_xds *x, uint64_t now); /* channels, timers, TTLs, the closure */
 
 /* ---- what is wanted --------------------------------------------------------------------------------------------------
  * By name (gRPC's dialect), a name NAME[:PORT] wants, each through the bootstrap's template where it is a listener: LDS

@@ -120,7 +120,9 @@ static const struct mesh_xds_transport transport = {peer_open,    peer_close, pe
 /* ---- the client -------------------------------------------------------------------------------------------
  */
 static inline void drive(void) {
+    uint64_t deadline = UINT64_MAX;
     INSIDE(mesh_xds_drive(xds, now));
+    INSIDE(mesh_xds_fill(xds, NULL, 0, &deadline));
 }
 static inline void passes(uint64_t time) {
     now += time;
