@@ -16,6 +16,8 @@ static const char default_template[] = "%s", wildcard[] = "*";
 static int default_of(const struct boot_reading *r, const struct boot_place *at, const char *name,
                       char **ret_prefix, char **ret_template) {
     char text[TEMPLATE_MAX];
+    if (strchr(name, '/'))
+        return mesh_boot_fail(r, MESH_E_INVALID, at, "is the name of no authority");
     int n = mesh_bootstrap_expand("xdstp://%s/", name, text, sizeof text);
     if (n < 0 || strlen(text) > TEMPLATE_MAX / 2)
         return mesh_boot_fail(r, MESH_E_INVALID, at, "the name is too long");

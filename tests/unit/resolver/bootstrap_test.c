@@ -286,6 +286,7 @@ Test(bootstrap, each_other_wrong_key_is_named) {
               "client_default_listener_resource_name_template: wants a text");
     top_fails("'server_listener_resource_name_template': 1", "server_listener_resource_name_template: wants");
     top_fails("'authorities': []", "authorities: wants a map");
+    top_fails("'authorities': {'a/b': {}}", "authorities[a/b]: is the name of no authority");
     top_fails("'authorities': {'a': 1}", "authorities[a]: wants a map");
     top_fails("'authorities': {'a': {'client_listener_resource_name_template': 'x/%s'}}",
               "authorities[a].client_listener_resource_name_template: must begin with xdstp://a/");
