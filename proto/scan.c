@@ -18,16 +18,20 @@ static size_t char_len(uint8_t c) {
                                    : 0;
 }
 
-/* The bytes before the first word that holds a NUL or something beyond ASCII. */
-static size_t plain_len(const uint8_t *p, size_t n) {
+static bool is_plain(const uint8_t *p) {
     const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
+    uint64_t w;
+    memcpy(&w, p, sizeof(w));
+    return !((w | (w - ones)) & tops);
+}
+
+/* The bytes before the first word that holds a NUL or something beyond ASCII; the last word may overlap the
+ * one before. */
+static size_t plain_len(const uint8_t *p, size_t n) {
     size_t i = 0;
-    for (uint64_t w; i + sizeof w <= n; i += sizeof w) {
-        memcpy(&w, p + i, sizeof w);
-        if ((w | (w - ones)) & tops)
-            break;
-    }
-    return i;
+    while (i + 8 <= n && is_plain(p + i))
+        i += 8;
+    return n >= 8 && i + 8 > n && is_plain(p + n - 8) ? n : i;
 }
 
 bool mesh_text_sound(const uint8_t *p, size_t n) {

@@ -10,7 +10,8 @@
 #define MISSING_AFTER_TRANSIENT (30 * MESH_SEC) /* A88 */
 #define BRAKE_FIRST MESH_SEC
 #define BRAKE_MAX (60 * MESH_SEC)
-enum { BROKEN_MAX = 2 }; /* messages in a row that do not scan before the stream is given up */
+enum { NAMES_MAX = 1 << 20 }; /* of one type, where the server chooses: it cannot take the host's memory */
+enum { BROKEN_MAX = 2 };      /* messages in a row that do not scan before the stream is given up */
 
 static const char *const type_urls[MESH_ADS_TYPES] = {
     [MESH_ADS_CLUSTER] = "type.googleapis.com/envoy.config.cluster.v3.Cluster",
@@ -201,8 +202,10 @@ static int keep_name(struct response *r, struct ads_name *n, const struct mesh_s
 }
 
 static int offer(struct response *r, struct mesh_bytes name, const struct mesh_scan_resource *in) {
-    struct ads_name *n = wanted(r, name);
     struct mesh_why why = {""};
+    if (r->t->is_wildcard && r->t->names.n >= NAMES_MAX)
+        return complain(r, name, "too many resources");
+    struct ads_name *n = wanted(r, name);
     if (!n)
         return r->t->is_wildcard ? MESH_E_NOMEM : 0;
     if (n->round == r->t->round)

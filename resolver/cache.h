@@ -74,6 +74,7 @@ struct mesh_cache {
     uint64_t held_until;           /* a form waits for what does not exist (yet); UINT64_MAX: none */
     uint32_t pass;
     uint32_t pending;              /* needed, and still on its way */
+    uint32_t changing;             /* of these, what is published in an older form */
     uint64_t shape;                /* hash of the published set without endpoints */
 };
 

@@ -114,6 +114,7 @@ static void ripen(struct closure *x, struct mesh_entry *e) {
     e->is_broken = e->out == e->now ? !now_whole : !out_whole;
     if (!is_settled(x->c, e) || (e->now && e->now != e->out))
         x->c->pending++;
+    x->c->changing += e->now && e->out && e->now != e->out;
 }
 
 /* ---- what is published ------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ static void each_root(struct closure *x, bool shows) {
 int mesh_closure_run(struct mesh_cache *c) {
     struct closure x = {.c = c};
     c->pass++;
-    c->pending = 0;
+    c->pending = c->changing = 0;
     c->held_until = UINT64_MAX;
     each_root(&x, false);
     if (x.rc)

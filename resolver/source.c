@@ -125,9 +125,10 @@ static int update(struct mesh_view *v, uint64_t stamp, uint64_t now, struct mesh
     if (rc == MESH_E_AGAIN)
         return 0;
     if (rc == MESH_E_NOMEM)
-        return rc;
+        return mesh_why(why, rc, "%s", mesh_err_text(rc));
     mesh_source_say(v, rc < 0 ? (own.text[0] ? own.text : mesh_err_text(rc)) : "");
-    atomic_store(&h->bad_stamp, rc < 0 ? stamp : 0);
+    /* No descriptor, no room on the disk: that says nothing of the file, and the next look may succeed. */
+    atomic_store(&h->bad_stamp, rc < 0 && rc != MESH_E_IO ? stamp : 0);
     if (rc < 0)
         return mesh_why(why, rc, "%s", own.text[0] ? own.text : mesh_err_text(rc));
     mesh_source_ip(v);

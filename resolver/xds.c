@@ -83,8 +83,26 @@ void mesh_xds_free(struct mesh_xds *x) {
 
 /* ---- driving ----------------------------------------------------------------------------------------------
  */
+static void drive_links(struct mesh_xds *x) {
+    for (struct xds_link *l = x->links; l; l = l->next)
+        if (l->ch && l->users)
+            x->cfg.transport->drive(l->ch, x->now);
+}
+
+/* Requests go out after what came has been published: a long list of names takes longer to write than one
+ * change to show. */
+static void flush(struct mesh_xds *x) {
+    x->is_sent = false;
+    for (struct xds_link *l = x->links; l; l = l->next)
+        mesh_ads_flush(l->ads, x->now);
+    if (x->is_sent)
+        drive_links(x);
+    mesh_xds_links_reap(x);
+}
+
 uint32_t mesh_xds_fill(struct mesh_xds *x, struct pollfd *ret, uint32_t max, uint64_t *io_deadline) {
     uint32_t n = 0;
+    flush(x);
     for (struct xds_link *l = x->links; l; l = l->next) {
         uint64_t at = mesh_ads_deadline(l->ads);
         if (l->ch && l->users)
@@ -96,12 +114,6 @@ uint32_t mesh_xds_fill(struct mesh_xds *x, struct pollfd *ret, uint32_t max, uin
     if (x->cache.held_until < *io_deadline)
         *io_deadline = x->cache.held_until;
     return n;
-}
-
-static void drive_links(struct mesh_xds *x) {
-    for (struct xds_link *l = x->links; l; l = l->next)
-        if (l->ch && l->users)
-            x->cfg.transport->drive(l->ch, x->now);
 }
 
 static int subscribe(struct mesh_xds *x, struct mesh_entry *e) {
@@ -168,7 +180,6 @@ static void close_over(struct mesh_xds *x) {
 
 void mesh_xds_drive(struct mesh_xds *x, uint64_t now) {
     x->now = x->cache.clock = now;
-    x->is_sent = false;
     drive_links(x);
     mesh_xds_links_reap(x);
     for (struct xds_link *l = x->links; l; l = l->next)
@@ -176,11 +187,6 @@ void mesh_xds_drive(struct mesh_xds *x, uint64_t now) {
     close_over(x);
     if (mesh_xds_fall_back(x))
         x->sweep_at = now + MESH_SEC;
-    for (struct xds_link *l = x->links; l; l = l->next)
-        mesh_ads_flush(l->ads, now);
-    if (x->is_sent)
-        drive_links(x);
-    mesh_xds_links_reap(x);
 }
 
 /* ---- what is wanted ---------------------------------------------------------------------------------------

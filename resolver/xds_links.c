@@ -202,13 +202,21 @@ static void revert(struct xds_link *l, struct xds_realm *r) {
     }
 }
 
+/* Is some authority with a server that was not its first choice? */
+static bool is_fallen(const struct mesh_xds *x) {
+    for (uint32_t i = 0; i < x->nrealms; i++)
+        if (x->realms[i].active)
+            return true;
+    return false;
+}
+
 static void on_message(void *arg, const uint8_t *p, size_t n) {
     struct xds_link *l = arg;
     struct mesh_scan_response head;
     bool is_delta = strcmp(mesh_ads_path(l->ads), MESH_ADS_PATH_DELTA) == 0;
     if (!l->users)
         return;
-    if (mesh_scan_response(p, n, is_delta, &head) == 0) {
+    if ((l->is_failed || is_fallen(l->x)) && mesh_scan_response(p, n, is_delta, &head) == 0) {
         l->is_failed = false;
         for (uint32_t i = 0; i < l->x->nrealms; i++)
             revert(l, &l->x->realms[i]);

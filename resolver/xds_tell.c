@@ -59,7 +59,8 @@ bool mesh_xds_changed(struct mesh_xds *x, uint64_t now, struct mesh_xds_change *
     if (!change.all && !change.nclusters)
         return false;
     *ret = change;
-    *ret_settled = !x->cache.pending && !x->cache.is_stale;
+    *ret_settled =
+        !(x->cfg.bootstrap->is_wildcard ? x->cache.pending : x->cache.changing) && !x->cache.is_stale;
     return true;
 }
 

@@ -28,6 +28,7 @@ static _Atomic int joined; /* the view's ledger knows this process */
 
 static struct mesh_identity_source *source;
 static _Atomic int crypto_state;
+static _Atomic uint64_t crypto_failed; /* when it was last tried in vain; 0: it is there, or not tried */
 static _Atomic uint64_t identity_looked;
 static struct mesh_why identity_why;
 static bool unreadable;    /* our own last look at the files failed */
@@ -67,12 +68,14 @@ static void view_attach(void) {
         cfg.run_dir = NULL;
         err = mesh_view_open(&cfg, &v, &private_, &why);
     }
+    if (err && !why.text[0])
+        (void)mesh_why(&why, err, "%s", mesh_err_text(err));
     trace_view(err ? "unusable" : private_ ? "private" : "attached", &why);
+    view_looked = mesh_now_coarse();
     if (err)
         return;
     atomic_store_explicit(&view, v, memory_order_release);
     mesh_trace_sink = view_sink;
-    view_looked = mesh_now_coarse();
 }
 
 /* A program that comes while another thread attaches waits for it: the answer must not depend on who was
@@ -98,6 +101,12 @@ struct mesh_view *mesh_engine_view(void) {
         once(&view_state, view_attach);
     struct mesh_view *v = atomic_load_explicit(&view, memory_order_acquire);
     uint64_t now = mesh_now_coarse(), last = atomic_load_explicit(&view_looked, memory_order_relaxed);
+    int done = 2;
+    if (mesh_unlikely(!v) && now - last > MESH_SEC && /* no memory, no descriptor: not for ever */
+        atomic_compare_exchange_strong(&view_state, &done, 0)) {
+        once(&view_state, view_attach);
+        v = atomic_load_explicit(&view, memory_order_acquire);
+    }
     if (v && now - last > MESH_SEC && atomic_compare_exchange_strong(&view_looked, &last, now)) {
         struct mesh_why why = {""};
         (void)mesh_ledger_settle(v, mesh_now()); /* what a kill -9 left counted */
@@ -120,15 +129,17 @@ struct mesh_view *mesh_engine_view_if_any(void) {
 
 /* ---- identity ---- */
 
-static void crypto_load(void) {
-    mesh_heavy_load();
-    if (mesh_tls_start())
-        return;
+static int crypto_start(void) {
     const struct mesh_env *e = mesh_env();
-    if (!e->cert || !e->key || !e->ca || e->bad_identity)
-        return;
-    if (mesh_identity_source_new(e->cert, e->key, e->ca, &source))
-        source = NULL;
+    mesh_heavy_load();
+    int err = mesh_tls_start();
+    if (err || !e->cert || !e->key || !e->ca || e->bad_identity)
+        return err;
+    return mesh_identity_source_new(e->cert, e->key, e->ca, &source);
+}
+
+static void crypto_load(void) {
+    atomic_store(&crypto_failed, crypto_start() ? mesh_now_coarse() : 0);
 }
 
 /* guard held. What another process of the tree published, when our own look failed. */
@@ -173,10 +184,13 @@ static void identity_poll(void) {
 }
 
 int mesh_engine_crypto(struct mesh_why *why) {
+    uint64_t failed = atomic_load_explicit(&crypto_failed, memory_order_relaxed);
+    int done = 2;
+    if (mesh_unlikely(failed) && mesh_now_coarse() - failed > MESH_SEC)
+        (void)atomic_compare_exchange_strong(&crypto_state, &done, 0);
     if (mesh_unlikely(atomic_load_explicit(&crypto_state, memory_order_acquire) != 2))
         once(&crypto_state, crypto_load);
-    (void)why;
-    return 0;
+    return atomic_load(&crypto_failed) ? mesh_why(why, MESH_E_NOMEM, "no memory for cryptography") : 0;
 }
 
 struct mesh_identity *mesh_engine_identity(struct mesh_why *why) {

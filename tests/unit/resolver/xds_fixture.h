@@ -31,6 +31,8 @@ struct peer { /* serverN:1 is peers[N] */
     size_t nset;
     struct asked asked[MESH_ADS_TYPES];
     int version, nonce, restarts, sends;
+    char dropped[64][16]; /* clusters that were in the set */
+    size_t ndropped;
 };
 
 static struct peer peers[PEERS];
@@ -70,12 +72,52 @@ static void forget_asked(struct asked *a) {
         free(a->names[i]);
     a->n = 0;
 }
+static bool is_delta(const struct peer *p) {
+    return strcmp(p->cfg.path, MESH_ADS_PATH_DELTA) == 0;
+}
+static void ask(struct asked *a, const char *name) {
+    if (a->n < ASKED_MAX)
+        a->names[a->n++] = strdup(name);
+}
+static void unask(struct asked *a, const char *name) {
+    for (size_t i = 0; i < a->n; i++)
+        if (strcmp(a->names[i], name) == 0) {
+            free(a->names[i]);
+            a->names[i] = a->names[--a->n];
+            return;
+        }
+}
+static int peer_take_delta(struct peer *p, const uint8_t *bytes, size_t n) {
+    ProtobufCMessage *m = NULL;
+    if (mesh_proto_unpack(&mesh__discovery__delta_discovery_request__descriptor, bytes, n, &m))
+        return MESH_E_NOMEM;
+    const Mesh__Discovery__DeltaDiscoveryRequest *r = (void *)m;
+    for (int t = 0; t < MESH_ADS_TYPES; t++) {
+        struct asked *a = &p->asked[t];
+        if (strcmp(r->type_url, mesh_ads_type_url((enum mesh_ads_type)t)) != 0)
+            continue;
+        a->any = true;
+        snprintf(a->error, sizeof(a->error), "%s", r->error_detail ? r->error_detail->message : "");
+        for (size_t i = 0; i < r->n_resource_names_subscribe; i++) {
+            if (strcmp(r->resource_names_subscribe[i], "*") == 0)
+                a->whole = true;
+            else
+                ask(a, r->resource_names_subscribe[i]);
+        }
+        for (size_t i = 0; i < r->n_resource_names_unsubscribe; i++)
+            unask(a, r->resource_names_unsubscribe[i]);
+    }
+    protobuf_c_message_free_unpacked(m, NULL);
+    return 0;
+}
 static int peer_take(struct mesh_channel *ch, const uint8_t *bytes, size_t n) {
     struct peer *p = (struct peer *)(void *)ch;
     ProtobufCMessage *m = NULL;
     if (!p->is_up)
         return MESH_E_AGAIN;
     p->sends++;
+    if (is_delta(p))
+        return peer_take_delta(p, bytes, n);
     if (mesh_proto_unpack(&mesh__discovery__discovery_request__descriptor, bytes, n, &m))
         return MESH_E_NOMEM;
     const Mesh__Discovery__DiscoveryRequest *r = (void *)m;
@@ -87,7 +129,7 @@ static int peer_take(struct mesh_channel *ch, const uint8_t *bytes, size_t n) {
         a->any = true;
         a->whole = !r->n_resource_names;
         for (size_t k = 0; k < r->n_resource_names && k < ASKED_MAX; k++)
-            a->names[a->n++] = strdup(r->resource_names[k]);
+            ask(a, r->resource_names[k]);
         snprintf(a->nonce, sizeof(a->nonce), "%s", r->response_nonce);
         snprintf(a->version, sizeof(a->version), "%s", r->version_info);
         snprintf(a->error, sizeof(a->error), "%s", r->error_detail ? r->error_detail->message : "");
@@ -120,7 +162,9 @@ static const struct mesh_xds_transport transport = {peer_open,    peer_close, pe
 /* ---- the client -------------------------------------------------------------------------------------------
  */
 static inline void drive(void) {
+    uint64_t deadline = UINT64_MAX;
     INSIDE(mesh_xds_drive(xds, now));
+    INSIDE(mesh_xds_fill(xds, NULL, 0, &deadline));
 }
 static inline void passes(uint64_t time) {
     now += time;
@@ -129,6 +173,10 @@ static inline void passes(uint64_t time) {
 static inline void up(struct peer *p) {
     cr_assert(p->ch);
     p->is_up = true;
+    for (int i = 0; i < MESH_ADS_TYPES; i++) {
+        forget_asked(&p->asked[i]);
+        p->asked[i].any = p->asked[i].whole = false;
+    }
     INSIDE(p->cfg.events->up(p->cfg.arg));
     drive();
 }
@@ -180,6 +228,8 @@ static inline void drop(struct peer *p, enum mesh_ads_type type, const char *nam
     struct thing *t = find(p, type, name);
     if (!t)
         return;
+    if (type == MESH_ADS_CLUSTER && p->ndropped < 64)
+        snprintf(p->dropped[p->ndropped++ % 64], 16, "%s", t->name);
     free(t->name);
     free(t->value);
     *t = p->set[--p->nset];
@@ -236,11 +286,49 @@ static inline uint8_t *answer_of(struct peer *p, enum mesh_ads_type type, const 
     protobuf_c_message_pack(&m.base, bytes);
     return bytes;
 }
+/* The same in Delta: what is asked for and not there is said to be removed. */
+static inline uint8_t *delta_of(struct peer *p, enum mesh_ads_type type, const char *only, size_t *ret_n) {
+    Mesh__Discovery__DeltaDiscoveryResponse m = MESH__DISCOVERY__DELTA_DISCOVERY_RESPONSE__INIT;
+    static Mesh__Discovery__Resource wraps[SET_MAX], *list[SET_MAX];
+    static Mesh__Pb__Any any[SET_MAX];
+    static char *removed[ASKED_MAX + SET_MAX];
+    char nonce[16];
+    for (size_t i = 0; i < p->nset; i++) {
+        const struct thing *t = &p->set[i];
+        if (t->type != type || !is_asked(p, type, t->name) || (only && strcmp(only, t->name) != 0))
+            continue;
+        size_t k = m.n_resources++;
+        mesh__pb__any__init(&any[k]);
+        any[k].type_url = (char *)(uintptr_t)mesh_ads_type_url(type);
+        any[k].value = (ProtobufCBinaryData){t->n, t->value};
+        mesh__discovery__resource__init(&wraps[k]);
+        wraps[k].name = t->name;
+        wraps[k].version = "1";
+        wraps[k].resource = &any[k];
+        list[k] = &wraps[k];
+    }
+    const struct asked *a = &p->asked[type];
+    for (size_t i = 0; i < a->n && !only; i++)
+        if (!find(p, type, a->names[i]))
+            removed[m.n_removed_resources++] = a->names[i];
+    for (size_t i = 0; i < p->ndropped && a->whole && !only; i++)
+        if (type == MESH_ADS_CLUSTER && !find(p, type, p->dropped[i]))
+            removed[m.n_removed_resources++] = p->dropped[i];
+    snprintf(nonce, sizeof(nonce), "%d", ++p->nonce);
+    m.nonce = nonce;
+    m.type_url = (char *)(uintptr_t)mesh_ads_type_url(type);
+    m.resources = list;
+    m.removed_resources = removed;
+    *ret_n = protobuf_c_message_get_packed_size(&m.base);
+    uint8_t *bytes = malloc(*ret_n ? *ret_n : 1);
+    protobuf_c_message_pack(&m.base, bytes);
+    return bytes;
+}
 static inline void push_only(struct peer *p, enum mesh_ads_type type, const char *only) {
     size_t n;
     if (!p->is_up || !p->asked[type].any)
         return;
-    uint8_t *bytes = answer_of(p, type, only, &n);
+    uint8_t *bytes = is_delta(p) ? delta_of(p, type, only, &n) : answer_of(p, type, only, &n);
     INSIDE(p->cfg.events->message(p->cfg.arg, bytes, n));
     free(bytes);
     drive();

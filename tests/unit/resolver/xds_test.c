@@ -703,6 +703,7 @@ Test(xds, any_order_of_answers_leaves_no_gap_and_ends_at_the_servers_set) {
         seed = run * 7919 + 1;
         memset(peers, 0, sizeof(peers));
         bootstrap.is_wildcard = run % 3 == 2;
+        servers[0].is_delta = run % 2;
         start();
         move_on(P);
         for (uint32_t i = 0; i < NAMES; i++) {
@@ -713,6 +714,7 @@ Test(xds, any_order_of_answers_leaves_no_gap_and_ends_at_the_servers_set) {
         push_all(P);
         expect_no_gap("start");
         for (int step = 0; step < 6; step++) {
+            P->ndropped = 0;
             move_on(P);
             for (int k = 0; k < 12; k++) {
                 push_any(P);
