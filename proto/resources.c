@@ -20,8 +20,7 @@
 #define NAMES &mesh__nds__name_table__descriptor
 
 static bool is_resource(const ProtobufCMessageDescriptor *d) {
-    return d == CLUSTER || d == LISTENER || d == ROUTES || d == ENDPOINTS || d == SECRET ||
-           d == NAMES;
+    return d == CLUSTER || d == LISTENER || d == ROUTES || d == ENDPOINTS || d == SECRET || d == NAMES;
 }
 
 /* All of them have their name in field 1, but for the name table, which has none. */

@@ -141,7 +141,7 @@ static int action_route(struct build *b, const char *text, const Mesh__Route__Ro
 
 /* Filters configured for this place only stand before it as well; an entry that is disabled does not guard.
  */
-static const char *per_filter_fault(size_t n, void *const *entries) {
+const char *mesh_build_per_filter_fault(size_t n, void *const *entries) {
     for (size_t i = 0; i < n; i++) {
         const Mesh__Route__VirtualHost__TypedPerFilterConfigEntry *e = entries[i];
         const char *what = e->key ? mesh_filter_fault(e->key, e->value, false) : NULL;
@@ -154,16 +154,17 @@ static const char *per_filter_fault(size_t n, void *const *entries) {
 static int vhost_route(struct build *b, const Mesh__Route__RouteConfiguration *config,
                        const Mesh__Route__VirtualHost *h, const char *guard, const struct build_route **ret) {
     const char *text = config->name && *config->name ? config->name : h->name ? h->name : "";
-    const char *what =
-        guard ? guard
-              : per_filter_fault(h->n_typed_per_filter_config, (void *const *)h->typed_per_filter_config);
+    const char *what = guard ? guard
+                             : mesh_build_per_filter_fault(h->n_typed_per_filter_config,
+                                                           (void *const *)h->typed_per_filter_config);
     if (what)
         return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, what, ret);
     for (size_t i = 0; i < h->n_routes; i++) {
         const Mesh__Route__Route *r = h->routes[i];
         if (!is_connection_level(r->match))
             continue;
-        what = per_filter_fault(r->n_typed_per_filter_config, (void *const *)r->typed_per_filter_config);
+        what = mesh_build_per_filter_fault(r->n_typed_per_filter_config,
+                                           (void *const *)r->typed_per_filter_config);
         if (what)
             return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, what, ret);
         return action_route(b, r->name && *r->name ? r->name : text, r, ret);
@@ -280,8 +281,8 @@ int mesh_build_config(struct build *b, const struct mesh_resource *r,
     if (r->refused)
         own.guard = r->refused;
     if (!own.guard)
-        own.guard = per_filter_fault(config->n_typed_per_filter_config,
-                                     (void *const *)config->typed_per_filter_config);
+        own.guard = mesh_build_per_filter_fault(config->n_typed_per_filter_config,
+                                                (void *const *)config->typed_per_filter_config);
     if (own.guard)
         rc = mesh_fault(b, r, "route configuration %s: %s", config->name ? config->name : "", own.guard);
     for (size_t i = 0; i < config->n_virtual_hosts && rc == 0; i++)

@@ -162,9 +162,36 @@ int mesh_build_vhost_route(struct build *b, const Mesh__Route__RouteConfiguratio
 int mesh_build_config(struct build *b, const struct mesh_resource *r,
                       const Mesh__Route__RouteConfiguration *config,
                       const struct build_ports *ports) MESH_MUST_CHECK;
+struct build_where { /* one address that a listener has */
+    uint8_t family;
+    uint8_t addr[16];
+    uint16_t port;
+    bool is_any; /* 0.0.0.0 or :: */
+};
+bool mesh_build_where(const Mesh__Core__Address *a, struct build_where *ret); /* false: no IP address and TCP port */
+/* The typed configuration of a chain's filter of that type, NULL: it has none. */
+const Mesh__Pb__Any *mesh_build_filter_of(const Mesh__Listener__FilterChain *c, const ProtobufCMessageDescriptor *type);
+/* Is it a listener that connections to this host come in on (resolver/build_inbound.c)? */
+bool mesh_build_is_inbound(const struct build *b, const Mesh__Listener__Listener *l);
 int mesh_build_inbound(struct build *b, const struct mesh_resource *r) MESH_MUST_CHECK;
+/* "KIND NAME: WHAT" into the arena. MESH_E_NOMEM. */
+int mesh_build_say(struct build *b, const char *kind, const char *name, const char *what, const char **ret) MESH_MUST_CHECK;
+/* Filters of its own that a virtual host, a route or a configuration has: what of them is not supported; NULL: nothing. */
+const char *mesh_build_per_filter_fault(size_t n, void *const *entries);
 /* What of an HTTP connection manager's filters is not supported; NULL: nothing. Text of the arena. */
 int mesh_build_guard(struct build *b, const Mesh__Pb__Any *hcm, const char **ret_guard) MESH_MUST_CHECK;
+
+/* Who may call (resolver/build_authz.c): the RBAC filters of one chain, in their order, compiled into one record of
+ * resolver/authz.h. */
+struct build_authz;
+bool mesh_build_authz_is(const Mesh__Pb__Any *config); /* a network or HTTP RBAC filter */
+int mesh_build_authz_new(struct build_authz **ret) MESH_MUST_CHECK;
+int mesh_build_authz_add(struct build_authz *a, const Mesh__Pb__Any *config) MESH_MUST_CHECK;
+/* Why the chain must be refused: something that we cannot evaluate and that may let somebody in. NULL: nothing. */
+const char *mesh_build_authz_fault(const struct build_authz *a);
+/* Appends the record; *ret stays as it is when no filter asks anything. */
+int mesh_build_authz_put(struct build_authz *a, struct mesh_blob *to, struct view_span *ret) MESH_MUST_CHECK;
+void mesh_build_authz_free(struct build_authz *a);
 
 /* Filters (resolver/build_filter.c). NULL: may be passed over; else what to say of it. */
 const char *mesh_filter_fault(const char *name, const Mesh__Pb__Any *config, bool is_optional);

@@ -270,6 +270,7 @@ int mesh_pub_inbound_put(struct mesh_pub *pub, const void *rec, size_t len) {
         return rc;
     struct view_rec head = r->rec;
     memcpy(r, rec, len);
+    pub->root.policy = mesh_hash_bytes(rec, len, 0);
     r->rec = head;
     return 0;
 }

@@ -170,6 +170,14 @@ bool mesh_virtual_wild(struct mesh_view *v, const char *name, size_t len, bool w
 bool mesh_virtual_wild_name(const struct mesh_view *v, int family, const void *addr,
                             char ret_name[MESH_NAME_MAX + 1]);
 
+/* ---- one transport socket for the caller (resolver/target.c)
+ * --------------------------------------------------- */
+/* A record copied out of the view into the heap: from there on nobody else changes it. Its lengths are still not trusted.
+ * NULL and *ret_rc: MESH_E_INTERNAL, MESH_E_NOMEM. */
+void *mesh_record_copy(const struct mesh_view *v, uint32_t ref, uint32_t kind, size_t min, uint32_t *ret_len,
+                       int *ret_rc);
+int mesh_inbound_make(const void *rec, uint32_t len, const struct view_tls *t, struct mesh_inbound **ret) MESH_MUST_CHECK;
+
 /* ---- look-ups shared by names.c, route.c and print.c
  * -------------------------------------------------------------- */
 struct mesh_found { /* a name as one reading finds it */

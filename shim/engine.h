@@ -30,8 +30,8 @@ void mesh_engine_identity_publish(void);
 
 /* Is connect() to this address mesh? 0 and *ret; MESH_E_NOTFOUND: libc's; else the error to refuse with. */
 int mesh_engine_route(const struct sockaddr *to, socklen_t len, struct mesh_route *ret);
-/* How is a local port protected? */
-enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen_t len);
+/* How is a local port protected, by the environment? VIEW: shim/admit.h knows. */
+enum mesh_inbound_mode mesh_engine_inbound(uint16_t port);
 
 /* errno of an error, as INTERFACE.md's table says. */
 int mesh_errno(int err);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "shim/admit.h"
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
@@ -151,6 +152,9 @@ static ssize_t recv_loop(struct mesh_io *io) {
     bool all = io->flags & MSG_WAITALL, peek = io->flags & MSG_PEEK;
     for (;;) {
         uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
+        if ((state == MESH_CONN_RAW || state == MESH_CONN_OPEN) &&
+            mesh_unlikely(!mesh_admit_still(c, io->slot, io->fd)))
+            continue;
         if (state == MESH_CONN_RAW)
             return recv_raw(io);
         if (state == MESH_CONN_DEAD || state == MESH_CONN_FREE)
@@ -223,6 +227,9 @@ static ssize_t send_loop(struct mesh_io *io) {
     uint64_t deadline = 0;
     for (;;) {
         uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
+        if ((state == MESH_CONN_RAW || state == MESH_CONN_OPEN) &&
+            mesh_unlikely(!mesh_admit_still(c, io->slot, io->fd)))
+            continue;
         if (state == MESH_CONN_RAW)
             return send_raw(io);
         if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)

@@ -112,8 +112,18 @@ static void ask_all(void) {
     for (int i = 0; i < 3; i++) {
         inet_pton(AF_INET, addrs[i], &sa.sin_addr);
         (void)!mesh_view_route(view, (struct sockaddr *)&sa, sizeof sa, 1, &r);
-        if (mesh_view_inbound(view, (struct sockaddr *)&sa, sizeof sa, "a.mesh", &in) == 0)
+        struct sockaddr_in from = {.sin_family = AF_INET, .sin_port = htons(4000)};
+        struct mesh_facts facts = {
+            .kind = MESH_FACTS_TLS, .has_cert = 1, .sni = "a.mesh", .peer = "spiffe://shop/ns/prod/sa/web"};
+        struct mesh_caller who = {.local = (struct sockaddr *)&sa,
+                                  .peer = (struct sockaddr *)&from,
+                                  .local_len = sizeof sa,
+                                  .peer_len = sizeof from,
+                                  .facts = &facts};
+        struct mesh_verdict verdict;
+        if (mesh_view_inbound(view, &who, &in, NULL) == 0)
             free(in);
+        (void)!mesh_view_authorize(view, &who, &verdict, NULL);
     }
     mesh_view_each_name(view, ignore_name, NULL);
     mesh_view_each_cluster(view, ignore_cluster, NULL);
