@@ -190,6 +190,8 @@ static int lead_address(struct outbound *o, const struct build_where *w, const s
         return 0;
     memcpy(a.addr, w->addr, 16);
     int rc = own_address(o, w, route->kind == ROUTE_CLUSTERS ? service : NULL, &a.name);
+    if (rc == 0 && a.name && w->port) /* by its name the service is what it is by its address */
+        rc = mesh_build_entry(o->b, a.name, w->port, LEVEL_ADDRESS, route);
     /* Port 0 is the short form's "any port": the name's own entries say the same. */
     return rc == 0 && (w->port || !a.name) ? mesh_build_addr(o->b, &a) : rc;
 }
@@ -253,13 +255,19 @@ static int http_config(struct outbound *o, const Mesh__Pb__Any *config, const ch
         routes = (const Mesh__Route__RouteConfiguration *)found->msg;
     if (rc == 0 && o->name && routes)
         rc = mesh_build_vhost_route(o->b, routes, guard, o->name->text, o->name_port, &route);
+    bool is_found = route != NULL;
     if (rc == 0 && o->name && !route && is_api)
         rc = mesh_build_refusal(o->b, o->r->name, MESH_E_NOROUTE,
                                 routes ? "no virtual host of the listener's routes has its name"
                                        : "the listener's route configuration is not in the view",
                                 &route);
-    if (rc == 0 && route)
+    /* Istio's gRPC dialect has no TCP routes: an empty configuration leaves the name to its cluster. */
+    if (rc == 0 && route && !is_found && routes && !routes->n_virtual_hosts)
+        rc = mesh_build_entry(o->b, o->name, o->name_port, LEVEL_STAR, route);
+    else if (rc == 0 && route)
         rc = lead_name(o, route);
+    if (rc == 0 && is_api && is_found && mesh_build_where(o->l->address, &w) && w.port)
+        rc = lead_address(o, &w, route, NULL);
     protobuf_c_message_free_unpacked(&m->base, NULL);
     return rc;
 }
@@ -319,6 +327,8 @@ static int build_outbound(struct build *b, const struct mesh_resource *r) {
         return refused_listener(&o);
     if (o.l->api_listener && o.l->api_listener->api_listener) {
         rc = mesh_build_guard(b, o.l->api_listener->api_listener, &guard);
+        if (rc == 0 && guard)
+            rc = mesh_fault(b, r, "listener %s: %s", r->name, guard);
         return rc ? rc : http_config(&o, o.l->api_listener->api_listener, guard, true);
     }
     for (size_t i = 0; i < o.l->n_filter_chains && rc == 0; i++)

@@ -223,6 +223,9 @@ int mesh_build_vhost_route(struct build *b, const Mesh__Route__RouteConfiguratio
             best = config->virtual_hosts[i];
         }
     *ret = NULL;
+    if (!guard)
+        guard = mesh_build_per_filter_fault(config->n_typed_per_filter_config,
+                                            (void *const *)config->typed_per_filter_config);
     return best ? vhost_route(b, config, best, guard, ret) : 0;
 }
 
@@ -252,10 +255,30 @@ static int add_domain(struct build *b, const char *domain, uint16_t port, const 
     return name ? mesh_build_entry(b, name, port, level_of(domain, n), route) : MESH_E_NOMEM;
 }
 
-static int add_vhost(struct build *b, const Mesh__Route__RouteConfiguration *config,
+/* Routes that stand before the one that is followed, and that only a request could choose. */
+static int note_skipped(struct build *b, const struct mesh_resource *r, const Mesh__Route__VirtualHost *h) {
+    size_t n = 0;
+    while (n < h->n_routes && !is_connection_level(h->routes[n]->match))
+        n++;
+    return n == 0 ? 0
+                  : mesh_fault(b, r, "virtual host %s: %zu of its %zu routes need the request and are not followed",
+                               h->name ? h->name : "", n, h->n_routes);
+}
+
+static int note_all_skipped(struct build *b, const struct mesh_resource *r,
+                            const Mesh__Route__RouteConfiguration *config) {
+    int rc = 0;
+    for (size_t i = 0; i < config->n_virtual_hosts && rc == 0; i++)
+        rc = note_skipped(b, r, config->virtual_hosts[i]);
+    return rc;
+}
+
+static int add_vhost(struct build *b, const struct mesh_resource *r, const Mesh__Route__RouteConfiguration *config,
                      const Mesh__Route__VirtualHost *h, const struct build_ports *ports) {
     const struct build_route *route;
     int rc = vhost_route(b, config, h, ports->guard, &route);
+    if (rc == 0)
+        rc = note_skipped(b, r, h);
     for (size_t i = 0; i < h->n_domains && rc == 0; i++) {
         char domain[MESH_NAME_MAX + 1];
         uint16_t port;
@@ -286,7 +309,7 @@ int mesh_build_config(struct build *b, const struct mesh_resource *r,
     if (own.guard)
         rc = mesh_fault(b, r, "route configuration %s: %s", config->name ? config->name : "", own.guard);
     for (size_t i = 0; i < config->n_virtual_hosts && rc == 0; i++)
-        rc = add_vhost(b, config, config->virtual_hosts[i], &own);
+        rc = add_vhost(b, r, config, config->virtual_hosts[i], &own);
     return rc;
 }
 
@@ -294,7 +317,10 @@ int mesh_build_routes(struct build *b) {
     int rc = 0;
     for (size_t i = 0; i < b->resources->n && rc == 0; i++) {
         const struct mesh_resource *r = &b->resources->items[i];
-        if (r->type == &mesh__route__route_configuration__descriptor)
+        /* Of those that only api_listeners use, the listeners' names lead in (gRFC A27). */
+        if (r->type == &mesh__route__route_configuration__descriptor && b->ports[i].is_api && !b->ports[i].n)
+            rc = note_all_skipped(b, r, (const Mesh__Route__RouteConfiguration *)r->msg);
+        else if (r->type == &mesh__route__route_configuration__descriptor)
             rc = mesh_build_config(b, r, (const Mesh__Route__RouteConfiguration *)r->msg, &b->ports[i]);
     }
     return rc;
