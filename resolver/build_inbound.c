@@ -287,12 +287,26 @@ static void add_at(struct mesh_blob *ats, const Mesh__Core__Address *a) {
     mesh_blob_add(ats, &at, sizeof at, 2);
 }
 
+/* One that others hand connections to: on whatever address and port they were meant for. */
+static bool is_redirected(const Mesh__Listener__Listener *l) {
+    bool yes = l->use_original_dst && l->use_original_dst->value;
+    for (size_t i = 0; i < l->n_listener_filters && !yes; i++) {
+        const Mesh__Listener__ListenerFilter *f = l->listener_filters[i];
+        const char *type =
+            f->config_type_case == MESH__LISTENER__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG ? mesh_any_type(f->typed_config)
+                                                                                             : "";
+        yes = (f->name && strcmp(f->name, "envoy.filters.listener.original_dst") == 0) ||
+              strcmp(type, "envoy.extensions.filters.listener.original_dst.v3.OriginalDst") == 0;
+    }
+    return yes;
+}
+
 int mesh_build_inbound(struct build *b, const struct mesh_resource *r) {
     const Mesh__Listener__Listener *l = (const Mesh__Listener__Listener *)r->msg;
     struct inbound x = {.b = b, .r = r, .l = l};
     struct mesh_blob ats = {0};
     static const struct view_at redirected;
-    if (l->use_original_dst && l->use_original_dst->value) {
+    if (is_redirected(l)) {
         mesh_blob_add(&ats, &redirected, sizeof redirected, 2);
     } else {
         add_at(&ats, l->address);
