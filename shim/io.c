@@ -236,6 +236,8 @@ static ssize_t send_loop(struct mesh_io *io) {
             (void)mesh_hand_drive(c, io->slot, io->fd);
         here(io);
         int r = mesh_tx_try(io);
+        if (r == -ECONNRESET && !io->done && atomic_load(&c->state) == MESH_CONN_RAW)
+            continue; /* it turned out to be plaintext just now */
         if (r != -EAGAIN)
             return sent(io, r);
         bool held = atomic_load(&c->state) != MESH_CONN_OPEN;
