@@ -166,7 +166,7 @@ static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpo
     e->locality_weight = l->load_balancing_weight ? l->load_balancing_weight->value : 0;
     e->hash_key = hash_key(x, lb);
     x->n++;
-    return mesh_build_reserve(x->b, e->family, e->addr);
+    return mesh_build_reserve(x->b, e->family, e->addr, 0);
 }
 
 static size_t count_endpoints(const Mesh__Endpoint__ClusterLoadAssignment *cla) {

@@ -21,6 +21,7 @@ bool mesh_build_where(const Mesh__Core__Address *a, struct build_where *ret) {
         !mesh_parse_address(s->address, &ret->family, ret->addr))
         return false;
     ret->port = (uint16_t)s->port_value;
+    ret->range = 0;
     ret->is_any = memcmp(ret->addr, zero, 16) == 0;
     return true;
 }
@@ -185,7 +186,8 @@ static int own_address(struct outbound *o, const struct build_where *w, const ch
 
 static int lead_address(struct outbound *o, const struct build_where *w, const struct build_route *route,
                         const char *service) {
-    struct build_addr a = {.family = w->family, .port = w->port, .level = LEVEL_ADDRESS, .route = route};
+    struct build_addr a = {
+        .family = w->family, .range = w->range, .port = w->port, .level = LEVEL_ADDRESS, .route = route};
     if (w->is_any)
         return 0;
     memcpy(a.addr, w->addr, 16);
@@ -202,6 +204,17 @@ static int lead_name(struct outbound *o, const struct build_route *route) {
     return mesh_build_entry(o->b, o->name, o->name_port, LEVEL_LISTENER, route);
 }
 
+/* A prefix of all bits is an address; v4-mapped ones count theirs from 96. */
+static void narrow_to(struct build_where *w, uint32_t bits, bool is_six) {
+    uint32_t all = w->family == 4 ? 32 : 128;
+    if (is_six && w->family == 4)
+        bits = bits > 96 ? bits - 96 : 0;
+    if (bits >= all)
+        return;
+    w->range = (uint8_t)(bits + 1);
+    mesh_mask_addr(w->addr, (uint8_t)bits);
+}
+
 /* Each address that leads into a chain: those of its prefix ranges, else the listener's. */
 static int each_where(struct outbound *o, const Mesh__Listener__FilterChain *c,
                       const struct build_route *route, const char *service) {
@@ -214,11 +227,12 @@ static int each_where(struct outbound *o, const Mesh__Listener__FilterChain *c,
     for (size_t i = 0; m && i < m->n_prefix_ranges && rc == 0; i++) {
         const Mesh__Core__CidrRange *p = m->prefix_ranges[i];
         w = (struct build_where){.port = has_base ? base.port : 0};
-        if (!mesh_parse_address(p->address_prefix, &w.family, w.addr) || !p->prefix_len ||
-            p->prefix_len->value != (strchr(p->address_prefix, ':') ? 128u : 32u))
-            rc = mesh_fault(o->b, o->r, "outbound prefix ranges wider than one address are not supported");
-        else
-            rc = lead_address(o, &w, route, service);
+        if (!mesh_parse_address(p->address_prefix, &w.family, w.addr)) {
+            rc = mesh_fault(o->b, o->r, "a prefix range that is none is left out");
+            continue;
+        }
+        narrow_to(&w, p->prefix_len ? p->prefix_len->value : 0, strchr(p->address_prefix, ':') != NULL);
+        rc = lead_address(o, &w, route, w.range ? NULL : service);
     }
     if (!has_base || (m && m->n_prefix_ranges) || rc < 0)
         return rc;
@@ -276,10 +290,26 @@ static int http_config(struct outbound *o, const Mesh__Pb__Any *config, const ch
 static bool is_conditional(const Mesh__Listener__FilterChainMatch *m, bool http) {
     if (!m)
         return false;
-    return m->n_server_names || m->n_source_prefix_ranges || m->n_source_ports ||
-           m->n_direct_source_prefix_ranges || m->source_type ||
-           (m->transport_protocol && strcmp(m->transport_protocol, "tls") == 0) ||
-           (m->n_application_protocols && !http);
+    bool tls = m->transport_protocol && strcmp(m->transport_protocol, "tls") == 0;
+    return m->n_source_prefix_ranges || m->n_source_ports || m->n_direct_source_prefix_ranges ||
+           m->source_type || (tls && !m->n_server_names) || (m->n_application_protocols && !http);
+}
+
+/* A program that speaks TLS of its own asks for the name that it looked up: the name decides, as a domain
+ * would. */
+static int lead_server_names(struct outbound *o, const Mesh__Listener__FilterChainMatch *m,
+                             const struct build_route *route) {
+    struct build_where w = {.port = 0};
+    int rc = 0;
+    (void)mesh_build_where(o->l->address, &w);
+    if (m->destination_port)
+        w.port = (uint16_t)m->destination_port->value;
+    for (size_t i = 0; i < m->n_server_names && rc == 0; i++) {
+        char name[MESH_NAME_MAX + 1];
+        if (mesh_name_normal(m->server_names[i], name))
+            rc = mesh_build_domain(o->b, name, w.port, route);
+    }
+    return rc;
 }
 
 static int outbound_chain(struct outbound *o, const Mesh__Listener__FilterChain *c) {
@@ -299,6 +329,8 @@ static int outbound_chain(struct outbound *o, const Mesh__Listener__FilterChain 
         return 0;
     rc = guard ? mesh_build_refusal(o->b, o->r->name, MESH_E_UNSUPPORTED, guard, &route)
                : tcp_route(o->b, o->r->name, tcp, &route, &service);
+    if (rc == 0 && c->filter_chain_match && c->filter_chain_match->n_server_names)
+        return lead_server_names(o, c->filter_chain_match, route);
     if (rc == 0)
         rc = lead_name(o, route);
     return rc == 0 ? each_where(o, c, route, service) : rc;

@@ -166,10 +166,10 @@ int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum 
     return 0;
 }
 
-int mesh_build_reserve(struct build *b, int family, const uint8_t *addr) {
+int mesh_build_reserve(struct build *b, int family, const uint8_t *addr, uint8_t range) {
     if (!mesh_cidr_has(b->pub->v->virtual_ranges, family, addr, 0))
         return 0;
-    return mesh_pub_reserve(b->pub, family, addr, family == 4 ? 32 : 128);
+    return mesh_pub_reserve(b->pub, family, addr, range ? (uint8_t)(range - 1) : family == 4 ? 32 : 128);
 }
 
 int mesh_build_addr(struct build *b, const struct build_addr *a) {
@@ -180,7 +180,7 @@ int mesh_build_addr(struct build *b, const struct build_addr *a) {
     copy->next = NULL;
     *b->addrs_end = copy;
     b->addrs_end = &copy->next;
-    return mesh_build_reserve(b, a->family, a->addr);
+    return mesh_build_reserve(b, a->family, a->addr, a->range);
 }
 
 /* ---- clusters as names ------------------------------------------------------------------------------------
@@ -204,7 +204,8 @@ static int add_clusters(struct build *b) {
 
 /* ---- Istio's name table -----------------------------------------------------------------------------------
  */
-/* The one address of a family that a name has; several are the name's endpoints, not the service's address. */
+/* The one address of a family that a name has; several are the name's endpoints, not the service's address.
+ */
 static bool only_address(const Mesh__Nds__NameTable__NameInfo *info, uint8_t want, uint8_t ret_addr[16]) {
     uint32_t n = 0;
     for (size_t i = 0; i < info->n_ips; i++) {
@@ -217,7 +218,8 @@ static bool only_address(const Mesh__Nds__NameTable__NameInfo *info, uint8_t wan
     return n == 1;
 }
 
-static int own_of(struct build *b, struct build_name *n, const Mesh__Nds__NameTable__NameInfo *info, uint8_t family) {
+static int own_of(struct build *b, struct build_name *n, const Mesh__Nds__NameTable__NameInfo *info,
+                  uint8_t family) {
     struct build_addr a = {.family = family, .name = n};
     if ((family == 4 ? n->has_own4 : n->has_own6) || !only_address(info, family, a.addr))
         return 0;
@@ -246,7 +248,8 @@ static int add_table(struct build *b, const Mesh__Nds__NameTable *t) {
 static int add_tables(struct build *b) {
     int rc = 0;
     for (size_t i = 0; i < b->resources->n && rc == 0; i++)
-        if (b->resources->items[i].type == &mesh__nds__name_table__descriptor && !b->resources->items[i].refused)
+        if (b->resources->items[i].type == &mesh__nds__name_table__descriptor &&
+            !b->resources->items[i].refused)
             rc = add_table(b, (const Mesh__Nds__NameTable *)b->resources->items[i].msg);
     return rc;
 }
@@ -400,6 +403,7 @@ static int put_addrs(struct build *b) {
         for (const struct build_addr *a = b->addrs; a && rc == 0; a = a->next) {
             struct view_addr in = {.family = a->family,
                                    .headless = a->headless,
+                                   .range = a->range,
                                    .port = a->port,
                                    .level = a->level,
                                    .route = a->route ? a->route->ref : 0,

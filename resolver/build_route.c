@@ -237,7 +237,7 @@ static enum view_level level_of(const char *domain, size_t n) {
     return domain[0] == '*' ? LEVEL_SUFFIX : domain[n - 1] == '*' ? LEVEL_PREFIX : LEVEL_DOMAIN;
 }
 
-static int add_domain(struct build *b, const char *domain, uint16_t port, const struct build_route *route) {
+int mesh_build_domain(struct build *b, const char *domain, uint16_t port, const struct build_route *route) {
     struct build_addr a = {.port = port, .level = LEVEL_DOMAIN, .route = route};
     size_t n = strlen(domain);
     char bare[MESH_NAME_MAX + 1];
@@ -261,7 +261,8 @@ static int note_skipped(struct build *b, const struct mesh_resource *r, const Me
     while (n < h->n_routes && !is_connection_level(h->routes[n]->match))
         n++;
     return n == 0 ? 0
-                  : mesh_fault(b, r, "virtual host %s: %zu of its %zu routes need the request and are not followed",
+                  : mesh_fault(b, r,
+                               "virtual host %s: %zu of its %zu routes need the request and are not followed",
                                h->name ? h->name : "", n, h->n_routes);
 }
 
@@ -273,8 +274,9 @@ static int note_all_skipped(struct build *b, const struct mesh_resource *r,
     return rc;
 }
 
-static int add_vhost(struct build *b, const struct mesh_resource *r, const Mesh__Route__RouteConfiguration *config,
-                     const Mesh__Route__VirtualHost *h, const struct build_ports *ports) {
+static int add_vhost(struct build *b, const struct mesh_resource *r,
+                     const Mesh__Route__RouteConfiguration *config, const Mesh__Route__VirtualHost *h,
+                     const struct build_ports *ports) {
     const struct build_route *route;
     int rc = vhost_route(b, config, h, ports->guard, &route);
     if (rc == 0)
@@ -288,11 +290,11 @@ static int add_vhost(struct build *b, const struct mesh_resource *r, const Mesh_
             bool reached = !ports->n;
             for (uint32_t j = 0; j < ports->n; j++)
                 reached |= ports->ports[j] == port;
-            rc = reached ? add_domain(b, domain, port, route) : 0;
+            rc = reached ? mesh_build_domain(b, domain, port, route) : 0;
             continue;
         }
         for (uint32_t j = 0; j < ports->n && rc == 0; j++)
-            rc = add_domain(b, domain, ports->ports[j], route);
+            rc = mesh_build_domain(b, domain, ports->ports[j], route);
     }
     return rc;
 }

@@ -57,6 +57,7 @@ struct mesh_answer {
     char canon[MESH_NAME_MAX + 1]; /* the name as the view lists it */
     uint8_t has4, has6;            /* virtual addresses, or a service's own `addresses` */
     uint8_t v4[4], v6[16];
+    uint8_t pattern;               /* found through a wildcard: an expansion of a search list does not count by it */
     uint16_t naddrs;               /* headless (ORIGINAL_DST): endpoints' own addresses instead; */
     struct { uint8_t family; uint8_t addr[16]; } addrs[MESH_ANSWER_ADDRS]; /* at most 64, in view order */
 };

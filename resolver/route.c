@@ -61,9 +61,34 @@ static void consider_ref(struct lookup *l, uint32_t ref) {
 }
 
 static uint32_t find_addr(const struct lookup *l, uint16_t port) {
-    struct mesh_addr_key key = {l->family, l->addr, port};
+    struct mesh_addr_key key = {l->family, l->addr, port, 0};
     return mesh_map_find(l->v, &l->root->addrs, mesh_hash_addr(l->family, l->addr, port), mesh_match_addr,
                          &key);
+}
+
+static uint32_t find_in_range(const struct lookup *l, uint8_t bits, uint16_t port) {
+    uint8_t first[16];
+    struct mesh_addr_key key = {l->family, first, port, (uint8_t)(bits + 1)};
+    memcpy(first, l->addr, sizeof first);
+    mesh_mask_addr(first, bits);
+    return mesh_map_find(l->v, &l->root->addrs, mesh_hash_range(l->family, first, port, key.range),
+                         mesh_match_addr, &key);
+}
+
+/* The narrowest range that has it. */
+static void find_by_range(struct lookup *l) {
+    uint64_t sets[3] = {l->root->ranges4, 0, 0};
+    if (l->family == 6)
+        memcpy(sets, l->root->ranges6, sizeof sets);
+    for (int bits = l->family == 4 ? 32 : 128; (sets[0] | sets[1] | sets[2]) && bits >= 0 && !l->level;
+         bits--) {
+        if (!(sets[bits / 64] >> (bits % 64) & 1))
+            continue;
+        if (l->port)
+            consider_ref(l, find_in_range(l, (uint8_t)bits, l->port));
+        if (!l->level)
+            consider_ref(l, find_in_range(l, (uint8_t)bits, 0));
+    }
 }
 
 static void find_by_addr(struct lookup *l) {
@@ -71,6 +96,8 @@ static void find_by_addr(struct lookup *l) {
     if (l->port)
         consider_ref(l, find_addr(l, l->port));
     consider_ref(l, find_addr(l, 0));
+    if (!l->level && !l->is_virtual)
+        find_by_range(l);
     if (l->level || l->name[0] || !l->is_virtual ||
         !mesh_virtual_wild_name(l->v, l->family, l->addr, l->name))
         return;
