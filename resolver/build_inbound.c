@@ -292,9 +292,9 @@ static bool is_redirected(const Mesh__Listener__Listener *l) {
     bool yes = l->use_original_dst && l->use_original_dst->value;
     for (size_t i = 0; i < l->n_listener_filters && !yes; i++) {
         const Mesh__Listener__ListenerFilter *f = l->listener_filters[i];
-        const char *type =
-            f->config_type_case == MESH__LISTENER__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG ? mesh_any_type(f->typed_config)
-                                                                                             : "";
+        const char *type = f->config_type_case == MESH__LISTENER__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG
+                               ? mesh_any_type(f->typed_config)
+                               : "";
         yes = (f->name && strcmp(f->name, "envoy.filters.listener.original_dst") == 0) ||
               strcmp(type, "envoy.extensions.filters.listener.original_dst.v3.OriginalDst") == 0;
     }

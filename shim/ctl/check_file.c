@@ -139,7 +139,8 @@ static void check_name(void *arg, const char *name) {
 }
 
 static void found_fault(void *arg, const char *resource, const char *why) {
-    mesh_ctl_found(arg, MESH_CTL_WARNING, "resource", "", "%s, or a part of it, is left out: %s", resource, why);
+    mesh_ctl_found(arg, MESH_CTL_WARNING, "resource", "", "%s, or a part of it, is left out: %s", resource,
+                   why);
 }
 
 static void check_names(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
