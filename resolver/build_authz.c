@@ -13,6 +13,8 @@ struct build_authz {                                /* one chain's record while 
     struct mesh_blob rec, nodes, policies, filters; /* rec: head, then texts */
     bool is_http;                                   /* the filter at hand */
     const char *fault;
+    const char *policy; /* the one at hand */
+    char needs[192];    /* "policy POLICY decides by CONDITION", the first one; not of a dry run */
 };
 
 /* What the filter says cannot be kept: the chain is refused. */
@@ -59,6 +61,8 @@ static void add_text(struct build_authz *c, uint8_t op, const void *text, size_t
 static void needs(struct build_authz *c, const char *what, const char *subject) {
     char text[64];
     snprintf(text, sizeof text, "%s%s%s", what, subject ? " " : "", subject ? subject : "");
+    if (c->policy && !c->needs[0])
+        snprintf(c->needs, sizeof c->needs, "policy %s decides by %s", c->policy, text);
     add_text(c, AUTHZ_REQUEST, text, strlen(text));
 }
 
@@ -300,9 +304,11 @@ static void add_filter(struct build_authz *c, const Mesh__Rbac__RBAC *r, bool sh
         return;
     }
     f.action = (uint8_t)r->action;
-    for (size_t i = 0; i < r->n_policies && !c->fault; i++)
+    for (size_t i = 0; i < r->n_policies && !c->fault; i++) {
+        c->policy = shadow ? NULL : r->policies[i]->key ? r->policies[i]->key : "";
         if (!is_replaced(r, i))
             add_policy(c, r->policies[i]);
+    }
     if (c->fault)
         return;
     f.n = c->policies.len / (uint32_t)sizeof(struct authz_policy) - f.first;
@@ -346,6 +352,10 @@ int mesh_build_authz_add(struct build_authz *c, const Mesh__Pb__Any *config) {
 
 const char *mesh_build_authz_fault(const struct build_authz *c) {
     return c->fault;
+}
+
+const char *mesh_build_authz_needs(const struct build_authz *c) {
+    return c->needs[0] ? c->needs : NULL;
 }
 
 int mesh_build_authz_put(struct build_authz *c, struct mesh_blob *to, struct view_span *ret) {

@@ -177,7 +177,10 @@ static int read_filter(struct inbound *x, const char *kind, const char *name, co
                        bool is_optional) {
     if (config && mesh_build_authz_is(config)) {
         int rc = mesh_build_authz_add(x->authz, config);
-        const char *fault = mesh_build_authz_fault(x->authz);
+        const char *fault = mesh_build_authz_fault(x->authz), *needs = mesh_build_authz_needs(x->authz);
+        if (rc == 0 && !fault && needs)
+            rc = mesh_fault(x->b, x->r, "listener %s: %s: a connection whose outcome hangs on it is refused",
+                            x->r->name, needs);
         return rc == 0 && fault ? guard(x, kind, name, fault) : rc;
     }
     const char *what = mesh_filter_fault(name ? name : "", config, is_optional);

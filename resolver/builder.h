@@ -199,6 +199,8 @@ int mesh_build_authz_add(struct build_authz *a, const Mesh__Pb__Any *config) MES
 /* Why the chain must be refused: something that we cannot evaluate and that may let somebody in. NULL:
  * nothing. */
 const char *mesh_build_authz_fault(const struct build_authz *a);
+/* "policy POLICY decides by CONDITION": one that a connection cannot answer; NULL: none. Lives as long as `a`. */
+const char *mesh_build_authz_needs(const struct build_authz *a);
 /* Appends the record; *ret stays as it is when no filter asks anything. */
 int mesh_build_authz_put(struct build_authz *a, struct mesh_blob *to, struct view_span *ret) MESH_MUST_CHECK;
 void mesh_build_authz_free(struct build_authz *a);

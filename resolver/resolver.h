@@ -97,6 +97,12 @@ int mesh_view_route_why(const struct mesh_view *v, const struct sockaddr *dst, s
 int mesh_view_route_name(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random,
                          struct mesh_route *ret) MESH_MUST_CHECK;
 
+/* The i-th of the clusters that the route leads to, and why it is refused (meshctl check). MESH_E_LIMIT: it has no i-th. */
+int mesh_view_route_target(const struct mesh_view *v, const char *name, uint16_t port, uint32_t i, struct mesh_route *ret,
+                           struct mesh_why *ret_why) MESH_MUST_CHECK;
+/* The ports that a listed name has routes for (0: any port), at most max; returns how many, or MESH_E_NOTFOUND. */
+int mesh_view_name_ports(const struct mesh_view *v, const char *name, uint16_t *ret, uint32_t max) MESH_MUST_CHECK;
+
 /* How a cluster is dialled: one heap block, freed with free(). */
 struct mesh_match;
 struct mesh_target {

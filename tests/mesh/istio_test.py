@@ -153,6 +153,8 @@ def _():
         for l in c.trace.find("connected"):
             same(l["peer"], REVIEWS)
             has(l["endpoint"], "127.0.0.2:")
+    has(json.dumps(m.ctl("check", "-f", str(m.view))), "reviews.shop.mesh:9080 would be refused: the route leads to a cluster that the view does not have",
+        "reviews.shop.mesh:9090 would be refused")
     same(c.ask(port=9090), "ECONNREFUSED")  # a TCP port: no route, and this sample has no cluster for it
 
 
@@ -379,6 +381,7 @@ def _():
     s = Server(m, MESH_INBOUND="view")
     same(call(s.at), "refused")
     has(s.trace.wait("refused", why="rbac", policy="users")["line"], "needs=\"header x-user\"")
+    has(json.dumps(m.ctl("check", "-f", str(m.view))), "policy users decides by header x-user")
     same(call(s.at, identity="ratings"), "refused")  # whatever it asks
     s.trace.wait("refused", why="rbac", policy="none")
     m.put(hcm({"destination_port": s.port}, named(exact=WEB)))
