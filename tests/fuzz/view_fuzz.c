@@ -32,7 +32,23 @@ static const char source[] =
     "  filter_chains: [{filter_chain_match: {server_names: [a.mesh, '*.mesh'], prefix_ranges: "
     "[{address_prefix: 10.0.0.0, prefix_len: 8}]}, transport_socket: {name: tls, typed_config: {'@type': "
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: "
-    "{validation_context: {match_subject_alt_names: [{prefix: 'spiffe://'}]}}}}}]\n";
+    "{validation_context: {match_subject_alt_names: [{prefix: 'spiffe://'}]}}}}, filters: [{name: rbac, "
+    "typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC, stat_prefix: "
+    "x, "
+    "rules: {policies: {p: {permissions: [{not_rule: {destination_port: 81}}, {requested_server_name: "
+    "{suffix: "
+    "mesh}}], principals: [{and_ids: {ids: [{authenticated: {principal_name: {safe_regex: {regex: "
+    "'.*/ns/.*'}}}}, "
+    "{direct_remote_ip: {address_prefix: 0.0.0.0, prefix_len: 0}}]}}]}}}}}]}]\n"
+    "- '@type': type.googleapis.com/envoy.config.listener.v3.Listener\n"
+    "  name: ranges\n"
+    "  traffic_direction: OUTBOUND\n"
+    "  address: {socket_address: {address: 0.0.0.0, port_value: 8080}}\n"
+    "  filter_chains: [{filter_chain_match: {prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]}, "
+    "filters: "
+    "[{name: tcp, typed_config: {'@type': "
+    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, cluster: "
+    "a.mesh}}]}]\n";
 
 static struct mesh_view *view;
 static uint8_t *good; /* the bytes of the view as it was built */
@@ -112,8 +128,18 @@ static void ask_all(void) {
     for (int i = 0; i < 3; i++) {
         inet_pton(AF_INET, addrs[i], &sa.sin_addr);
         (void)!mesh_view_route(view, (struct sockaddr *)&sa, sizeof sa, 1, &r);
-        if (mesh_view_inbound(view, (struct sockaddr *)&sa, sizeof sa, "a.mesh", &in) == 0)
+        struct sockaddr_in from = {.sin_family = AF_INET, .sin_port = htons(4000)};
+        struct mesh_facts facts = {
+            .kind = MESH_FACTS_TLS, .has_cert = 1, .sni = "a.mesh", .peer = "spiffe://shop/ns/prod/sa/web"};
+        struct mesh_caller who = {.local = (struct sockaddr *)&sa,
+                                  .peer = (struct sockaddr *)&from,
+                                  .local_len = sizeof sa,
+                                  .peer_len = sizeof from,
+                                  .facts = &facts};
+        struct mesh_verdict verdict;
+        if (mesh_view_inbound(view, &who, &in, NULL) == 0)
             free(in);
+        (void)!mesh_view_authorize(view, &who, &verdict, NULL);
     }
     mesh_view_each_name(view, ignore_name, NULL);
     mesh_view_each_cluster(view, ignore_cluster, NULL);
