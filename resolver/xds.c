@@ -301,17 +301,21 @@ static enum mesh_xds_state whole_state(struct mesh_xds *x, const char *name, uin
     return told && !c->is_stale && !c->pending ? MESH_XDS_DENIED : MESH_XDS_WAITING;
 }
 
+enum mesh_xds_state mesh_xds_want_state(const struct mesh_xds *x, const struct xds_want *w) {
+    uint32_t gone = 0;
+    for (uint32_t i = 0; i < w->n; i++) {
+        if (!w->entries[i]->is_gone && mesh_closure_shows(&x->cache, w->entries[i]))
+            return MESH_XDS_KNOWN;
+        gone += w->entries[i]->is_gone;
+    }
+    return gone == w->n ? MESH_XDS_DENIED : MESH_XDS_WAITING;
+}
+
 enum mesh_xds_state mesh_xds_state(const struct mesh_xds *x, const char *name, uint16_t port) {
     char text[XDS_NAME_MAX - 32];
     if (x->cfg.bootstrap->is_wildcard)
         return whole_state((struct mesh_xds *)(uintptr_t)x, name, port);
     const struct xds_want *w =
         want_text(name, port, text, sizeof(text)) ? mesh_dict_find(&x->wants, text, strlen(text)) : NULL;
-    uint32_t gone = 0;
-    for (uint32_t i = 0; w && i < w->n; i++) {
-        if (!w->entries[i]->is_gone && mesh_closure_shows(&x->cache, w->entries[i]))
-            return MESH_XDS_KNOWN;
-        gone += w->entries[i]->is_gone;
-    }
-    return w && gone == w->n ? MESH_XDS_DENIED : MESH_XDS_WAITING;
+    return w ? mesh_xds_want_state(x, w) : MESH_XDS_WAITING;
 }

@@ -761,6 +761,34 @@ Test(xds, servers_and_resources_are_told) {
     cr_expect(strstr(l.text, "EDS e v="), "%s", l.text);
 }
 
+Test(xds, servers_have_answered_when_what_was_asked_for_is_here) {
+    struct mesh_xds_change c;
+    bool settled;
+    start();
+    has_web(P);
+    want("web", 80);
+    up(P);
+    push(P, MESH_ADS_CLUSTER);
+    cr_expect_not(mesh_xds_changed(xds, now, &c, &settled));
+    push_all(P);
+    cr_expect(mesh_xds_changed(xds, now, &c, &settled) && c.answered);
+}
+
+Test(xds, servers_have_answered_15_s_after_they_came_at_the_latest) {
+    struct mesh_xds_change c;
+    bool settled;
+    start();
+    want("web", 80);
+    up(P);
+    push(P, MESH_ADS_CLUSTER);
+    cr_expect_not(mesh_xds_changed(xds, now, &c, &settled));
+    passes(14 * MESH_SEC);
+    want("other", 80);
+    cr_expect_not(mesh_xds_changed(xds, now, &c, &settled));
+    passes(1 * MESH_SEC);
+    cr_expect(mesh_xds_changed(xds, now, &c, &settled) && c.answered);
+}
+
 Test(xds, answer_of_every_server_is_told) {
     struct mesh_xds_change c;
     bool settled;
