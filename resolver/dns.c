@@ -4,6 +4,7 @@
  * it reads by libc.
  */
 #include <ares.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdlib.h>
@@ -216,10 +217,27 @@ void mesh_dns_free(struct mesh_dns *dns) {
     free(dns);
 }
 
+/* A numeric address is its own answer; this c-ares would ask a server for some. */
+static bool is_numeric(const char *host, unsigned families, struct mesh_dns_answer *ret) {
+    ret->addrs[0].family = inet_pton(AF_INET, host, ret->addrs[0].addr) == 1    ? 4
+                           : inet_pton(AF_INET6, host, ret->addrs[0].addr) == 1 ? 6
+                                                                                : 0;
+    if (!ret->addrs[0].family)
+        return false;
+    ret->n = families & (ret->addrs[0].family == 4 ? 1 : 2) ? 1 : 0;
+    ret->err = ret->n ? 0 : MESH_E_NOTFOUND;
+    return true;
+}
+
 int mesh_dns_ask(struct mesh_dns *dns, const char *host, unsigned families,
                  void (*fn)(void *arg, const struct mesh_dns_answer *answer), void *arg) {
     static const int family[] = {AF_UNSPEC, AF_INET, AF_INET6, AF_UNSPEC};
     const struct ares_addrinfo_hints hints = {.ai_flags = ARES_AI_NOSORT, .ai_family = family[families & 3]};
+    struct mesh_dns_answer at_once = {0};
+    if (is_numeric(host, families, &at_once)) {
+        fn(arg, &at_once);
+        return 0;
+    }
     int err = refresh(dns);
     if (err)
         return err;

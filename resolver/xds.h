@@ -88,6 +88,8 @@ const struct mesh_resources *mesh_xds_resources(struct mesh_xds *x);
 /* Raw bytes of a ClusterLoadAssignment in force (of the cluster's EDS name), for the wire scanner (proto/scan.h). False: none.
  * Valid until the next drive. */
 bool mesh_xds_assignment(const struct mesh_xds *x, const char *cluster, const uint8_t **ret_p, size_t *ret_n);
+/* The Cluster in the consistent set, NULL: none. Valid until the next drive. */
+const ProtobufCMessage *mesh_xds_cluster(const struct mesh_xds *x, const char *name);
 void mesh_xds_taken(struct mesh_xds *x); /* what changed() and resources() said is published */
 
 /* ---- for people: meshctl status, csds ------------------------------------------------------------------------------- */

@@ -161,6 +161,11 @@ bool mesh_xds_assignment(const struct mesh_xds *x, const char *cluster, const ui
     return true;
 }
 
+const ProtobufCMessage *mesh_xds_cluster(const struct mesh_xds *x, const char *name) {
+    const struct mesh_entry *e = mesh_cache_find(&x->cache, MESH_ADS_CLUSTER, name);
+    return e && mesh_closure_shows(&x->cache, e) && !refusal(x, e) ? e->out->msg : NULL;
+}
+
 /* ---- for people -------------------------------------------------------------------------------------------
  */
 static bool is_active(const struct mesh_xds *x, const struct xds_link *l) {
