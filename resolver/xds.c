@@ -92,12 +92,8 @@ static void drive_links(struct mesh_xds *x) {
 /* Requests go out after what came has been published: a long list of names takes longer to write than one
  * change to show. */
 static void flush(struct mesh_xds *x) {
-    x->is_sent = false;
     for (struct xds_link *l = x->links; l; l = l->next)
         mesh_ads_flush(l->ads, x->now);
-    if (x->is_sent)
-        drive_links(x);
-    mesh_xds_links_reap(x);
 }
 
 uint32_t mesh_xds_fill(struct mesh_xds *x, struct pollfd *ret, uint32_t max, uint64_t *io_deadline) {
@@ -152,7 +148,7 @@ static int sweep(struct mesh_xds *x) {
     for (int i = 0; i < MESH_ADS_TYPES; i++)
         for (struct mesh_entry *e = mesh_cache_first(&x->cache, i), *next; e && rc == 0; e = next) {
             next = mesh_cache_next(e);
-            if (mesh_closure_needs(&x->cache, e) || e->roots)
+            if (mesh_closure_needs(&x->cache, e) || mesh_closure_shows(&x->cache, e) || e->roots)
                 rc = subscribe(x, e);
             else
                 idle(x, e);

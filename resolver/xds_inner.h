@@ -15,7 +15,6 @@ struct xds_link { /* a server in use, whichever authorities use it (A47: one cha
     struct mesh_ads *ads;
     uint32_t users;        /* realms; 0: closed at the end of the drive */
     bool is_failed;        /* no stream of it has answered since it failed (A71) */
-    bool is_subscribed;    /* something was asked of it: the channel is open */
     struct xds_link *next;
 };
 
@@ -43,7 +42,6 @@ struct mesh_xds {
     struct xds_link *links;
     struct mesh_dict wants, inbound;
     uint64_t now, sweep_at;
-    bool is_sent;           /* something was queued: the channels are driven once more */
     /* what is published */
     bool is_taken, was_answered;
     uint64_t answered_at; /* the servers were there; 0: not yet */
