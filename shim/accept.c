@@ -200,7 +200,8 @@ int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
         int got = real.accept4(fd, (struct sockaddr *)&from, &n, flags);
         if (got < 0)
             return -errno;
-        mesh_fd_new(got);
+        if (l.mode == MESH_INBOUND_OFF || mesh_fd_kind(mesh_fd_get(got)) != MESH_FD_GONE)
+            mesh_fd_new(got); /* else: closed to everybody until it is marked */
         int r = 0;
         enum mesh_inbound_mode mode = (enum mesh_inbound_mode)l.mode;
         if (mode == MESH_INBOUND_STRICT && may_be_plain((struct sockaddr *)&from, l.port))
