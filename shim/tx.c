@@ -327,5 +327,5 @@ int mesh_tx_finish(struct mesh_conn *c, uint32_t slot, int fd) {
         }
     }
     mesh_conn_unlock_tx(c);
-    return r == -EAGAIN ? 0 : r;
+    return r == -EAGAIN ? 0 : r ? -ENOTCONN : 0;
 }
