@@ -49,7 +49,13 @@ static int text_of(struct dl_phdr_info *info, size_t size, void *arg) {
 
 #define CALLER() ((uintptr_t)__builtin_return_address(0))
 #define OURS() (page && CALLER() - lo < hi - lo)
-#define NO_MEMORY() (OURS() && page->kind <= FAULT_EVERY && fault_memory(page, CALLER() - lo))
+/* FAULT_TRAP=1: stops in a debugger where the refusal is. */
+static int told(int refused) {
+    if (refused && getenv("FAULT_TRAP"))
+        __builtin_trap();
+    return refused;
+}
+#define NO_MEMORY() (OURS() && page->kind <= FAULT_EVERY && told(fault_memory(page, CALLER() - lo)))
 
 void *malloc(size_t n) {
     return NO_MEMORY() ? (errno = ENOMEM, NULL) : __libc_malloc(n);
