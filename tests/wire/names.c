@@ -66,7 +66,7 @@ static void by_getaddrinfo(const char *name, struct found *f) {
     show_list(rc, list, f);
 }
 
-static void by_getaddrinfo_a(const char *name, struct found *f) {
+__attribute__((unused)) static void by_getaddrinfo_a(const char *name, struct found *f) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct gaicb one = {.ar_name = name, .ar_request = &hints},
                  number = {.ar_name = "127.0.0.1", .ar_request = &hints};
