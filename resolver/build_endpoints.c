@@ -113,7 +113,7 @@ static int append(struct cluster *x, const struct mesh_endpoint *e) {
             return rc;
     }
     x->b->endpoints[x->n++] = *e;
-    return mesh_build_reserve(x->b, e->family, e->addr);
+    return mesh_build_reserve(x->b, e->family, e->addr, 0);
 }
 
 /* An endpoint by host name: one for each address (STRICT_DNS), or one (LOGICAL_DNS). `e` is what they have in
