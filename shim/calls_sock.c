@@ -236,6 +236,11 @@ int shim_connect(int fd, const struct sockaddr *addr, socklen_t len) {
             err = mesh_datagram_to(fd, addr, len);
         return err ? give(err) : real.connect(fd, addr, len); /* MESH_CAPTURE speaks of TCP */
     }
+    if (verdict == MESH_E_NOROUTE) {
+        int keep = errno;
+        verdict = mesh_engine_route_ask(addr, len, !(mesh_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK), &route);
+        errno = keep;
+    }
     if (verdict) {
         refused(addr, verdict == MESH_E_NOROUTE ? "no-route" : "configuration");
         return give(-mesh_errno(verdict));

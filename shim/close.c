@@ -103,6 +103,7 @@ static int close_conn(uint32_t slot, int fd) {
     struct mesh_conn *c = mesh_conn_at(slot);
     struct mesh_local *l = mesh_local_at(slot);
     if (atomic_load(&l->fds) > 1) {
+        mesh_watch_forget(fd);
         (void)mesh_local_drop(slot, fd);
         mesh_close_wait(slot);
         return mesh_sys_close(fd);
@@ -110,6 +111,7 @@ static int close_conn(uint32_t slot, int fd) {
     if (atomic_load(&l->users)) { /* another thread, or the call that a signal handler interrupted */
         int own = mesh_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
         if (own >= 0) {
+            mesh_watch_end(fd);
             mesh_fd_new(own);
             mesh_fd_set(own, MESH_FD_CONN, slot);
             atomic_store(&l->fd, own);
@@ -130,10 +132,12 @@ static int close_conn(uint32_t slot, int fd) {
         if (atomic_load(&c->state) == MESH_CONN_OPEN && !must_linger(c, slot, fd))
             farewell(c, slot, fd);
         if (must_linger(c, slot, fd)) {
+            mesh_watch_end(fd);
             mesh_pend_linger(slot, fd);
             return 0;
         }
     }
+    mesh_watch_forget(fd);
     mesh_pend_forget(slot);
     mesh_close_end(slot, fd, false);
     return mesh_sys_close(fd);
@@ -168,7 +172,6 @@ int mesh_close(int fd) {
     uint32_t word = unmark(fd);
     switch (mesh_fd_kind(word)) {
     case MESH_FD_CONN:
-        mesh_watch_forget(fd);
         return close_conn(mesh_fd_slot(word), fd);
     case MESH_FD_LISTENER:
         mesh_accept_forget(mesh_fd_slot(word));

@@ -39,6 +39,8 @@ extern _Atomic int mesh_armed; /* wait calls need us: mesh connections, listener
 
 /* How many bodies this thread is inside. A handler that leaves one by longjmp leaves its count: a hint, not a lock. */
 extern _Thread_local int mesh_depth __attribute__((tls_model("initial-exec")));
+/* At this depth a thread is none of the program's (shim/steward.h): what it calls goes to libc. */
+#define MESH_DEPTH_APART (1 << 20)
 
 #pragma GCC visibility pop
 
