@@ -17,11 +17,11 @@ WARN = -Wall -Wextra -Wshadow -Wno-unused-parameter -Werror=implicit -Werror=inc
 CFLAGS ?= -O2 -g
 SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(CFLAGS) -fPIC -fvisibility=hidden -fstack-usage $(WARN) $(SANFLAGS) -I. -I$(BUILD) -I$(BUILD)/proto
-LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a
+LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a -l:libnghttp2.a -l:libcares.a
 # Test programs link the distribution's shared libraries: the same code, and a link takes a tenth of the time.
 TEST_LIBS = $(LIBS) -lpthread
 
-PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
+PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev libnghttp2-dev libc-ares-dev
 CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind python3 openssl iproute2
 
 ROOMS = shim shim/base resolver lb tls proto
@@ -35,6 +35,7 @@ SRC_OBJ = $(SRC:%.c=$(BUILD)/%.o)
 PROTO_OBJ = $(PROTO_C:.c=.o)
 LIB_OBJ = $(SRC_OBJ) $(PROTO_OBJ)
 PRIVATE_OBJ = $(BUILD)/shim/link/private.o $(if $(filter thread,$(SAN)),$(BUILD)/tests/lib/tsan_first.o) # the library alone has these
+PRIVATE_LIBS = $(BUILD)/libnghttp2.a $(BUILD)/libcares.a
 ROOM_OBJ = $(filter-out $(BUILD)/shim/entry.o,$(LIB_OBJ)) # what tests and meshctl link: everything but the exports
 CTL_OBJ = $(CTL_SRC:%.c=$(BUILD)/%.o)
 
@@ -98,11 +99,17 @@ LINK = -shared -nostartfiles -Wl,-soname,libmeshshim.so -Wl,--version-script=$(B
 	-Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-init=$(INIT) -Wl,-u,mesh_heavy_load -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,-z,lazy \
 	-Wl,-z,nodelete -Wl,-z,noexecstack -Wl,--hash-style=gnu -Wl,--build-id -Wl,-T,shim/link/layout.ld \
 	-Wl,--wrap=ossl_safe_getenv -Wl,--wrap=getenv -Wl,--wrap=atexit $(if $(SAN),,-Wl,-z,defs)
-$(LIB): $(LIB_OBJ) $(PRIVATE_OBJ) $(BUILD)/shim/exports.map shim/link/layout.ld $(BUILD)/defer
+$(LIB): $(LIB_OBJ) $(PRIVATE_OBJ) $(PRIVATE_LIBS) $(BUILD)/shim/exports.map shim/link/layout.ld $(BUILD)/defer
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SANFLAGS) $(LINK) -o $@.new $(filter %.o,$^) $(LIBS)
+	$(Q)$(CC) $(SANFLAGS) $(LINK) -o $@.new $(filter %.o,$^) $(filter-out -l:libnghttp2.a -l:libcares.a,$(LIBS)) $(PRIVATE_LIBS)
 	$(Q)$(if $(SAN),,$(BUILD)/defer $@.new >$(BUILD)/defer.log) # sanitizers read their tables at load
 	$(Q)mv $@.new $@
+# In the library c-ares calls what shim/link/private.c has instead of libc, and neither it nor nghttp2 aborts.
+PRIVATE_CARES = bind close connect fclose fcntl fopen free getsockname malloc rand realloc recv recvfrom send setsockopt socket writev
+$(BUILD)/libcares.a: REDEFINED = $(foreach f,$(PRIVATE_CARES),--redefine-sym $(f)=mesh_private_$(f))
+$(PRIVATE_LIBS): Makefile | $(BUILD)/.setup
+	$(call say,COPY,$@)
+	$(Q)objcopy $(REDEFINED) --redefine-sym __assert_fail=mesh_private_assert_fail "$$($(CC) -print-file-name=$(@F))" $@
 $(BUILD)/defer: shim/link/defer.c shim/link/deferred.h | $(BUILD)/.setup
 	$(call say,CC,$<)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 $(WARN) -I. -o $@ $<
@@ -166,6 +173,11 @@ $(BENCH): $(BUILD)/tests/bench/%: tests/bench/%.c $(BUILD)/tests/bench/rooms.a
 bench: $(BENCH)
 
 # ---- what has a folder of its own ----
+XDS_PROBE = $(BUILD)/tests/interop/xds/probe
+$(XDS_PROBE): tests/interop/xds/probe.c $(ROOM_OBJ)
+	$(call say,TEST,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o,$^) $(TEST_LIBS)
+interop: $(XDS_PROBE)
 demo apps suites interop bench: all
 	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(abspath $(BUILD)) T=$(T) ROW=$(ROW) bash tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
 
@@ -198,4 +210,4 @@ help:
 	@echo 'install  PREFIX=/usr/local DESTDIR='
 	@echo 'clean    remove build/'
 
--include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d)
+-include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d) $(XDS_PROBE).d

@@ -19,6 +19,7 @@
 #include "shim/rotation.h"
 #include "shim/proc.h"
 #include "shim/start.h"
+#include "shim/steward.h"
 
 static _Atomic(struct mesh_view *) view;
 static _Atomic int view_state; /* 0 not tried, 1 being opened, 2 done */
@@ -117,6 +118,8 @@ struct mesh_view *mesh_engine_view(void) {
             if (mesh_trace_set(spec))
                 mesh_trace_refused("trace-spec", "value", spec);
     }
+    if (v && mesh_view_learns(v))
+        mesh_steward_look(v, now);
     return v;
 }
 
@@ -245,26 +248,42 @@ int mesh_engine_route(const struct sockaddr *to, socklen_t len, struct mesh_rout
     return err;
 }
 
-enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen_t len) {
+enum { ASK_STEP_MS = 50 };
+#define ASK_IMPATIENT MESH_SEC
+
+int mesh_engine_route_ask(const struct sockaddr *to, socklen_t len, bool patient, struct mesh_route *ret) {
+    const struct sockaddr_in *in = (const struct sockaddr_in *)to;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)to;
+    bool four = to->sa_family == AF_INET;
+    bool mapped = !four && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+    const void *addr = four ? (const void *)&in->sin_addr : in6->sin6_addr.s6_addr + (mapped ? 12 : 0);
+    uint16_t port = ntohs(four ? in->sin_port : in6->sin6_port);
+    uint64_t wait = mesh_env()->resolve_timeout_ns, now = mesh_now();
+    uint64_t deadline = now + (!patient && wait > ASK_IMPATIENT ? ASK_IMPATIENT : wait);
+    char name[MESH_NAME_MAX + 1];
+    int err = MESH_E_NOROUTE;
+    struct mesh_view *v = mesh_engine_view();
+    if (!v || !mesh_view_learns(v) ||
+        mesh_view_name_of(v, four || mapped ? 4 : 6, addr, name, sizeof name) || mesh_view_ask(v, name, port))
+        return err;
+    for (; err == MESH_E_NOROUTE && now < deadline; now = mesh_now()) {
+        uint32_t seen = mesh_view_answers(v);
+        int asked = mesh_view_asked(v, name, port);
+        err = mesh_view_route(v, to, len, mesh_random(), ret);
+        if (err != MESH_E_NOROUTE || asked == MESH_E_DENIED)
+            break;
+        uint64_t left = deadline - now;
+        mesh_view_wait(v, seen, left < ASK_STEP_MS * MESH_MS ? left : ASK_STEP_MS * MESH_MS);
+        (void)mesh_engine_view(); /* sees to it that somebody is there to answer */
+    }
+    return err;
+}
+
+enum mesh_inbound_mode mesh_engine_inbound(uint16_t port) {
     const struct mesh_env *e = mesh_env();
-    uint16_t port = ntohs(local->sa_family == AF_INET ? ((const struct sockaddr_in *)local)->sin_port
-                                                      : ((const struct sockaddr_in6 *)local)->sin6_port);
     if (!e->any)
         return MESH_INBOUND_OFF;
-    if (e->bad_inbound)
-        return MESH_INBOUND_STRICT;
-    enum mesh_inbound_mode mode = mesh_env_inbound_mode(e, port);
-    if (mode != MESH_INBOUND_VIEW)
-        return mode;
-    struct mesh_view *v = mesh_engine_view();
-    struct mesh_inbound *in = NULL;
-    int err = v ? mesh_view_inbound(v, local, len, NULL, &in) : MESH_E_INTERNAL;
-    if (err) /* what the view guards in a way that we cannot is not served in clear: strict, and refused there
-              */
-        return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
-    mode = in->mode;
-    free(in);
-    return mode;
+    return e->bad_inbound ? MESH_INBOUND_STRICT : mesh_env_inbound_mode(e, port);
 }
 
 int mesh_errno(int err) {
