@@ -351,8 +351,7 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     c->first = !c->server || peer.version != 0x0304; /* who had the handshake's last word */
     mesh_show(c->told, 1);
     atomic_store(&c->state, MESH_CONN_OPEN);
-    if (c->held.bytes || c->fin)
-        (void)mesh_tx_release_held(c, slot, fd);
+    int released = c->held.bytes || c->fin ? mesh_tx_release_held(c, slot, fd) : 0;
     if (mesh_look(c->rx_shut))
         (void)mesh_sys_shutdown(fd, SHUT_RD);
     mesh_conn_unlock_tx(c);
@@ -371,6 +370,8 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
         mesh_hand_drop(slot);
     }
     mesh_watch_settled(slot);
+    if (released == -ENOBUFS) /* what the program was told is sent never will be */
+        mesh_conn_fail(c, slot, fd, ECONNRESET, 80, "no-memory");
     return 0;
 }
 
