@@ -325,6 +325,18 @@ static void note_built(struct mesh_publisher *p, const struct mesh_blend *blend,
         p->has_aggregates |= is_aggregate(&blend->set.items[i]);
 }
 
+static void note_server(void *arg, const struct mesh_xds_server_info *s) {
+    bool *up = arg;
+    *up |= s->is_active && s->channel.state == MESH_CHANNEL_UP;
+}
+
+static void confirm(struct mesh_publisher *p) {
+    bool up = false;
+    mesh_xds_each_server(p->xds, note_server, &up);
+    if (up && p->answered)
+        atomic_store(&mesh_view_head(p->v)->confirmed, mesh_wall());
+}
+
 static int publish_all(struct mesh_publisher *p, uint64_t now) {
     struct mesh_blend blend;
     struct mesh_why why = {""};
@@ -355,6 +367,8 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
         mesh_xds_taken(p->xds);
     p->changed_since = 0;
     p->whole = p->retaken = false;
+    if (p->xds)
+        confirm(p);
     return 0;
 }
 
@@ -428,18 +442,6 @@ static int publish(struct mesh_publisher *p, uint64_t now) {
 
 /* ---- turns ------------------------------------------------------------------------------------------------
  */
-static void note_server(void *arg, const struct mesh_xds_server_info *s) {
-    bool *up = arg;
-    *up |= s->is_active && s->channel.state == MESH_CHANNEL_UP;
-}
-
-static void confirm(struct mesh_publisher *p) {
-    bool up = false;
-    mesh_xds_each_server(p->xds, note_server, &up);
-    if (up && p->answered)
-        atomic_store(&mesh_view_head(p->v)->confirmed, mesh_wall());
-}
-
 static int look_around(struct mesh_publisher *p, uint64_t now) {
     p->look_at = now + LOOK;
     look_at_file(p, now);
