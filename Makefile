@@ -169,6 +169,11 @@ $(BENCH): $(BUILD)/tests/bench/%: tests/bench/%.c $(BUILD)/tests/bench/rooms.a
 bench: $(BENCH)
 
 # ---- what has a folder of its own ----
+XDS_PROBE = $(BUILD)/tests/interop/xds/probe
+$(XDS_PROBE): tests/interop/xds/probe.c $(ROOM_OBJ)
+	$(call say,TEST,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o,$^) $(TEST_LIBS)
+interop: $(XDS_PROBE)
 demo apps suites interop bench: all
 	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(abspath $(BUILD)) T=$(T) ROW=$(ROW) bash tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
 
@@ -200,4 +205,4 @@ help:
 	@echo 'install  PREFIX=/usr/local DESTDIR='
 	@echo 'clean    remove build/'
 
--include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d)
+-include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d) $(XDS_PROBE).d

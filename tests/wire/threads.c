@@ -414,7 +414,50 @@ static void accepted_bytes_leave_while_others_wait(void) {
     EQ((intptr_t)t_join(t), 1);
 }
 
-T_MAIN(T_CASE(shutdown_wakes_a_reader), T_CASE(shutdown_wakes_an_acceptor), T_CASE(shutdown_wakes_a_poll),
+// A poller sleeps before there is any connection; what wakes it is what the program registered.
+static void *poller(void *arg) {
+    int ep = *(int *)arg, left = 3;
+    while (left > 0) {
+        struct epoll_event got[4];
+        int n = epoll_wait(ep, got, 4, 20000);
+        if (n < 0 && errno == EINTR)
+            continue;
+        CHECK(n > 0);
+        for (int i = 0; i < n; i++) {
+            EQ(got[i].data.u64 >> 32, 77);
+            int fd = (int)(uint32_t)got[i].data.u64;
+            char c[8];
+            ssize_t r = recv(fd, c, sizeof c, MSG_DONTWAIT);
+            CHECK(r > 0 || errno == EAGAIN);
+            left -= r > 0 ? (int)r : 0;
+        }
+    }
+    return NULL;
+}
+
+static void poller_that_slept_before_the_first_connection_sees_its_own_data(void) {
+    int ep = SYS(epoll_create1(0));
+    pthread_t t;
+    EQ(pthread_create(&t, NULL, poller, &ep), 0);
+    t_sleep_ms(100);
+    int l = t_listen(AF_INET), c = SYS(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                             .data.u64 = UINT64_C(77) << 32 | (unsigned)c};
+    struct sockaddr_storage to;
+    socklen_t n = sizeof to;
+    SYS(getsockname(l, (struct sockaddr *)&to, &n));
+    CHECK(connect(c, (struct sockaddr *)&to, n) == 0 || errno == EINPROGRESS);
+    SYS(epoll_ctl(ep, EPOLL_CTL_ADD, c, &ev));
+    int a = SYS(accept(l, NULL, NULL));
+    for (int i = 0; i < 3; i++) {
+        EQ(write(a, "x", 1), 1);
+        t_sleep_ms(20);
+    }
+    EQ(pthread_join(t, NULL), 0);
+}
+
+T_MAIN(T_CASE(poller_that_slept_before_the_first_connection_sees_its_own_data),
+       T_CASE(shutdown_wakes_a_reader), T_CASE(shutdown_wakes_an_acceptor), T_CASE(shutdown_wakes_a_poll),
        T_CASE(close_leaves_a_reader_to_its_call), T_CASE(close_and_reuse_under_a_reader),
        T_CASE(jdk_close_by_signal), T_CASE(jdk_close_by_shutdown), T_CASE(jdk_close_of_an_acceptor),
        T_CASE(cancellation_ends_the_wait_and_nothing_else), T_CASE(cancellation_of_a_writer),
