@@ -172,6 +172,8 @@ static int own_address(struct outbound *o, const struct build_where *w, const ch
     struct build_name *n = mesh_build_name(o->b, service, strlen(service));
     if (!n)
         return MESH_E_NOMEM;
+    if (n->nentries && n->rank < o->b->rank) /* a file's names are its alone */
+        return 0;
     if (w->family == 4 && !n->has_own4)
         memcpy(n->own4, w->addr, 4);
     else if (w->family == 6 && !n->has_own6)
@@ -375,6 +377,7 @@ int mesh_build_listeners(struct build *b) {
         if (r->type != &mesh__listener__listener__descriptor)
             continue;
         b->pub->root.listeners_n++;
+        mesh_build_at(b, i);
         rc = mesh_build_is_inbound(b, listener_of(r)) ? mesh_build_inbound(b, r) : build_outbound(b, r);
     }
     return rc;

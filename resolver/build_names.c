@@ -147,7 +147,7 @@ struct build_name *mesh_build_name(struct build *b, const char *text, size_t len
     return n;
 }
 
-int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level,
+static int add_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level,
                      const struct build_route *route) {
     for (uint32_t i = 0; i < n->nentries; i++)
         if (n->entries[i].port == port && n->entries[i].level == level)
@@ -164,6 +164,16 @@ int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum 
     }
     n->entries[n->nentries++] = (struct build_entry){port, (uint16_t)level, route};
     return 0;
+}
+
+int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level,
+                     const struct build_route *route) {
+    if (n->nentries && n->rank < b->rank)
+        return 0;
+    if (n->rank > b->rank)
+        n->nentries = 0;
+    n->rank = b->rank;
+    return add_entry(b, n, port, level, route);
 }
 
 int mesh_build_reserve(struct build *b, int family, const uint8_t *addr, uint8_t range) {
@@ -195,6 +205,7 @@ static int add_clusters(struct build *b) {
         if (r->type != &mesh__cluster__cluster__descriptor || !mesh_host_name(r->name, name, &port))
             continue;
         struct build_name *n = mesh_build_name(b, name, strlen(name));
+        mesh_build_at(b, i);
         rc = n ? mesh_build_route(b, "default", r->name, &route) : MESH_E_NOMEM;
         if (rc == 0)
             rc = mesh_build_entry(b, n, port, LEVEL_CLUSTER, route);
@@ -238,8 +249,9 @@ static int add_table(struct build *b, const Mesh__Nds__NameTable *t) {
         if (!e->key || !e->value || strchr(e->key, '|') || !mesh_host_name(e->key, name, &port) || port)
             continue;
         struct build_name *n = mesh_build_name(b, name, strlen(name));
-        rc = n ? own_of(b, n, e->value, 4) : MESH_E_NOMEM;
-        if (rc == 0)
+        bool is_theirs = n && n->nentries && n->rank < b->rank; /* a file's names are its alone */
+        rc = !n ? MESH_E_NOMEM : is_theirs ? 0 : own_of(b, n, e->value, 4);
+        if (rc == 0 && !is_theirs)
             rc = own_of(b, n, e->value, 6);
     }
     return rc;
@@ -247,10 +259,12 @@ static int add_table(struct build *b, const Mesh__Nds__NameTable *t) {
 
 static int add_tables(struct build *b) {
     int rc = 0;
-    for (size_t i = 0; i < b->resources->n && rc == 0; i++)
+    for (size_t i = 0; i < b->resources->n && rc == 0; i++) {
+        mesh_build_at(b, i);
         if (b->resources->items[i].type == &mesh__nds__name_table__descriptor &&
             !b->resources->items[i].refused)
             rc = add_table(b, (const Mesh__Nds__NameTable *)b->resources->items[i].msg);
+    }
     return rc;
 }
 
@@ -275,8 +289,7 @@ static void note_lengths(const struct build *b, struct lengths *ret) {
 static int merge(struct build *b, struct build_name *n, const struct build_name *pattern) {
     int rc = 0;
     for (uint32_t i = 0; pattern && i < pattern->nentries && rc == 0; i++)
-        rc = mesh_build_entry(b, n, pattern->entries[i].port, pattern->entries[i].level,
-                              pattern->entries[i].route);
+        rc = add_entry(b, n, pattern->entries[i].port, pattern->entries[i].level, pattern->entries[i].route);
     return rc;
 }
 

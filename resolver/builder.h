@@ -44,6 +44,7 @@ struct build_name { /* a name, or a pattern, and where it leads */
     char *text;
     uint32_t len;
     uint32_t nentries, room;
+    uint8_t rank; /* of who lists it */
     struct build_entry *entries;
     uint8_t own4[4], own6[16];
     bool has_own4, has_own6;
@@ -81,9 +82,16 @@ struct build_ports { /* ports that listeners lead to a route configuration; none
     const char *guard; /* what guards it and is not supported; NULL: nothing */
     bool is_api;       /* some api_listener uses it */
 };
+struct build_raw {
+    const char *name;
+    const uint8_t *p;
+    size_t n;
+};
 struct build {
     struct mesh_pub *pub;
     const struct mesh_resources *resources;
+    const struct mesh_build_in *in;
+    uint8_t rank; /* of the resource at hand */
     struct mesh_arena arena;
     struct build_index clusters, assignments, routes, secrets;
     struct build_ports *ports; /* one a resource, for route configurations */
@@ -95,10 +103,21 @@ struct build {
     struct mesh_endpoint *endpoints;  /* of the cluster at hand */
     uint32_t endpoints_room;
     struct mesh_blob keys;
+    struct build_raw *raws; /* assignments that came by wire, each once: a table by their bytes' address */
+    uint32_t raws_mask;
 };
 
 uint32_t mesh_build_number(const struct build *b, const struct mesh_resource *r); /* its place in resources */
+static inline uint8_t mesh_build_rank(const struct build *b, const struct mesh_resource *r) {
+    return b->in->ranks ? b->in->ranks[mesh_build_number(b, r)] : 0;
+}
+/* From here on it is what is being built. */
+static inline void mesh_build_at(struct build *b, size_t i) {
+    b->rank = mesh_build_rank(b, &b->resources->items[i]);
+}
 const struct mesh_resource *mesh_build_find(const struct build_index *i, const char *name);
+/* Keeps an assignment that came by wire beside the flat form. */
+void mesh_build_keep(struct build *b, const char *name, const uint8_t *p, size_t n);
 /* Notes what is wrong with a resource: the first fault stays. NOMEM is the only error. */
 int mesh_fault(struct build *b, const struct mesh_resource *r, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
