@@ -59,7 +59,8 @@ static const Mesh__Tls__Secret *find_secret(struct context *c, const char *name)
     return r ? (const Mesh__Tls__Secret *)r->msg : NULL;
 }
 
-/* ---- certificate provider instances (gRFC A29) ---------------------------------------------------------------
+/* ---- certificate provider instances (gRFC A29)
+ * ---------------------------------------------------------------
  */
 /* The one of the bootstrap, NULL: it has none of that name. */
 static const struct mesh_cert_provider *find_provider(const struct context *c, const char *name) {
@@ -76,8 +77,8 @@ static int lacks(struct context *c, const struct mesh_cert_provider *p, const ch
         return is_ours(name) ? 0 : refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s", name);
     return p->is_supported
                ? refuse(c, MESH_E_IDENTITY, "certificate provider instance %s has no such file", name)
-               : refuse(c, MESH_E_UNSUPPORTED, "certificate provider instance %s is of another plugin than file_watcher",
-                        name);
+               : refuse(c, MESH_E_UNSUPPORTED,
+                        "certificate provider instance %s is of another plugin than file_watcher", name);
 }
 
 static int use_own(struct context *c, const char *name) {
