@@ -23,7 +23,8 @@ static struct view_demand *find(const struct mesh_view *v, const char *name, siz
     uint64_t hash = mesh_hash_bytes(name, len, 0);
     for (uint32_t i = 0; i < PROBES; i++) {
         struct view_demand *d = slot_at(v, (uint32_t)hash + i);
-        if (is_posted(atomic_load_explicit(&d->state, memory_order_acquire)) && same(d, hash, name, len, port))
+        if (is_posted(atomic_load_explicit(&d->state, memory_order_acquire)) &&
+            same(d, hash, name, len, port))
             return d;
     }
     return NULL;

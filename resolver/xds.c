@@ -109,7 +109,8 @@ uint32_t mesh_xds_fill(struct mesh_xds *x, struct pollfd *ret, uint32_t max, uin
         *io_deadline = x->sweep_at;
     if (x->cache.held_until < *io_deadline)
         *io_deadline = x->cache.held_until;
-    if (x->cache.is_stale) /* an answer was read while requests went out: nothing would wake the owner for it */
+    if (x->cache
+            .is_stale) /* an answer was read while requests went out: nothing would wake the owner for it */
         *io_deadline = x->now;
     return n;
 }

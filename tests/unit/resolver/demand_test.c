@@ -4,8 +4,9 @@
 #include "shim/base/clock.h"
 #include "tests/unit/resolver/fixture.h"
 
-static const char bootstrap[] = "{\"xds_servers\": [{\"server_uri\": \"127.0.0.1:1\", \"channel_creds\": [{\"type\": "
-                                "\"insecure\"}]}], \"node\": {\"id\": \"test\"}}";
+static const char bootstrap[] =
+    "{\"xds_servers\": [{\"server_uri\": \"127.0.0.1:1\", \"channel_creds\": [{\"type\": "
+    "\"insecure\"}]}], \"node\": {\"id\": \"test\"}}";
 static struct fixture f;
 
 static void start(void) {
@@ -61,7 +62,8 @@ Test(demand, denial_holds_for_its_port_and_for_a_while) {
     cr_assert_eq(mesh_view_name_at(f.view, "a.mesh", 81, &a), MESH_E_AGAIN);
     cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 80), 0);
     cr_assert_eq(mesh_view_name_at(f.view, "a.mesh", 80, &a), MESH_E_DENIED, "remembered");
-    atomic_store(&mesh_view_head(f.view)->demands[d.slot].answered, mesh_now() - DEMAND_DENIED_FOR - MESH_SEC);
+    atomic_store(&mesh_view_head(f.view)->demands[d.slot].answered,
+                 mesh_now() - DEMAND_DENIED_FOR - MESH_SEC);
     cr_assert_eq(mesh_view_name_at(f.view, "a.mesh", 80, &a), MESH_E_AGAIN, "and asked again after that");
     cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 80), 0);
     cr_assert(mesh_demand_read(f.view, d.slot, &d));
