@@ -87,6 +87,11 @@ int mesh_view_ask(struct mesh_view *v, const char *name, uint16_t port) MESH_MUS
 /* What came of asking: MESH_E_AGAIN nothing yet, MESH_E_DENIED: the control plane has no such name and port. */
 int mesh_view_asked(const struct mesh_view *v, const char *name, uint16_t port) MESH_MUST_CHECK;
 void mesh_view_call(const struct mesh_view *v); /* wakes the publisher, wherever it is */
+/* A socket of this process listens there, and MESH_INBOUND says `view`: what the control plane has to say of it is asked for.
+ * Known: what the view says of a local address, nothing included, is what there is to say. Until then a port is closed to
+ * plaintext. */
+void mesh_view_inbound_ask(struct mesh_view *v, const struct sockaddr *at);
+bool mesh_view_inbound_known(const struct mesh_view *v, const struct sockaddr *local);
 uint32_t mesh_view_answers(const struct mesh_view *v);
 void mesh_view_wait(const struct mesh_view *v, uint32_t seen, uint64_t ns);
 /* The name whose address this is (getnameinfo, gethostbyaddr). MESH_E_NOTFOUND if none of ours. */

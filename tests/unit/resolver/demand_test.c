@@ -116,6 +116,18 @@ Test(demand, hostile_slots_are_not_read) {
     cr_assert_eq(mesh_view_asked(f.view, "a.mesh", 80), MESH_E_AGAIN);
 }
 
+Test(demand, listener_is_closed_until_something_is_said_of_it) {
+    struct sockaddr_in bound = fixture_addr("0.0.0.0", 8080), local = fixture_addr("10.0.0.1", 8080),
+                       other = fixture_addr("10.0.0.1", 8081);
+    struct mesh_demand d;
+    mesh_view_inbound_ask(f.view, (struct sockaddr *)&bound);
+    cr_assert_eq(find("inbound/0.0.0.0:8080", 0, &d), 1);
+    cr_assert_not(mesh_view_inbound_known(f.view, (struct sockaddr *)&local));
+    mesh_demand_answer(f.view, &d, DEMAND_DENIED, mesh_now());
+    cr_assert(mesh_view_inbound_known(f.view, (struct sockaddr *)&local));
+    cr_assert_not(mesh_view_inbound_known(f.view, (struct sockaddr *)&other));
+}
+
 Test(demand, wrong_bootstrap_is_named_and_names_are_refused) {
     struct mesh_view *view;
     struct mesh_why why;
