@@ -298,8 +298,6 @@ static ssize_t send_loop(struct mesh_io *io) {
             continue;
         if (r == -EBADF && moves(io, &tries))
             continue;
-        if (r == -ECONNRESET && !io->done && atomic_load(&c->state) == MESH_CONN_RAW)
-            continue; /* it turned out to be plaintext just now */
         if (r != -EAGAIN)
             return sent(io, r);
         bool held = state != MESH_CONN_OPEN;
