@@ -172,6 +172,17 @@ int mesh_accept_adopt(int fd, enum mesh_inbound_mode mode, uint16_t port, bool n
     return 0;
 }
 
+int mesh_accept_take_over(int fd, uint64_t inode, enum mesh_inbound_mode mode, uint16_t port) {
+    uint32_t slot = mesh_local_by_inode(inode);
+    if (slot == UINT32_MAX)
+        return mesh_accept_adopt(fd, mode, port, mesh_nonblocking(fd, 0));
+    if (mesh_local_add(slot, fd))
+        return -ENOBUFS;
+    mesh_conn_at(slot)->handed = 0; /* it came back */
+    mesh_fd_set(fd, MESH_FD_CONN, slot);
+    return 0;
+}
+
 int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
     uint32_t word = mesh_fd_get(fd);
     if (!word) { /* inherited, or listening since before us */

@@ -110,6 +110,8 @@ struct mesh_local {
 struct mesh_local *mesh_local_at(uint32_t slot); /* NULL: no memory */
 /* Slots this process holds, the `from`th and on, copied into ret; returns how many were copied, at most max. */
 uint32_t mesh_local_held(uint32_t *ret, uint32_t from, uint32_t max);
+/* The one of them whose socket has this inode; UINT32_MAX: none. */
+uint32_t mesh_local_by_inode(uint64_t inode);
 /* Calls fn for each of them; guard held by the caller (fork). */
 void mesh_local_each(void (*fn)(uint32_t slot));
 /* Adds a descriptor to a slot (the first one makes the companion), or takes one away: returns how many are left. */

@@ -122,8 +122,7 @@ static bool mark_shared(const struct arrival *a) {
 }
 
 static bool mark_fresh(const struct arrival *a) {
-    if (!a->untouched ||
-        mesh_accept_adopt(a->fd, (enum mesh_inbound_mode)a->mode, a->port, mesh_nonblocking(a->fd, 0)))
+    if (!a->untouched || mesh_accept_take_over(a->fd, a->inode, (enum mesh_inbound_mode)a->mode, a->port))
         return false;
     return true;
 }

@@ -191,6 +191,16 @@ uint32_t mesh_local_held(uint32_t *ret, uint32_t from, uint32_t max) {
     return n;
 }
 
+uint32_t mesh_local_by_inode(uint64_t inode) {
+    uint32_t found = UINT32_MAX;
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = 0; i < held_n && found == UINT32_MAX; i++)
+        if (mesh_conn_at(held_slots[i])->inode == inode)
+            found = held_slots[i];
+    mesh_guard_leave(g);
+    return found;
+}
+
 void mesh_local_each(void (*fn)(uint32_t slot)) {
     for (uint32_t i = 0; i < held_n; i++)
         fn(held_slots[i]);

@@ -248,8 +248,7 @@ static void unwrap(int fd) {
     int cloexec = mesh_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0;
     if ((!p.untouched && !here) || mesh_sys_dup3(real_fd, fd, cloexec) < 0) {
         mesh_trace_refused("scm", "reason", "another-tree");
-    } else if (p.untouched ? mesh_accept_adopt(fd, (enum mesh_inbound_mode)p.mode, p.port,
-                                               mesh_nonblocking(fd, 0)) != 0
+    } else if (p.untouched ? mesh_accept_take_over(fd, p.inode, (enum mesh_inbound_mode)p.mode, p.port) != 0
                            : !take_shared(fd, &p)) {
         mesh_trace_refused("scm", "reason", "no-memory");
         (void)mesh_sys_shutdown(fd, SHUT_RDWR);

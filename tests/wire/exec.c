@@ -159,6 +159,25 @@ static void emptied_environment(void) {
     echoes_to_its_end(p[0], pid);
 }
 
+// inetd's services run as another user: who shakes hands is the program.
+static void untouched_into_another_users_program(void) {
+    char *argv[] = {"cat", NULL};
+    int p[2];
+    if (getuid() != 0)
+        SKIP("not root");
+    t_pair_cold(AF_INET, p);
+    pid_t pid = SYS(fork());
+    if (pid == 0) {
+        as_standard(p[1], p[0]);
+        if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
+            _exit(126);
+        execvp(argv[0], argv);
+        _exit(127);
+    }
+    SYS(close(p[1]));
+    echoes_to_its_end(p[0], pid);
+}
+
 // ---- programs that do not have the library: no byte of theirs reaches the peer, and ours goes on ----
 
 static void peer_hears_nothing(int p[2], pid_t pid) {
@@ -336,7 +355,8 @@ static void closed_by_exec_is_ended_by_the_other_holder(void) {
 
 T_MAIN(T_CASE(several_programs_deep), T_CASE(failing_exec), T_CASE(vfork_child_redirects),
        T_CASE(spawn_that_closes_the_rest), T_CASE(shell_writes_to_the_connection),
-       T_CASE(popen_beside_a_connection), T_CASE(emptied_environment), T_CASE(preload_left_out_on_purpose),
+       T_CASE(popen_beside_a_connection), T_CASE(emptied_environment),
+       T_CASE(untouched_into_another_users_program), T_CASE(preload_left_out_on_purpose),
        T_CASE(switched_off), T_CASE(static_program_gets_a_dead_descriptor), T_CASE(static_program_spawned),
        T_CASE(no_descriptor_of_ours_is_open), T_CASE(a_number_of_ours_is_wanted),
        T_CASE(started_program_sees_no_descriptor_of_ours), T_CASE(few_descriptors),
