@@ -6,8 +6,13 @@
 #include "resolver/build.h"
 #include "shim/base/clock.h"
 #include "shim/base/sys.h"
+#include "shim/base/trace.h"
 
-enum { SOURCE_MAX = 16 << 20, FIRST_WAITS = 1000 /* of 5 ms, for somebody else's first build */ };
+enum {
+    SOURCE_MAX = 16 << 20,
+    FIRST_WAITS = 1000 /* of 5 ms, for somebody else's first build */,
+    WARNINGS_MAX = 8
+};
 
 /* ---- the file's stamp -------------------------------------------------------------------------------------
  */
@@ -39,10 +44,26 @@ static void say_error(struct view_head *h, const char *text) {
 
 /* ---- building ---------------------------------------------------------------------------------------------
  */
+/* A view made for a newer reader may have thousands of fields that we do not know: the first few tell. */
+static void trace_unknown(void *arg, const char *path, uint32_t line, uint32_t column, const char *what) {
+    uint32_t *told = arg;
+    struct mesh_line l;
+    if (++*told > WARNINGS_MAX)
+        return;
+    mesh_line_begin(&l, MESH_TRACE_INFO, "view");
+    mesh_line_str(&l, "state", "unknown");
+    mesh_line_str(&l, "field", path);
+    mesh_line_int(&l, "line", line);
+    mesh_line_int(&l, "column", column);
+    mesh_line_str(&l, "detail", what);
+    mesh_line_end(&l);
+}
+
 static int read_resources(const char *path, struct mesh_resources **ret, struct mesh_why *why) {
     char *text;
     size_t len;
-    struct mesh_read_opts opts = {.file = path, .keep_refused = true};
+    uint32_t told = 0;
+    struct mesh_read_opts opts = {.file = path, .warn = trace_unknown, .arg = &told, .keep_refused = true};
     int rc = mesh_file_read(path, SOURCE_MAX, &text, &len, why);
     if (rc < 0)
         return rc;

@@ -108,7 +108,8 @@ static bool same_address(const struct sockaddr *a, const struct sockaddr *b) {
     const struct sockaddr_in *a4 = (const struct sockaddr_in *)a, *b4 = (const struct sockaddr_in *)b;
     const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a, *b6 = (const struct sockaddr_in6 *)b;
     if (a->sa_family == AF_INET)
-        return a4->sin_addr.s_addr == INADDR_ANY || (b->sa_family == AF_INET && a4->sin_addr.s_addr == b4->sin_addr.s_addr) ||
+        return a4->sin_addr.s_addr == INADDR_ANY ||
+               (b->sa_family == AF_INET && a4->sin_addr.s_addr == b4->sin_addr.s_addr) ||
                (b->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&b6->sin6_addr) &&
                 memcmp(b6->sin6_addr.s6_addr + 12, &a4->sin_addr, 4) == 0);
     return memcmp(&a6->sin6_addr, &any6, 16) == 0 ||
@@ -205,8 +206,11 @@ int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
             return -errno;
         mesh_fd_new(got);
         int r = 0;
-        if (l.mode != MESH_INBOUND_OFF && !may_be_plain((struct sockaddr *)&from, l.port))
-            r = mesh_accept_adopt(got, (enum mesh_inbound_mode)l.mode, l.port, flags & SOCK_NONBLOCK);
+        enum mesh_inbound_mode mode = (enum mesh_inbound_mode)l.mode;
+        if (mode == MESH_INBOUND_STRICT && may_be_plain((struct sockaddr *)&from, l.port))
+            mode = MESH_INBOUND_PERMISSIVE; /* may: the first bytes tell */
+        if (mode != MESH_INBOUND_OFF)
+            r = mesh_accept_adopt(got, mode, l.port, flags & SOCK_NONBLOCK);
         if (r) {
             refused(l.port, (struct sockaddr *)&from, "no-memory");
             (void)mesh_sys_close(got);

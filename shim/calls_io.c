@@ -221,7 +221,8 @@ ssize_t shim_sendmsg(int fd, const struct msghdr *msg, int flags) {
     return give(transmit(slot, fd, msg->msg_iov, (int)msg->msg_iovlen, flags));
 }
 
-ssize_t shim_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len) {
+ssize_t shim_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr,
+                    socklen_t len) {
     uint32_t slot;
     struct iovec iov = {(void *)buf, n};
     struct msghdr m = {.msg_name = (void *)addr, .msg_namelen = len, .msg_iov = &iov, .msg_iovlen = 1};
@@ -288,11 +289,13 @@ ssize_t shim_sendfile(int out_fd, int in_fd, off_t *offset, size_t n) {
     return give(done ? (ssize_t)done : r < 0 ? r : w < 0 ? w : 0);
 }
 
-/* From a pipe into the connection: what the pipe gave and TCP did not take would be lost, so no more is taken from the pipe
- * than will be accepted: all of a blocking descriptor's, one record's worth of a non-blocking one's that is writable. */
+/* From a pipe into the connection: what the pipe gave and TCP did not take would be lost, so no more is taken
+ * from the pipe than will be accepted: all of a blocking descriptor's, one record's worth of a non-blocking
+ * one's that is writable. */
 static ssize_t splice_out(uint32_t slot, int in_fd, int out_fd, size_t n, unsigned flags) {
     struct pollfd w = {.fd = out_fd, .events = POLLOUT};
-    if (mesh_nonblocking(out_fd, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0) && mesh_poll(&w, 1, 0, NULL) == 0)
+    if (mesh_nonblocking(out_fd, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0) &&
+        mesh_poll(&w, 1, 0, NULL) == 0)
         return -EAGAIN;
     uint8_t *p = mesh_scratch_take();
     if (!p)
@@ -307,7 +310,8 @@ static ssize_t splice_out(uint32_t slot, int in_fd, int out_fd, size_t n, unsign
     ssize_t r = mesh_sys_read(in_fd, p, n < MESH_REC_PLAIN_MAX ? n : MESH_REC_PLAIN_MAX);
     size_t done = 0;
     while (r > 0 && done < (size_t)r) {
-        ssize_t s = transmit(slot, out_fd, &(struct iovec){p + done, (size_t)r - done}, 1, flags & SPLICE_F_MORE ? MSG_MORE : 0);
+        ssize_t s = transmit(slot, out_fd, &(struct iovec){p + done, (size_t)r - done}, 1,
+                             flags & SPLICE_F_MORE ? MSG_MORE : 0);
         if (s == -EAGAIN) { /* already out of the pipe: it must go */
             struct pollfd again = {.fd = out_fd, .events = POLLOUT};
             (void)mesh_sys_poll(&again, 1, 1000);
@@ -344,7 +348,8 @@ static ssize_t splice_in(uint32_t slot, int in_fd, int out_fd, size_t n, unsigne
     return r;
 }
 
-ssize_t shim_splice(int in_fd, off64_t *in_offset, int out_fd, off64_t *out_offset, size_t n, unsigned flags) {
+ssize_t shim_splice(int in_fd, off64_t *in_offset, int out_fd, off64_t *out_offset, size_t n,
+                    unsigned flags) {
     uint32_t slot;
     bool in = conn_of(in_fd, &slot);
     if (!in && !conn_of(out_fd, &slot))

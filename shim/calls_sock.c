@@ -44,8 +44,8 @@ static struct mesh_conn *conn_of(int fd, uint32_t *ret_slot) {
 }
 
 /* ---- socket ----
- * A socket that is not connected yet carries a number in its word, so that the descriptors made of it by dup are known when
- * one of them is connected. */
+ * A socket that is not connected yet carries a number in its word, so that the descriptors made of it by dup
+ * are known when one of them is connected. */
 
 enum { FRESH_IDS = 0xfffffff };
 static _Atomic uint32_t sockets;
@@ -97,7 +97,7 @@ static int outcome(struct mesh_conn *c) {
         return 0;
     if (state == MESH_CONN_DEAD)
         return c->error ? -c->error : -ECONNRESET;
-    return c->told ? 0 : 1;
+    return mesh_look(c->told) ? 0 : 1;
 }
 
 /* A dial that failed leaves the program with an unconnected socket, as TCP does. */
@@ -185,7 +185,8 @@ static int dial(int fd, const struct mesh_route *route, const struct sockaddr *t
     return r;
 }
 
-static int connect_again(struct mesh_conn *c, uint32_t slot, int fd, const struct sockaddr *to, socklen_t len) {
+static int connect_again(struct mesh_conn *c, uint32_t slot, int fd, const struct sockaddr *to,
+                         socklen_t len) {
     if (len >= sizeof to->sa_family && to->sa_family == AF_UNSPEC) {
         mesh_watch_forget(fd);
         undo(slot, fd);
@@ -231,7 +232,8 @@ int shim_connect(int fd, const struct sockaddr *addr, socklen_t len) {
     int err;
     if (c && addr)
         return give(connect_again(c, slot, fd, addr, len));
-    if (!addr || len < sizeof(struct sockaddr_in) || (addr->sa_family != AF_INET && addr->sa_family != AF_INET6))
+    if (!addr || len < sizeof(struct sockaddr_in) ||
+        (addr->sa_family != AF_INET && addr->sa_family != AF_INET6))
         return real.connect(fd, addr, len);
     if (addr->sa_family == AF_INET6 && len < sizeof(struct sockaddr_in6))
         return real.connect(fd, addr, len);
@@ -285,11 +287,12 @@ int shim_getpeername(int fd, struct sockaddr *addr, socklen_t *len) {
     struct mesh_conn *c = conn_of(fd, &slot);
     if (!c || !c->dialled.sin6_family || atomic_load(&c->state) == MESH_CONN_DEAD)
         return real.getpeername(fd, addr, len);
-    if (atomic_load(&c->state) == MESH_CONN_DIAL && !c->told)
+    if (atomic_load(&c->state) == MESH_CONN_DIAL && !mesh_look(c->told))
         return give(-ENOTCONN);
     if (!addr || !len)
         return give(-EFAULT);
-    socklen_t n = c->dialled.sin6_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    socklen_t n =
+        c->dialled.sin6_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
     memcpy(addr, &c->dialled, *len < n ? *len : n);
     *len = n;
     return 0;
@@ -301,7 +304,7 @@ static int so_error(struct mesh_conn *c, uint32_t slot, int fd, void *value, soc
     (void)mesh_hand_drive(c, slot, fd);
     uint32_t state = atomic_load(&c->state);
     bool kept = state == MESH_CONN_OPEN && c->rx_error;
-    if (kept || state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !c->told)) {
+    if (kept || state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !mesh_look(c->told))) {
         int err = kept ? c->rx_error : state == MESH_CONN_DEAD && !c->error_seen ? c->error : 0;
         c->rx_error = 0;
         c->error_seen = 1;
@@ -391,7 +394,7 @@ int shim_shutdown(int fd, int how) {
         return real.shutdown(fd, how);
     if (how < SHUT_RD || how > SHUT_RDWR)
         return give(-EINVAL);
-    if (state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !c->told))
+    if (state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !mesh_look(c->told)))
         return give(-ENOTCONN);
     int r = 0;
     if (how != SHUT_RD) {
@@ -400,7 +403,7 @@ int shim_shutdown(int fd, int how) {
             mesh_pend_leave(slot);
     }
     if (how != SHUT_WR && r == 0) {
-        c->rx_shut = 1;
+        mesh_show(c->rx_shut, 1);
         if (state == MESH_CONN_OPEN) /* a handshake still has to read; it follows when that is done */
             r = mesh_sys_shutdown(fd, SHUT_RD);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Bodies of the wait calls. When no mesh connection is concerned libc's own call is made, as it was asked for. */
+ * Bodies of the wait calls. When no mesh connection is concerned libc's own call is made, as it was asked
+ * for. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,8 +61,8 @@ static bool select_concerns(int n, const fd_set *in, const fd_set *out, const fd
 static nfds_t gather(struct pollfd *ret, int n, const fd_set *in, const fd_set *out, const fd_set *except) {
     nfds_t k = 0;
     for (int fd = 0; fd < n; fd++) {
-        short e = (short)((has(in, fd) ? POLLIN | POLLRDNORM : 0) | (has(out, fd) ? POLLOUT | POLLWRNORM : 0) |
-                          (has(except, fd) ? POLLPRI : 0));
+        short e = (short)((has(in, fd) ? POLLIN | POLLRDNORM : 0) |
+                          (has(out, fd) ? POLLOUT | POLLWRNORM : 0) | (has(except, fd) ? POLLPRI : 0));
         if (e) {
             if (ret)
                 ret[k] = (struct pollfd){.fd = fd, .events = e};
@@ -93,7 +94,8 @@ static int scatter(const struct pollfd *fds, nfds_t k, int n, fd_set *in, fd_set
     return found;
 }
 
-static int select_by_poll(int n, fd_set *in, fd_set *out, fd_set *except, uint64_t deadline, const sigset_t *mask) {
+static int select_by_poll(int n, fd_set *in, fd_set *out, fd_set *except, uint64_t deadline,
+                          const sigset_t *mask) {
     struct pollfd few[MOST], *fds = few;
     nfds_t k = gather(NULL, n, in, out, except);
     if (k > MOST && !(fds = malloc(k * sizeof *fds))) {
@@ -133,7 +135,8 @@ int shim_select(int n, fd_set *in, fd_set *out, fd_set *except, struct timeval *
     return r;
 }
 
-int shim_pselect(int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout, const sigset_t *mask) {
+int shim_pselect(int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout,
+                 const sigset_t *mask) {
     if (n < 0 || n > MESH_FD_MAX || (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0)) ||
         !select_concerns(n, in, out, except))
         return real.pselect(n, in, out, except, timeout, mask);
@@ -170,7 +173,8 @@ int shim_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,
     return mesh_epoll_wait(epfd, events, max, mesh_deadline_ms(timeout), mask);
 }
 
-int shim_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout, const sigset_t *mask) {
+int shim_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
+                      const sigset_t *mask) {
     if (max <= 0 || !epoll_concerns(epfd))
         return real.epoll_pwait2(epfd, events, max, timeout, mask);
     return mesh_epoll_wait(epfd, events, max, mesh_deadline_ts(timeout), mask);

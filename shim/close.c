@@ -25,8 +25,8 @@ static bool linger_zero(int fd) {
     return mesh_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &n) == 0 && l.l_onoff && l.l_linger == 0;
 }
 
-/* Is there something that the program did not read? TCP answers a close with a reset then. Records without data (tickets, a
- * close_notify) are no such thing: they are taken out first. */
+/* Is there something that the program did not read? TCP answers a close with a reset then. Records without
+ * data (tickets, a close_notify) are no such thing: they are taken out first. */
 static bool unread(struct mesh_conn *c, uint32_t slot, int fd) {
     int n = 0;
     if (mesh_sys_ioctl(fd, FIONREAD, &n) == 0 && n > 0)
@@ -50,18 +50,19 @@ static void farewell(struct mesh_conn *c, uint32_t slot, int fd) {
     mesh_conn_unlock_tx(c);
 }
 
-/* Does something have to happen that close() must not wait for? A handshake that the program does not know of goes on to its
- * end as well: to the peer it must look like a connection that was made and closed. */
+/* Does something have to happen that close() must not wait for? A handshake that the program does not know of
+ * goes on to its end as well: to the peer it must look like a connection that was made and closed. */
 static bool must_linger(struct mesh_conn *c, int fd) {
     uint32_t state = atomic_load(&c->state);
     if (linger_zero(fd) || c->handed)
         return false;
     if (state == MESH_CONN_OPEN)
         return mesh_tx_unsent(c);
-    return (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && c->told;
+    return (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && mesh_look(c->told);
 }
 
-/* Who holds one of the locks may be using the descriptor; who comes later finds that it is not the connection's. */
+/* Who holds one of the locks may be using the descriptor; who comes later finds that it is not the
+ * connection's. */
 static void last_look(struct mesh_conn *c, uint32_t slot) {
     if (mesh_conn_lock_rx(c) == 0)
         mesh_conn_unlock_rx(c);
@@ -162,7 +163,8 @@ int mesh_close(int fd) {
 
 void mesh_fd_new(int fd) {
     uint32_t word = (unsigned)fd < MESH_FD_MAX ? atomic_exchange(&mesh_fdtab[fd], 0) : 0;
-    if (mesh_fd_kind(word) == MESH_FD_CONN) { /* closed behind our back: the socket may be gone, say nothing on it */
+    if (mesh_fd_kind(word) ==
+        MESH_FD_CONN) { /* closed behind our back: the socket may be gone, say nothing on it */
         uint32_t slot = mesh_fd_slot(word);
         mesh_watch_forget(fd);
         struct mesh_local *l = mesh_local_at(slot);

@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include "shim/base/mem.h"
 #include "shim/slab.h"
 
 struct mesh_io { /* one read or write of the program */
@@ -61,12 +62,12 @@ int mesh_tx_alert(struct mesh_conn *c, uint32_t slot, int fd, uint8_t level, uin
 int mesh_tx_finish(struct mesh_conn *c, uint32_t slot, int fd);
 /* Is there something unsent that nobody may forget (not deferred tickets)? Unlocked look. */
 static inline bool mesh_tx_unsent(const struct mesh_conn *c) {
-    return (c->sealed.bytes && !c->deferred) || c->held.bytes;
+    return (mesh_look(c->sealed.bytes) && !mesh_look(c->deferred)) || mesh_look(c->held.bytes);
 }
 
 /* Not open yet, but told: may the program write? What is held is bounded. Unlocked look. */
 static inline bool mesh_tx_room(const struct mesh_conn *c) {
-    return c->told && c->held.bytes < MESH_HELD_MAX;
+    return mesh_look(c->told) && mesh_look(c->held.bytes) < MESH_HELD_MAX;
 }
 
 /* Ends the connection for good: state DEAD with this errno, alert sent when alert != 0, socket shut down, one trace
@@ -103,9 +104,12 @@ struct mesh_local {
     _Atomic uint8_t closing; /* the program closed it under them: the last one ends it */
     uint32_t held_at;      /* place in the list of held slots */
     struct mesh_hand *hand; /* handshake in progress, or a client's TLS object that waits for tickets; rx lock */
+    _Atomic uint64_t due;  /* what mesh_hand_deadline and mesh_hand_wants tell; the handshake itself may be freed */
+    _Atomic uint8_t if_held; /* `due` counts only while bytes are held */
+    _Atomic short wants;   /* under who looks */
     _Atomic uint32_t pending; /* place in the pending list + 1; 0: not on it */
-    uint8_t swapped;       /* epoll registrations carry our cookie */
-    uint8_t nonblock;      /* O_NONBLOCK as the program last set it */
+    _Atomic uint8_t swapped; /* epoll registrations carry our cookie */
+    _Atomic uint8_t nonblock; /* O_NONBLOCK as the program last set it */
 };
 struct mesh_local *mesh_local_at(uint32_t slot); /* NULL: no memory */
 /* Slots this process holds, the `from`th and on, copied into ret; returns how many were copied, at most max. */

@@ -104,8 +104,8 @@ static int connect_now(int fd, const struct sockaddr *to, socklen_t len) {
 }
 
 static bool local_fault(int r) { /* says something of the program's socket, nothing of the endpoint */
-    return r == -EISCONN || r == -EALREADY || r == -EBADF || r == -ENOTSOCK || r == -EINVAL || r == -EAFNOSUPPORT ||
-           r == -EFAULT || r == -EPROTOTYPE;
+    return r == -EISCONN || r == -EALREADY || r == -EBADF || r == -ENOTSOCK || r == -EINVAL ||
+           r == -EAFNOSUPPORT || r == -EFAULT || r == -EPROTOTYPE;
 }
 
 static void disconnect(int fd) {
@@ -120,7 +120,8 @@ static void count_off(struct mesh_conn *c) {
     c->ledger = UINT32_MAX;
 }
 
-/* Picks an endpoint and begins its TCP connection. 0, or a negative errno of the program's socket, or 1 with *ret_err. */
+/* Picks an endpoint and begins its TCP connection. 0, or a negative errno of the program's socket, or 1 with
+ * *ret_err. */
 static int attempt(struct mesh_conn *c, int fd, struct mesh_hand *h, int *ret_err) {
     struct dial *d = h->dial;
     if (!d->route.original_dst) {
@@ -162,11 +163,13 @@ static int attempt(struct mesh_conn *c, int fd, struct mesh_hand *h, int *ret_er
     return 1;
 }
 
-static void trace_attempt(const struct dial *d, int fd, const char *why, int errno_, const struct mesh_why *detail) {
+static void trace_attempt(const struct dial *d, int fd, const char *why, int errno_,
+                          const struct mesh_why *detail) {
     if (!mesh_trace_on(MESH_TRACE_DEBUG) && errno_ != EACCES)
         return;
     struct mesh_line l;
-    mesh_line_begin(&l, errno_ == EACCES ? MESH_TRACE_ERROR : MESH_TRACE_DEBUG, errno_ == EACCES ? "refused" : "attempt");
+    mesh_line_begin(&l, errno_ == EACCES ? MESH_TRACE_ERROR : MESH_TRACE_DEBUG,
+                    errno_ == EACCES ? "refused" : "attempt");
     mesh_line_str(&l, "why", why);
     mesh_line_int(&l, "fd", fd);
     mesh_line_str(&l, "name", d->route.name);
@@ -191,8 +194,8 @@ static enum mesh_lb_outcome outcome_of(int err) {
     }
 }
 
-int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, int err, int errno_, const char *why,
-              const struct mesh_why *detail) {
+int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, int err, int errno_,
+              const char *why, const struct mesh_why *detail) {
     struct dial *d = h->dial;
     (void)slot;
     for (;;) {
@@ -315,8 +318,8 @@ static int families_of(int fd, struct dial *d) {
     return 0;
 }
 
-int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_route *route, const struct sockaddr *to,
-                    socklen_t len) {
+int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_route *route,
+                    const struct sockaddr *to, socklen_t len) {
     struct mesh_local *l = mesh_local_at(slot);
     struct mesh_hand *h = calloc(1, sizeof *h);
     struct dial *d = calloc(1, sizeof *d);
@@ -348,7 +351,10 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mes
         if (err && err != MESH_E_REFUSED) {
             struct mesh_line line;
             mesh_line_begin(&line, MESH_TRACE_ERROR, "refused");
-            mesh_line_str(&line, "why", err == MESH_E_FAMILY ? "family" : err == MESH_E_OVERLOAD ? "overload" : "no-endpoint");
+            mesh_line_str(&line, "why",
+                          err == MESH_E_FAMILY     ? "family"
+                          : err == MESH_E_OVERLOAD ? "overload"
+                                                   : "no-endpoint");
             mesh_line_str(&line, "name", route->name);
             mesh_line_str(&line, "cluster", route->cluster);
             mesh_line_end(&line);
@@ -359,6 +365,7 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mes
         return r;
     }
     l->hand = h;
+    hand_show(slot);
     atomic_store(&c->driver, mesh_proc_self() + 1);
     atomic_store(&c->state, MESH_CONN_DIAL);
     return 0;

@@ -29,12 +29,12 @@ static struct mesh_identity_source *source;
 static _Atomic int crypto_state;
 static _Atomic uint64_t identity_looked;
 static struct mesh_why identity_why;
-static bool unreadable;            /* our own last look at the files failed */
-static uint32_t fed;               /* the publication last taken; both guarded by mesh_guard */
-static uint32_t published;         /* the identity last published, the publisher's alone */
+static bool unreadable;    /* our own last look at the files failed */
+static uint32_t fed;       /* the publication last taken; both guarded by mesh_guard */
+static uint32_t published; /* the identity last published, the publisher's alone */
 
-static _Atomic int owner_pid;       /* the process whose tables these are */
-static _Atomic int *fork_mark;      /* a page that a real fork wipes and vfork shares */
+static _Atomic int owner_pid;  /* the process whose tables these are */
+static _Atomic int *fork_mark; /* a page that a real fork wipes and vfork shares */
 
 /* ---- the view ---- */
 
@@ -74,7 +74,8 @@ static void view_attach(void) {
     view_looked = mesh_now_coarse();
 }
 
-/* A program that comes while another thread attaches waits for it: the answer must not depend on who was first. */
+/* A program that comes while another thread attaches waits for it: the answer must not depend on who was
+ * first. */
 static void once(_Atomic int *state, void (*run)(void)) {
     int none = 0;
     if (atomic_compare_exchange_strong(state, &none, 1)) {
@@ -98,6 +99,7 @@ struct mesh_view *mesh_engine_view(void) {
     uint64_t now = mesh_now_coarse(), last = atomic_load_explicit(&view_looked, memory_order_relaxed);
     if (v && now - last > MESH_SEC && atomic_compare_exchange_strong(&view_looked, &last, now)) {
         struct mesh_why why = {""};
+        (void)mesh_ledger_settle(v, mesh_now()); /* what a kill -9 left counted */
         int r = mesh_view_refresh(v, mesh_now(), &why);
         if (r)
             trace_view(r > 0 ? "replaced" : "kept", &why);
@@ -201,7 +203,8 @@ void mesh_engine_identity_publish(void) {
     uint32_t digest;
     memcpy(&digest, mesh_identity_digest(id), sizeof digest);
     struct mesh_guard g = mesh_guard_enter();
-    if (!unreadable && digest != published && mesh_identity_source_pem(source, &pem) && mesh_rotation_publish(&pem))
+    if (!unreadable && digest != published && mesh_identity_source_pem(source, &pem) &&
+        mesh_rotation_publish(&pem))
         published = digest;
     mesh_guard_leave(g);
     mesh_identity_unref(id);
@@ -212,15 +215,17 @@ void mesh_engine_identity_publish(void) {
 static bool excluded(const struct sockaddr *to) {
     const struct sockaddr_in *in = (const struct sockaddr_in *)to;
     const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)to;
-    return to->sa_family == AF_INET ? mesh_cidr_has(mesh_env()->exclude, 4, &in->sin_addr, ntohs(in->sin_port))
-                                    : mesh_cidr_has(mesh_env()->exclude, 6, &in6->sin6_addr, ntohs(in6->sin6_port));
+    return to->sa_family == AF_INET
+               ? mesh_cidr_has(mesh_env()->exclude, 4, &in->sin_addr, ntohs(in->sin_port))
+               : mesh_cidr_has(mesh_env()->exclude, 6, &in6->sin6_addr, ntohs(in6->sin6_port));
 }
 
 int mesh_engine_route(const struct sockaddr *to, socklen_t len, struct mesh_route *ret) {
     const struct mesh_env *e = mesh_env();
     struct mesh_view *v = mesh_engine_view();
     int err = v ? mesh_view_route(v, to, len, mesh_random(), ret) : MESH_E_NOTFOUND;
-    /* what MESH_CAPTURE would have said nobody knows, or there is no view to say it: nothing goes out in clear */
+    /* what MESH_CAPTURE would have said nobody knows, or there is no view to say it: nothing goes out in
+     * clear */
     if (err == MESH_E_NOTFOUND && (e->bad_capture || (!v && e->capture)) && !excluded(to))
         return MESH_E_IDENTITY;
     return err;
@@ -240,7 +245,8 @@ enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen
     struct mesh_view *v = mesh_engine_view();
     struct mesh_inbound *in = NULL;
     int err = v ? mesh_view_inbound(v, local, len, NULL, &in) : MESH_E_INTERNAL;
-    if (err) /* what the view guards in a way that we cannot is not served in clear: strict, and refused there */
+    if (err) /* what the view guards in a way that we cannot is not served in clear: strict, and refused there
+              */
         return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
     mode = in->mode;
     free(in);
@@ -284,7 +290,8 @@ uint64_t mesh_engine_tree(void) {
     if (mesh_slab_need())
         return 1;
     struct mesh_view *v = mesh_engine_view_if_any();
-    if (mesh_unlikely(v && !atomic_load_explicit(&joined, memory_order_relaxed)) && !atomic_exchange(&joined, 1))
+    if (mesh_unlikely(v && !atomic_load_explicit(&joined, memory_order_relaxed)) &&
+        !atomic_exchange(&joined, 1))
         join(v);
     return mesh_slab_tree();
 }

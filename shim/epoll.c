@@ -20,14 +20,14 @@ enum { BUCKETS = 1024, NONE = UINT32_MAX, PEND_MOST = 64 };
 
 struct reg {
     int ep, fd;
-    uint32_t next;     /* of its bucket, or of the free list */
-    uint32_t slot;     /* NONE: not a connection yet */
-    uint32_t events;   /* the program's */
+    uint32_t next;   /* of its bucket, or of the free list */
+    uint32_t slot;   /* NONE: not a connection yet */
+    uint32_t events; /* the program's */
     uint64_t data;
-    uint32_t kernel;   /* events that the kernel has, while swapped */
+    uint32_t kernel; /* events that the kernel has, while swapped */
     bool used, swapped;
-    bool disarmed;     /* EPOLLONESHOT went off */
-    bool out_told;     /* EPOLLET: writable was reported while told */
+    bool disarmed; /* EPOLLONESHOT went off */
+    bool out_told; /* EPOLLET: writable was reported while told */
 };
 
 static struct reg *regs;
@@ -51,7 +51,8 @@ static struct reg *reg_find(int ep, int fd) {
 static bool grow(void) {
     uint32_t bigger = cap ? cap * 2 : 256;
     void *p;
-    if (mesh_sys_mmap(NULL, bigger * sizeof *regs, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p))
+    if (mesh_sys_mmap(NULL, bigger * sizeof *regs, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0,
+                      &p))
         return false;
     if (cap) {
         memcpy(p, regs, cap * sizeof *regs);
@@ -185,7 +186,8 @@ void mesh_watch_forget(int fd) {
         struct reg *r = &regs[i - 1];
         if (r->fd != fd)
             continue;
-        if (r->swapped) /* as long as another descriptor keeps the socket, the kernel keeps the registration */
+        if (r->swapped) /* as long as another descriptor keeps the socket, the kernel keeps the registration
+                         */
             (void)kernel_mod(r, r->disarmed ? 0 : r->events, r->data);
         reg_free(r);
     }
@@ -220,7 +222,8 @@ static int ctl_add(int ep, int fd, uint32_t slot, const struct epoll_event *ev) 
         return err;
     }
     for (uint32_t i = r->next; i; i = regs[i - 1].next)
-        if (regs[i - 1].fd == fd && regs[i - 1].ep == ep) { /* left over from an epoll instance closed behind our back */
+        if (regs[i - 1].fd == fd &&
+            regs[i - 1].ep == ep) { /* left over from an epoll instance closed behind our back */
             reg_free(&regs[i - 1]);
             break;
         }
@@ -286,7 +289,8 @@ static bool lookup(const struct epoll_event *ev, int ep, struct seen *ret) {
     return ok;
 }
 
-/* The event goes to the program: EPOLLONESHOT goes off, and a swapped registration may have to ask for less. */
+/* The event goes to the program: EPOLLONESHOT goes off, and a swapped registration may have to ask for less.
+ */
 static void delivered(const struct seen *s, uint32_t events) {
     struct mesh_guard g = mesh_guard_enter();
     struct reg *r = &regs[s->index];
@@ -324,7 +328,8 @@ static uint32_t translate(const struct seen *s, uint32_t kernel, bool *ret_settl
         return mesh_tx_room(c) ? kernel & s->r.events & EPOLLOUT : 0;
     }
     if (state == MESH_CONN_DEAD)
-        return (c->error ? EPOLLERR | EPOLLHUP : EPOLLHUP) | (s->r.events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLRDNORM));
+        return (c->error ? EPOLLERR | EPOLLHUP : EPOLLHUP) |
+               (s->r.events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLRDNORM));
     if (kernel & (EPOLLIN | EPOLLRDNORM) && !mesh_rx_ready(c, slot, s->r.fd))
         kernel &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM);
     if (c->rx_error)

@@ -23,12 +23,36 @@ static struct mesh_hand *hand_of(uint32_t slot) {
     return l ? l->hand : NULL;
 }
 
+/* rx lock held, or nobody else knows the slot: what those see who look without it. */
+void hand_show(uint32_t slot) {
+    struct mesh_local *l = mesh_local_at(slot);
+    const struct mesh_hand *h = l->hand;
+    uint64_t due = UINT64_MAX;
+    short wants = POLLIN;
+    bool if_held = false;
+    if (h && h->stage == STAGE_FIRST) {
+        /* a caller that says nothing costs nothing, however long: only first bytes set a time, or a program
+         * that speaks first */
+        if_held = !h->look_at && h->mode == MESH_INBOUND_PERMISSIVE;
+        due = h->look_at ? h->look_at : if_held ? h->began + mesh_env()->detect_ns : UINT64_MAX;
+        wants = h->wants;
+    } else if (h && h->stage != STAGE_TICKET) {
+        bool tell = !mesh_conn_at(slot)->told && h->tell_at && h->tell_at < h->deadline;
+        due = tell ? h->tell_at : h->deadline;
+        wants = h->wants;
+    }
+    atomic_store_explicit(&l->if_held, if_held, memory_order_relaxed);
+    atomic_store_explicit(&l->wants, wants, memory_order_relaxed);
+    atomic_store_explicit(&l->due, due, memory_order_relaxed);
+}
+
 void mesh_hand_drop(uint32_t slot) {
     struct mesh_local *l = mesh_local_at(slot);
     struct mesh_hand *h = l ? l->hand : NULL;
     if (!h)
         return;
     l->hand = NULL;
+    hand_show(slot);
     mesh_handshake_free(h->tls);
     dial_free(h->dial);
     free(h);
@@ -42,40 +66,31 @@ void mesh_hand_before_fork(uint32_t slot) {
 
 void mesh_hand_after_fork(uint32_t slot) {
     struct mesh_local *l = mesh_local_at(slot);
-    if (l->hand && l->hand->busy)
+    if (l->hand && l->hand->busy) {
         l->hand = NULL;
-}
-
-/* A caller that says nothing costs nothing, however long: only the first bytes set a time. */
-static uint64_t first_deadline(const struct mesh_conn *c, const struct mesh_hand *h) {
-    if (h->look_at)
-        return h->look_at;
-    return h->mode == MESH_INBOUND_PERMISSIVE && c->held.bytes ? h->began + mesh_env()->detect_ns : UINT64_MAX;
+        hand_show(slot);
+    }
 }
 
 uint64_t mesh_hand_deadline(uint32_t slot) {
-    struct mesh_hand *h = hand_of(slot);
-    const struct mesh_conn *c = mesh_conn_at(slot);
-    if (!h || h->stage == STAGE_TICKET)
+    struct mesh_local *l = mesh_local_at(slot);
+    if (!l || (atomic_load_explicit(&l->if_held, memory_order_relaxed) &&
+               !mesh_look(mesh_conn_at(slot)->held.bytes)))
         return UINT64_MAX;
-    if (h->stage == STAGE_FIRST)
-        return first_deadline(c, h);
-    return !c->told && h->tell_at && h->tell_at < h->deadline ? h->tell_at : h->deadline;
+    return atomic_load_explicit(&l->due, memory_order_relaxed);
 }
 
 short mesh_hand_wants(uint32_t slot) {
-    struct mesh_hand *h = hand_of(slot);
-    return h && h->stage != STAGE_TICKET ? h->wants : POLLIN;
+    struct mesh_local *l = mesh_local_at(slot);
+    return l ? atomic_load_explicit(&l->wants, memory_order_relaxed) : POLLIN;
 }
 
 /* ---- clients' TLS objects that wait for tickets ----
- * One is twenty times the size of an idle connection, and a peer that never says a word sends no ticket: only the youngest
- * few are kept. */
+ * One is twenty times the size of an idle connection, and a peer that never says a word sends no ticket: only
+ * the youngest few are kept. */
 
 enum { WAITING = 64 };
-static struct waiting {
-    uint32_t slot, generation; /* even generation: empty */
-} waiting[WAITING];
+static struct waiting { uint32_t slot, generation; /* even generation: empty */ } waiting[WAITING];
 static uint32_t waiting_next; /* guarded by mesh_guard */
 
 /* Holds no lock. */
@@ -85,8 +100,8 @@ static void wait_for_ticket(uint32_t slot) {
     *at = (struct waiting){slot, atomic_load(&mesh_conn_at(slot)->generation)};
     mesh_guard_leave(g);
     struct mesh_conn *c = mesh_conn_at(old.slot);
-    if (old.generation % 2 == 0 || old.slot == slot || mesh_local_at(old.slot)->generation != old.generation ||
-        mesh_conn_lock_rx(c))
+    if (old.generation % 2 == 0 || old.slot == slot ||
+        mesh_local_at(old.slot)->generation != old.generation || mesh_conn_lock_rx(c))
         return;
     struct mesh_hand *h = hand_of(old.slot);
     if (mesh_local_at(old.slot)->generation == old.generation && h && h->stage == STAGE_TICKET)
@@ -109,7 +124,8 @@ void mesh_hand_data_came(uint32_t slot) {
     mesh_watch_settled(slot);
 }
 
-/* In TLS 1.3 a server refuses our certificate after the client is done: that is a failed authentication (D8). */
+/* In TLS 1.3 a server refuses our certificate after the client is done: that is a failed authentication (D8).
+ */
 void mesh_hand_peer_alert(struct mesh_conn *c, uint8_t alert) {
     struct mesh_view *v = mesh_engine_view();
     if (!v || c->server || c->stat == UINT32_MAX || !c->control)
@@ -168,7 +184,8 @@ static void describe(struct mesh_conn *c, int fd, const struct mesh_hand *h, con
     if (c->server && c->ledger == UINT32_MAX)
         if (mesh_ledger_take(v, mesh_engine_tree(), UINT32_MAX, &c->ledger))
             return;
-    struct mesh_conn_info i = {.pid = mesh_sys_getpid(), .fd = fd, .inbound = c->server, .started = c->started};
+    struct mesh_conn_info i = {
+        .pid = mesh_sys_getpid(), .fd = fd, .inbound = c->server, .started = c->started};
     if (peer) {
         i.cipher = peer->cipher;
         i.resumed = peer->resumed;
@@ -204,7 +221,8 @@ void mesh_hand_closed(struct mesh_conn *c, uint32_t slot, int fd) {
     c->ledger = UINT32_MAX;
 }
 
-static void trace_fail(struct mesh_conn *c, int fd, const struct mesh_hand *h, const char *why, const struct mesh_why *w) {
+static void trace_fail(struct mesh_conn *c, int fd, const struct mesh_hand *h, const char *why,
+                       const struct mesh_why *w) {
     struct mesh_line l;
     mesh_line_begin(&l, MESH_TRACE_ERROR, "refused");
     mesh_line_str(&l, "why", why);
@@ -226,10 +244,10 @@ static void trace_fail(struct mesh_conn *c, int fd, const struct mesh_hand *h, c
 }
 
 void mesh_conn_fail(struct mesh_conn *c, uint32_t slot, int fd, int err, uint8_t alert, const char *why) {
-    bool first = atomic_exchange(&c->state, MESH_CONN_DEAD) != MESH_CONN_DEAD;
-    if (!first)
+    int32_t none = 0; /* first, so that who sees DEAD sees it */
+    (void)__atomic_compare_exchange_n(&c->error, &none, err, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    if (atomic_exchange(&c->state, MESH_CONN_DEAD) == MESH_CONN_DEAD)
         return;
-    c->error = err;
     if (why)
         trace_fail(c, fd, hand_of(slot), why, NULL);
     if (mesh_conn_lock_tx(c) == 0) {
@@ -265,8 +283,9 @@ static int send_out_locked(struct mesh_conn *c, int fd, struct mesh_hand *h) {
     return r;
 }
 
-/* Our tickets wait for our first data, so nothing of ours carries the acknowledgement of the caller's last flight: without one
- * now, Nagle's algorithm would hold the caller's first small write back for as long as we would delay it. */
+/* Our tickets wait for our first data, so nothing of ours carries the acknowledgement of the caller's last
+ * flight: without one now, Nagle's algorithm would hold the caller's first small write back for as long as we
+ * would delay it. */
 static void acknowledge(int fd) {
     int one = 1;
     (void)mesh_sys_setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
@@ -286,19 +305,19 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     const uint8_t *p;
     size_t n = mesh_handshake_tickets(h->tls, &p);
     if (n) {
-        c->deferred = c->sealed.bytes == 0 && !mesh_chunk_scarce();
+        mesh_show(c->deferred, c->sealed.bytes == 0 && !mesh_chunk_scarce());
         if (!mesh_queue_put(&c->sealed, p, n))
             c->tx_dead = 1; /* their numbers are used: nothing may follow without them */
         else if (!c->deferred && mesh_tx_flush(c, fd) == -EAGAIN)
             mesh_pend_add(slot);
     }
-    c->control = !c->server && peer.version == 0x0304;
+    mesh_show(c->control, !c->server && peer.version == 0x0304);
     c->first = !c->server || peer.version != 0x0304; /* who had the handshake's last word */
-    c->told = 1;
+    mesh_show(c->told, 1);
     atomic_store(&c->state, MESH_CONN_OPEN);
     if (c->held.bytes || c->fin)
         (void)mesh_tx_release_held(c, slot, fd);
-    if (c->rx_shut)
+    if (mesh_look(c->rx_shut))
         (void)mesh_sys_shutdown(fd, SHUT_RD);
     mesh_conn_unlock_tx(c);
     if (c->server)
@@ -311,6 +330,7 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
         dial_free(h->dial);
         h->dial = NULL;
         h->stage = STAGE_TICKET;
+        hand_show(slot);
     } else {
         mesh_hand_drop(slot);
     }
@@ -338,7 +358,7 @@ static void flush_held_raw(struct mesh_conn *c, int fd) {
 
 /* Plaintext by the cluster's word, or by a permissive port's first bytes. */
 static void open_raw(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h) {
-    c->told = 1;
+    mesh_show(c->told, 1);
     if (h->dial)
         dial_done(c, h);
     describe(c, fd, h, NULL);
@@ -360,9 +380,13 @@ static int gather_record(struct mesh_conn *c, int fd, size_t *ret_total) {
     struct mesh_chunk *k = mesh_chunk_at(c->part);
     size_t total = MESH_REC_HEADER;
     for (;;) {
+        /* two bytes tell plaintext: a caller that says no more would else wait for the deadline */
+        if ((c->part_have > 0 && (k->data[0] < 20 || k->data[0] > 23)) ||
+            (c->part_have > 1 && k->data[1] != 3))
+            return -EPROTO;
         if (c->part_have >= MESH_REC_HEADER) {
             size_t body = (size_t)k->data[3] << 8 | k->data[4];
-            if (k->data[0] < 20 || k->data[0] > 23 || k->data[1] != 3 || body == 0 || body > MESH_REC_PLAIN_MAX + 256)
+            if (body == 0 || body > MESH_REC_PLAIN_MAX + 256)
                 return -EPROTO;
             total = body + MESH_REC_HEADER;
         }
@@ -370,7 +394,8 @@ static int gather_record(struct mesh_conn *c, int fd, size_t *ret_total) {
             *ret_total = total;
             return 1;
         }
-        ssize_t r = mesh_sys_recvfrom(fd, k->data + c->part_have, total - c->part_have, MSG_DONTWAIT, NULL, NULL);
+        ssize_t r =
+            mesh_sys_recvfrom(fd, k->data + c->part_have, total - c->part_have, MSG_DONTWAIT, NULL, NULL);
         if (r == -EINTR)
             continue;
         if (r == -EAGAIN)
@@ -387,7 +412,7 @@ static void part_clear(struct mesh_conn *c) {
 }
 
 struct failure {
-    int err;   /* enum mesh_err */
+    int err; /* enum mesh_err */
     int errno_;
     const char *why;
     struct mesh_why detail;
@@ -428,7 +453,8 @@ static int shake(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h
             return 1;
         }
         if (r == -EPROTO) {
-            bool first = h->stage == STAGE_SHAKE && c->server && !mesh_handshake_out(h->tls, &(const uint8_t *){0});
+            bool first =
+                h->stage == STAGE_SHAKE && c->server && !mesh_handshake_out(h->tls, &(const uint8_t *){0});
             return failed(f, MESH_E_PROTOCOL, ECONNRESET, first ? "plaintext" : "protocol");
         }
         if (r < 0)
@@ -454,7 +480,7 @@ void mesh_hand_accepted(struct mesh_conn *c, enum mesh_inbound_mode mode, uint16
     c->mode = (uint8_t)mode;
     c->port = port;
     c->server = 1;
-    c->told = 1;
+    mesh_show(c->told, 1);
     atomic_store(&c->state, MESH_CONN_HAND);
 }
 
@@ -490,7 +516,8 @@ static int server_tls(struct mesh_hand *h, int fd, struct mesh_why *why) {
     if (v && mesh_sys_getsockname(fd, (struct sockaddr *)&local, &len) == 0)
         guarded = mesh_view_inbound(v, (struct sockaddr *)&local, len, NULL, &in);
     if (guarded && guarded != MESH_E_NOTFOUND)
-        return mesh_why(why, MESH_E_IDENTITY, "the view guards port %u in a way that cannot be enforced", h->port);
+        return mesh_why(why, MESH_E_IDENTITY, "the view guards port %u in a way that cannot be enforced",
+                        h->port);
     struct mesh_pem pem = {0};
     if (in)
         pem = (struct mesh_pem){in->cert, in->key, in->ca, in->cert_len, in->key_len, in->ca_len};
@@ -521,10 +548,13 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     uint8_t head[512];
     uint8_t *big = permissive ? mesh_scratch_take() : NULL;
     uint8_t *p = big ? big : head;
-    ssize_t n = mesh_sys_recvfrom(fd, p, big ? MESH_SCRATCH : sizeof head, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+    ssize_t n =
+        mesh_sys_recvfrom(fd, p, big ? MESH_SCRATCH : sizeof head, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
     enum mesh_first first = n > 0 && permissive ? mesh_first_bytes(p, (size_t)n) : MESH_FIRST_TLS_MESH;
     mesh_scratch_give(big);
-    if (n > 0 && first == MESH_FIRST_MORE) { /* they stay in the kernel, which calls that readable: we go by the clock */
+    if (n > 0 &&
+        first ==
+            MESH_FIRST_MORE) { /* they stay in the kernel, which calls that readable: we go by the clock */
         uint64_t now = mesh_now();
         if (!h->look_at)
             h->deadline = now + MESH_HANDSHAKE_SECONDS * MESH_SEC;
@@ -571,8 +601,10 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     h->deadline = mesh_now() + MESH_HANDSHAKE_SECONDS * MESH_SEC;
     c->begun = 1;
     h->wants = POLLIN;
-    if (looked)
+    if (looked) {
+        hand_show(slot);
         mesh_watch_settled(slot);
+    }
     return 0;
 }
 
@@ -623,7 +655,8 @@ static void client_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_
             r = failed(&f, MESH_E_TIMEOUT, ETIMEDOUT, "timeout");
         if (r == 1) {
             if (!c->told && h->tell_at && now >= h->tell_at) {
-                c->told = 1;
+                mesh_show(c->told, 1);
+                hand_show(slot);
                 mesh_watch_settled(slot);
             }
             return;
@@ -632,7 +665,8 @@ static void client_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_
             return;
         if (c->part)
             part_clear(c);
-        if (f.err == MESH_E_PEER || f.err == MESH_E_ALERT || f.err == MESH_E_PROTOCOL || f.err == MESH_E_IDENTITY)
+        if (f.err == MESH_E_PEER || f.err == MESH_E_ALERT || f.err == MESH_E_PROTOCOL ||
+            f.err == MESH_E_IDENTITY)
             f.errno_ = EACCES;
         r = dial_next(c, slot, fd, h, f.err, f.errno_, f.why, &f.detail);
         if (r == 0)
@@ -661,7 +695,8 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
         bool untouched = h && h->stage == STAGE_FIRST;
         if (!h) {
             wants = POLLIN; /* another process has it */
-        } else if (atomic_load(&c->driver) != me && !atomic_compare_exchange_strong(&c->driver, &driver, me)) {
+        } else if (atomic_load(&c->driver) != me &&
+                   !atomic_compare_exchange_strong(&c->driver, &driver, me)) {
             wants = POLLIN;
         } else {
             if (c->server)
@@ -672,6 +707,7 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
             h = hand_of(slot);
             if (h && untouched && h->stage == STAGE_FIRST)
                 atomic_store(&c->driver, 0);
+            hand_show(slot);
             wants = state == MESH_CONN_DIAL || state == MESH_CONN_HAND ? (h ? h->wants : POLLIN) : 0;
         }
     }

@@ -45,6 +45,8 @@ struct mesh_hand {
     uint64_t look_at;      /* server: first bytes that tell nothing yet are looked at again then; 0: no such bytes */
 };
 
+/* Deadline and events of l->hand to where they may be looked at without a lock (struct mesh_local). */
+void hand_show(uint32_t slot);
 /* The TLS client side for the attempt that just connected. */
 int dial_tls(struct mesh_conn *c, struct mesh_hand *h, struct mesh_why *why);
 /* TCP connect: wants, 0 when up, or -errno of this attempt. */

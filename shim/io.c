@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Blocking, and what a read or write of the program comes to in each state of the connection (shim/conn.h). */
+ * Blocking, and what a read or write of the program comes to in each state of the connection (shim/conn.h).
+ */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -35,8 +36,9 @@ static uint64_t timeo(int fd, int option) {
     return mesh_now() + (uint64_t)tv.tv_sec * MESH_SEC + (uint64_t)tv.tv_usec * 1000;
 }
 
-/* A close() in one thread leaves another's call on the descriptor to its end, as the kernel does: the connection moves to a
- * descriptor of ours meanwhile (shim/close.c), and the last call that leaves ends it. */
+/* A close() in one thread leaves another's call on the descriptor to its end, as the kernel does: the
+ * connection moves to a descriptor of ours meanwhile (shim/close.c), and the last call that leaves ends it.
+ */
 static void enter(struct mesh_io *io) {
     mesh_engine_look_around();
     atomic_fetch_add_explicit(&mesh_local_at(io->slot)->users, 1, memory_order_acq_rel);
@@ -45,8 +47,8 @@ static void enter(struct mesh_io *io) {
 static void leave(void *arg) {
     struct mesh_io *io = arg;
     struct mesh_local *l = mesh_local_at(io->slot);
-    if (atomic_fetch_sub_explicit(&l->users, 1, memory_order_acq_rel) == 1 && mesh_unlikely(atomic_load(&l->closing)) &&
-        atomic_exchange(&l->closing, 0))
+    if (atomic_fetch_sub_explicit(&l->users, 1, memory_order_acq_rel) == 1 &&
+        mesh_unlikely(atomic_load(&l->closing)) && atomic_exchange(&l->closing, 0))
         mesh_close_late(io->slot);
 }
 
@@ -59,8 +61,9 @@ static void here(struct mesh_io *io) {
 
 /* ---- reading ---- */
 
-/* Waits for the kernel to have something, in the very call that the program's own would be: restarted by SA_RESTART, woken by
- * shutdown, cancelled as recv is. Only when other work is pending must we wait for more than one thing. */
+/* Waits for the kernel to have something, in the very call that the program's own would be: restarted by
+ * SA_RESTART, woken by shutdown, cancelled as recv is. Only when other work is pending must we wait for more
+ * than one thing. */
 static int wait_readable(const struct mesh_io *io, uint64_t *io_deadline, short events) {
     if (mesh_pend_count() == 0 && events == POLLIN) {
         char b;
@@ -99,7 +102,8 @@ static int recv_hand(struct mesh_io *io, uint64_t *io_deadline) {
     return r == 0 || (r == -EAGAIN && mesh_now() < *io_deadline) ? 1 : r;
 }
 
-/* MSG_WAITALL with MSG_PEEK: the byte that keeps us readable is there, so the wait is for one byte more than there is. */
+/* MSG_WAITALL with MSG_PEEK: the byte that keeps us readable is there, so the wait is for one byte more than
+ * there is. */
 static int wait_for_more(const struct mesh_io *io) {
     int n = 0;
     if (mesh_sys_ioctl(io->fd, FIONREAD, &n))
@@ -125,7 +129,7 @@ static ssize_t recv_open(struct mesh_io *io) {
     here(io);
     if (!mesh_conn_owns(io->slot, io->fd)) {
         r = -EBADF;
-    } else if (c->rx_shut && !c->plain.bytes) {
+    } else if (mesh_look(c->rx_shut) && !c->plain.bytes) {
         c->rx_eof = 1;
         r = (ssize_t)io->done;
     } else {
@@ -190,7 +194,6 @@ static ssize_t send_raw(struct mesh_io *io) {
     ssize_t r = real.sendmsg(io->fd, &m, io->flags | MSG_NOSIGNAL);
     return r < 0 ? -errno : r;
 }
-
 
 /* The rest waits until the kernel takes it. 0: look again; -errno. */
 static int wait_writable(const struct mesh_io *io, uint64_t *io_deadline) {

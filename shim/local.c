@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <poll.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
@@ -70,7 +71,8 @@ uint8_t *mesh_scratch_take(void) {
 void mesh_scratch_give(uint8_t *p) {
     for (int i = 0; p && i < POOL; i++) {
         uint8_t *none = NULL;
-        if (!atomic_load_explicit(&pool[i], memory_order_relaxed) && atomic_compare_exchange_strong(&pool[i], &none, p))
+        if (!atomic_load_explicit(&pool[i], memory_order_relaxed) &&
+            atomic_compare_exchange_strong(&pool[i], &none, p))
             return;
     }
     if (p)
@@ -78,8 +80,8 @@ void mesh_scratch_give(uint8_t *p) {
 }
 
 /* ---- AEAD contexts ----
- * Four ways a set; a context in use by another thread (or by the call that a signal interrupted) is passed over, and when
- * all four are, a temporary one is made. */
+ * Four ways a set; a context in use by another thread (or by the call that a signal interrupted) is passed
+ * over, and when all four are, a temporary one is made. */
 
 enum { SETS = 64, WAYS = 4 };
 struct way {
@@ -93,7 +95,8 @@ static _Atomic uint32_t ticks;
 void mesh_aead_borrow(struct mesh_aead_ref *r, uint32_t slot, bool tx) {
     struct mesh_conn *c = mesh_conn_at(slot);
     (void)mesh_engine_crypto(NULL); /* a program that a connection crossed into may come here first */
-    r->tag = ((uint64_t)atomic_load_explicit(&c->generation, memory_order_relaxed) << 32) | (uint64_t)slot << 1 | tx;
+    r->tag = ((uint64_t)atomic_load_explicit(&c->generation, memory_order_relaxed) << 32) |
+             (uint64_t)slot << 1 | tx;
     struct way *set = ways[(slot * 2 + tx) % SETS], *best = NULL;
     for (int i = 0; i < WAYS; i++) {
         if (atomic_load_explicit(&set[i].busy, memory_order_relaxed))
@@ -166,7 +169,8 @@ static int held_push(uint32_t slot, struct mesh_local *l) {
     if (held_n == held_cap) {
         uint32_t cap = held_cap ? held_cap * 2 : 1024;
         void *p;
-        if (mesh_sys_mmap(NULL, cap * sizeof *held_slots, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p))
+        if (mesh_sys_mmap(NULL, cap * sizeof *held_slots, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                          -1, 0, &p))
             return MESH_E_NOMEM;
         if (held_cap) {
             memcpy(p, held_slots, held_n * sizeof *held_slots);
@@ -223,6 +227,8 @@ int mesh_local_add(uint32_t slot, int fd) {
         c->inode = inode_of(fd);
     if (l->generation != generation) { /* new to this process */
         memset(l, 0, sizeof *l);
+        l->due = UINT64_MAX;
+        l->wants = POLLIN;
         err = held_push(slot, l);
         if (!err)
             l->generation = generation;
@@ -236,7 +242,8 @@ int mesh_local_add(uint32_t slot, int fd) {
 }
 
 bool mesh_conn_owns(uint32_t slot, int fd) {
-    return mesh_fd_get(fd) == (slot << 4 | MESH_FD_CONN) || atomic_load(&mesh_local_at(slot)->ending) == fd + 1;
+    return mesh_fd_get(fd) == (slot << 4 | MESH_FD_CONN) ||
+           atomic_load(&mesh_local_at(slot)->ending) == fd + 1;
 }
 
 uint32_t mesh_local_drop(uint32_t slot, int fd) {

@@ -18,8 +18,8 @@ struct kept {
 
 static struct kept kept[KEPT]; /* mesh_guard */
 
-/* Two hashes of all three texts and of our own identity, where it takes part. Not a defence against anybody: who can write
- * the view can write another certificate into it. */
+/* Two hashes of all three texts and of our own identity, where it takes part. Not a defence against anybody:
+ * who can write the view can write another certificate into it. */
 static void key_of(const struct mesh_pem *pem, const struct mesh_identity *ours, uint64_t ret[2]) {
     for (int i = 0; i < 2; i++) {
         uint64_t h = (uint64_t)i + 1;

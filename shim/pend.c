@@ -18,15 +18,16 @@
 
 enum {
     BATCH = 64,
-    FEW = 64,             /* so many are tried at each wait, whatever else watches them */
+    FEW = 64, /* so many are tried at each wait, whatever else watches them */
     HELPER_STACK = 256 << 10,
-    HELPER_SLICE_MS = 5,  /* new work reaches a helper that is in poll after this */
-    HELPER_IDLE_MS = 200, /* a bulk sender fills its buffer again soon: the thread is worth keeping that long */
-    PRIVATE_FD = 700,     /* lingering sockets move up here */
+    HELPER_SLICE_MS = 5, /* new work reaches a helper that is in poll after this */
+    HELPER_IDLE_MS =
+        200,          /* a bulk sender fills its buffer again soon: the thread is worth keeping that long */
+    PRIVATE_FD = 700, /* lingering sockets move up here */
 };
 
 struct item {
-    uint32_t slot;
+    uint32_t slot, generation;
     uint64_t linger; /* deadline of a socket that the program has closed; 0: the program still has it */
 };
 
@@ -53,7 +54,8 @@ static struct item *put(uint32_t slot) {
     if (nitems == cap) {
         uint32_t bigger = cap ? cap * 2 : 512;
         void *p;
-        if (mesh_sys_mmap(NULL, bigger * sizeof *items, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p))
+        if (mesh_sys_mmap(NULL, bigger * sizeof *items, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                          -1, 0, &p))
             return NULL;
         if (cap) {
             memcpy(p, items, cap * sizeof *items);
@@ -62,7 +64,7 @@ static struct item *put(uint32_t slot) {
         items = p;
         cap = bigger;
     }
-    items[nitems] = (struct item){.slot = slot};
+    items[nitems] = (struct item){.slot = slot, .generation = atomic_load(&mesh_conn_at(slot)->generation)};
     atomic_store(&l->pending, nitems + 1);
     atomic_store(&count, nitems + 1);
     return &items[nitems++];
@@ -105,11 +107,12 @@ static bool unfinished(const struct mesh_conn *c) {
     return state == MESH_CONN_OPEN && mesh_tx_unsent(c);
 }
 
-/* Is there anything to be done for it now? An epoll registration of ours tells when a handshake can go on; thousands of
- * clients that are shaking hands must not be tried one by one at each wait. */
+/* Is there anything to be done for it now? An epoll registration of ours tells when a handshake can go on;
+ * thousands of clients that are shaking hands must not be tried one by one at each wait. */
 static bool idle(uint32_t slot, uint64_t now) {
     const struct mesh_conn *c = mesh_conn_at(slot);
-    return mesh_pend_count() > FEW && mesh_local_at(slot)->swapped && unfinished(c) && !mesh_tx_unsent(c) && now < mesh_hand_deadline(slot);
+    return mesh_pend_count() > FEW && mesh_local_at(slot)->swapped && unfinished(c) && !mesh_tx_unsent(c) &&
+           now < mesh_hand_deadline(slot);
 }
 
 /* One step; true when nothing is left to do. */
@@ -122,6 +125,21 @@ static bool step(uint32_t slot, int fd) {
         mesh_conn_unlock_tx(c);
     }
     return !unfinished(c);
+}
+
+/* Takes an item off. While it was stepped the program may have closed the connection, which now lingers and
+ * is ours to end, or another thread has ended it, and the slot leads its next life. */
+static void finished(const struct item *was, bool late) {
+    struct mesh_guard g = mesh_guard_enter();
+    struct item *it = find(was->slot);
+    bool same = it && it->generation == was->generation && (late || !unfinished(mesh_conn_at(was->slot)));
+    bool linger = same && it->linger;
+    int fd = atomic_load(&mesh_local_at(was->slot)->fd);
+    if (same)
+        drop(was->slot);
+    mesh_guard_leave(g);
+    if (linger)
+        mesh_close_end(was->slot, fd, true);
 }
 
 void mesh_pend_drive(void) {
@@ -142,16 +160,7 @@ void mesh_pend_drive(void) {
             bool late = batch[i].linger && now >= batch[i].linger;
             if (!late && (idle(slot, now) || !step(slot, fd)))
                 continue;
-            g = mesh_guard_enter();
-            struct item *it = find(slot);
-            bool ends = it && it->linger; /* as it is now: the program may have closed it meanwhile */
-            if (ends)
-                fd = atomic_load(&l->fd);
-            if (it)
-                drop(slot);
-            mesh_guard_leave(g);
-            if (ends)
-                mesh_close_end(slot, fd, true);
+            finished(&batch[i], late);
         }
     }
 }
@@ -161,12 +170,14 @@ static bool to_be_watched(const struct item *i, const struct mesh_conn *c, const
     if (i->linger)
         return true;
     if (!l->swapped)
-        return !c->server || c->held.bytes || mesh_tx_unsent(c) || atomic_load(&c->driver);
-    return c->told && mesh_tx_unsent(c);
+        return !c->server || mesh_look(c->held.bytes) || mesh_tx_unsent(c) || atomic_load(&c->driver);
+    return mesh_look(c->told) && mesh_tx_unsent(c);
 }
 
 uint32_t mesh_pend_fill(struct pollfd *ret, uint32_t max, int except, uint64_t *io_deadline) {
     uint32_t filled = 0;
+    if (atomic_load(&count) == 0) /* the guard is two system calls, and every wait comes by */
+        return 0;
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = 0; i < nitems; i++) {
         uint32_t slot = items[i].slot;

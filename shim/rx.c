@@ -14,7 +14,8 @@
 int mesh_io_init(struct mesh_io *io, uint32_t slot, int fd, const struct iovec *iov, int cnt, int flags) {
     if (cnt < 0 || cnt > 1024)
         return cnt < 0 ? -EINVAL : -EMSGSIZE;
-    *io = (struct mesh_io){.c = mesh_conn_at(slot), .slot = slot, .fd = fd, .iov = iov, .cnt = cnt, .flags = flags};
+    *io = (struct mesh_io){
+        .c = mesh_conn_at(slot), .slot = slot, .fd = fd, .iov = iov, .cnt = cnt, .flags = flags};
     for (int i = 0; i < cnt; i++) {
         if (iov[i].iov_len > SIZE_MAX / 2 - io->want)
             return -EINVAL;
@@ -103,20 +104,22 @@ static int broken(struct mesh_io *io, int err, const char *detail) {
         uint8_t alert;
         const char *why;
     } table[] = {
-        {MESH_E_RECORD, 20, "bad-record"},   {MESH_E_PROTOCOL, 10, "protocol"}, {MESH_E_ALERT, 0, "alert"},
-        {MESH_E_TRUNCATED, 0, "truncated"},  {MESH_E_KEYLIMIT, 0, "key-limit"}, {MESH_E_NOMEM, 80, "no-memory"},
+        {MESH_E_RECORD, 20, "bad-record"}, {MESH_E_PROTOCOL, 10, "protocol"},
+        {MESH_E_ALERT, 0, "alert"},        {MESH_E_TRUNCATED, 0, "truncated"},
+        {MESH_E_KEYLIMIT, 0, "key-limit"}, {MESH_E_NOMEM, 80, "no-memory"},
     };
     for (size_t i = 0; i < MESH_ARRAY_LEN(table); i++)
         if (table[i].err == err) {
-            mesh_conn_fail(io->c, io->slot, io->fd, ECONNRESET, table[i].alert, detail ? detail : table[i].why);
+            mesh_conn_fail(io->c, io->slot, io->fd, ECONNRESET, table[i].alert,
+                           detail ? detail : table[i].why);
             return -ECONNRESET;
         }
     mesh_conn_fail(io->c, io->slot, io->fd, ECONNRESET, 80, "internal");
     return -ECONNRESET;
 }
 
-/* The peer will send no more. The kernel's socket is told so as well: an end that was announced but not yet followed by a
- * FIN would otherwise be invisible to waits. */
+/* The peer will send no more. The kernel's socket is told so as well: an end that was announced but not yet
+ * followed by a FIN would otherwise be invisible to waits. */
 static void end_of_stream(struct mesh_io *io) {
     io->c->rx_eof = 1;
     (void)mesh_sys_shutdown(io->fd, SHUT_RD);
@@ -153,16 +156,18 @@ static ssize_t open_record(struct mesh_io *io, uint8_t *wire, size_t n, uint8_t 
         memcpy(sealed, wire, n);
     struct mesh_aead_ref a;
     mesh_aead_borrow(&a, io->slot, false);
-    int len = mesh_record_open(&c->rx, a.a, a.tag, wire, n, wire + MESH_REC_HEADER, n - MESH_REC_HEADER, ret_type);
+    int len =
+        mesh_record_open(&c->rx, a.a, a.tag, wire, n, wire + MESH_REC_HEADER, n - MESH_REC_HEADER, ret_type);
     mesh_aead_return(&a);
     if (len < 0)
         return broken(io, len, NULL);
     if (*ret_type == MESH_REC_HANDSHAKE && keep)
         mesh_hand_ticket(io->slot, sealed, n);
-    if (*ret_type == MESH_REC_DATA && (c->post.have || c->post.skip)) /* a handshake message must not be interrupted */
+    if (*ret_type == MESH_REC_DATA &&
+        (c->post.have || c->post.skip)) /* a handshake message must not be interrupted */
         return broken(io, MESH_E_PROTOCOL, NULL);
     if (*ret_type == MESH_REC_DATA && len && c->control) {
-        c->control = 0;
+        mesh_show(c->control, 0);
         mesh_hand_data_came(io->slot);
     }
     return len;
@@ -237,10 +242,10 @@ static int part_complete(struct mesh_io *io, struct mesh_chunk *k, size_t total,
     }
     k->off = MESH_REC_HEADER;
     k->len = MESH_REC_HEADER + (uint32_t)len;
-    k->next = 0;
+    mesh_show(k->next, 0);
     struct mesh_chunk *t = mesh_chunk_at(c->plain.tail);
     if (t)
-        t->next = chunk;
+        mesh_show(t->next, chunk);
     else
         c->plain.head = chunk;
     c->plain.tail = chunk;
@@ -278,8 +283,9 @@ static int stash(struct mesh_io *io, const uint8_t *p, size_t n) {
     return 1;
 }
 
-/* Reads records straight into scratch, at most as much as the program's buffer surely takes. 1: go on; 0: end, or the
- * kernel has no more; -errno. `part` is a chunk already taken, so that what is read has a place. */
+/* Reads records straight into scratch, at most as much as the program's buffer surely takes. 1: go on; 0:
+ * end, or the kernel has no more; -errno. `part` is a chunk already taken, so that what is read has a place.
+ */
 static int fetch(struct mesh_io *io, uint8_t *scratch, bool *ret_drained) {
     struct mesh_conn *c = io->c;
     size_t cap = room(io) + mesh_record_overhead(&c->rx);
@@ -305,8 +311,8 @@ static int fetch(struct mesh_io *io, uint8_t *scratch, bool *ret_drained) {
     return p < end && !c->rx_eof ? stash(io, p, (size_t)(end - p)) : 1;
 }
 
-/* MSG_PEEK beyond what is opened: only a record that is wholly there is opened as well, else the byte that keeps the
- * descriptor readable would be lost. 1: opened one; 0: no. */
+/* MSG_PEEK beyond what is opened: only a record that is wholly there is opened as well, else the byte that
+ * keeps the descriptor readable would be lost. 1: opened one; 0: no. */
 static int open_behind(struct mesh_io *io, uint8_t *scratch) {
     struct mesh_conn *c = io->c;
     ssize_t r = pull(io->fd, scratch, 1 + MESH_REC_WIRE_MAX, MSG_PEEK);
@@ -394,7 +400,8 @@ bool mesh_rx_ready(struct mesh_conn *c, uint32_t slot, int fd) {
     if (mesh_conn_lock_rx(c))
         return true;
     bool ready = true;
-    if (atomic_load(&c->state) == MESH_CONN_OPEN && !c->plain.bytes && !c->rx_eof && mesh_conn_owns(slot, fd)) {
+    if (atomic_load(&c->state) == MESH_CONN_OPEN && !c->plain.bytes && !c->rx_eof &&
+        mesh_conn_owns(slot, fd)) {
         struct mesh_io io = {.c = c, .slot = slot, .fd = fd, .want = 1, .flags = MSG_PEEK, .discard = true};
         ready = look_ahead(&io) != -EAGAIN;
     }
@@ -406,7 +413,8 @@ size_t mesh_rx_pending(struct mesh_conn *c, uint32_t slot, int fd) {
     if (mesh_conn_lock_rx(c))
         return 0;
     if (atomic_load(&c->state) == MESH_CONN_OPEN && !c->rx_eof && mesh_conn_owns(slot, fd)) {
-        struct mesh_io io = {.c = c, .slot = slot, .fd = fd, .want = MESH_HELD_MAX, .flags = MSG_PEEK, .discard = true};
+        struct mesh_io io = {
+            .c = c, .slot = slot, .fd = fd, .want = MESH_HELD_MAX, .flags = MSG_PEEK, .discard = true};
         (void)look_ahead(&io);
     }
     size_t n = c->plain.bytes;

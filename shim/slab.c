@@ -380,7 +380,8 @@ uint32_t mesh_chunk_take(void) {
         i = fresh(&mesh_slab->fresh_chunk, mesh_slab->head.nchunks);
     if (i == UINT32_MAX)
         return 0;
-    chunks[i].next = chunks[i].off = chunks[i].len = 0;
+    mesh_show(chunks[i].next, 0); /* a late pop may still look */
+    chunks[i].off = chunks[i].len = 0;
     return i;
 }
 
@@ -412,7 +413,7 @@ static bool queue_room(struct mesh_queue *q, size_t n) {
             return false;
         }
         if (last)
-            chunks[last].next = i;
+            mesh_show(chunks[last].next, i);
         else
             first = i;
         last = i;
@@ -420,7 +421,7 @@ static bool queue_room(struct mesh_queue *q, size_t n) {
     }
     if (first) {
         if (t)
-            t->next = first;
+            mesh_show(t->next, first);
         else
             q->head = q->tail = first;
     }
@@ -431,7 +432,7 @@ bool mesh_queue_put(struct mesh_queue *q, const void *p, size_t n) {
     if (!queue_room(q, n))
         return false;
     const uint8_t *src = p;
-    q->bytes += (uint32_t)n;
+    mesh_show(q->bytes, q->bytes + (uint32_t)n);
     while (n) {
         struct mesh_chunk *t = mesh_chunk_at(q->tail);
         size_t k = MESH_CHUNK_DATA - t->len < n ? MESH_CHUNK_DATA - t->len : n;
@@ -458,7 +459,7 @@ void mesh_queue_drop(struct mesh_queue *q, size_t n) {
         struct mesh_chunk *h = mesh_chunk_at(q->head);
         size_t k = h->len - h->off < n ? h->len - h->off : n;
         h->off += (uint32_t)k;
-        q->bytes -= (uint32_t)k;
+        mesh_show(q->bytes, q->bytes - (uint32_t)k);
         n -= k;
         if (h->off < h->len)
             return;
@@ -479,13 +480,14 @@ void mesh_queue_clear(struct mesh_queue *q) {
         mesh_chunk_give(q->head);
         q->head = next;
     }
-    q->tail = q->bytes = 0;
+    q->tail = 0;
+    mesh_show(q->bytes, 0);
 }
 
 /* ---- processes ---- */
 
 uint32_t mesh_proc_self(void) {
-    return self;
+    return mesh_look(self);
 }
 
 static bool claim(uint32_t i, int from) {
@@ -555,5 +557,5 @@ void mesh_proc_become(uint32_t i) {
 void mesh_proc_leave(void) {
     if (mesh_slab && self < MESH_PROCS_MAX)
         atomic_store(&mesh_slab->procs[self].pid, 0);
-    self = MESH_PROCS_MAX;
+    mesh_show(self, MESH_PROCS_MAX);
 }

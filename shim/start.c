@@ -68,7 +68,8 @@ static bool step_engine(void) {
     return true;
 }
 
-static bool (*const steps[])(void) = {step_look, step_rooms, step_stderr, step_env, step_handover, step_engine};
+static bool (*const steps[])(void) = {step_look, step_rooms,    step_stderr,
+                                      step_env,  step_handover, step_engine};
 
 enum { COLD, RUNNING, DONE };
 static _Atomic int state __attribute__((section(".data"))); /* see shim/real.c */

@@ -99,8 +99,8 @@ int shim_vdprintf(int fd, const char *format, va_list ap) {
     return sent == n ? n : -1;
 }
 
-/* The program's variables: libc's own, or the copy in the executable that stands for them. Never ours, which only serve the
- * libraries inside this one (shim/link/private.h). */
+/* The program's variables: libc's own, or the copy in the executable that stands for them. Never ours, which
+ * only serve the libraries inside this one (shim/link/private.h). */
 static FILE **standard(int fd) {
     static const char *const names[] = {"stdin", "stdout", "stderr"};
     static FILE **found[3];

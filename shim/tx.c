@@ -42,11 +42,12 @@ struct batch {
     size_t len;
 };
 
-static int seal(struct mesh_conn *c, uint32_t slot, struct batch *b, uint8_t type, const struct iovec *iov, int cnt,
-                size_t skip, size_t n) {
+static int seal(struct mesh_conn *c, uint32_t slot, struct batch *b, uint8_t type, const struct iovec *iov,
+                int cnt, size_t skip, size_t n) {
     struct mesh_aead_ref a;
     mesh_aead_borrow(&a, slot, true);
-    int r = mesh_record_sealv(&c->tx, a.a, a.tag, type, iov, cnt, skip, n, b->base + b->len, MESH_SCRATCH - b->len);
+    int r = mesh_record_sealv(&c->tx, a.a, a.tag, type, iov, cnt, skip, n, b->base + b->len,
+                              MESH_SCRATCH - b->len);
     mesh_aead_return(&a);
     if (r < 0)
         return r;
@@ -54,7 +55,8 @@ static int seal(struct mesh_conn *c, uint32_t slot, struct batch *b, uint8_t typ
     return 0;
 }
 
-static int seal_bytes(struct mesh_conn *c, uint32_t slot, struct batch *b, uint8_t type, const void *p, size_t n) {
+static int seal_bytes(struct mesh_conn *c, uint32_t slot, struct batch *b, uint8_t type, const void *p,
+                      size_t n) {
     struct iovec iov = {(void *)p, n};
     return seal(c, slot, b, type, &iov, 1, 0, n);
 }
@@ -71,8 +73,8 @@ static int key_update(struct mesh_conn *c, uint32_t slot, struct batch *b) {
 }
 
 /* Seals one data record, after a KeyUpdate when the peer asked for one or the key is used up. */
-static int seal_data(struct mesh_conn *c, uint32_t slot, struct batch *b, const struct iovec *iov, int cnt, size_t skip,
-                     size_t n) {
+static int seal_data(struct mesh_conn *c, uint32_t slot, struct batch *b, const struct iovec *iov, int cnt,
+                     size_t skip, size_t n) {
     int err = 0;
     if (mesh_unlikely(__atomic_load_n(&c->key_update_due, __ATOMIC_ACQUIRE)))
         err = key_update(c, slot, b);
@@ -92,7 +94,7 @@ static void take_deferred(struct mesh_conn *c, struct batch *b) {
         b->len += n;
         mesh_queue_drop(&c->sealed, n);
     }
-    c->deferred = 0;
+    mesh_show(c->deferred, 0);
 }
 
 /* The program's first bytes, which TCP would send at once: Nagle's rule counts our handshake as theirs. */
@@ -109,7 +111,8 @@ static ssize_t push_first(struct mesh_conn *c, int fd, const struct batch *b) {
     return r;
 }
 
-/* Sends a batch; what the kernel does not take becomes the sealed tail. 0, -EAGAIN (a tail is left) or -errno. */
+/* Sends a batch; what the kernel does not take becomes the sealed tail. 0, -EAGAIN (a tail is left) or
+ * -errno. */
 static int launch(struct mesh_conn *c, int fd, const struct batch *b, int flags) {
     bool first = mesh_unlikely(c->first) && !(flags & MSG_MORE);
     ssize_t r = first ? push_first(c, fd, b) : push(fd, b->base, b->len, flags);
@@ -239,7 +242,8 @@ int mesh_tx_release_held(struct mesh_conn *c, uint32_t slot, int fd) {
             break;
         }
         mesh_queue_drop(&c->held, n);
-        r = c->sealed.bytes ? (mesh_queue_put(&c->sealed, b.base, b.len) ? -EAGAIN : -ENOBUFS) : launch(c, fd, &b, 0);
+        r = c->sealed.bytes ? (mesh_queue_put(&c->sealed, b.base, b.len) ? -EAGAIN : -ENOBUFS)
+                            : launch(c, fd, &b, 0);
         if (r && r != -EAGAIN)
             break;
     }
@@ -263,7 +267,7 @@ int mesh_tx_alert(struct mesh_conn *c, uint32_t slot, int fd, uint8_t level, uin
     if (n < 0)
         return -EIO;
     if (c->deferred) /* nobody will want the tickets, but their sequence numbers are used */
-        c->deferred = 0;
+        mesh_show(c->deferred, 0);
     ssize_t r = c->sealed.bytes ? 0 : push(fd, room, (size_t)n, 0);
     if (r < 0 && r != -EAGAIN)
         return (int)r;

@@ -19,7 +19,8 @@
 #include "shim/real.h"
 
 enum { ON_STACK = 64, PEND_MOST = 64 };
-/* Another thread may drive a handshake to its end while we sleep on what it waited for: then what to wait for has changed. */
+/* Another thread may drive a handshake to its end while we sleep on what it waited for: then what to wait for
+ * has changed. */
 static const uint64_t SLICE = 10 * MESH_MS;
 
 static uint64_t least(uint64_t a, uint64_t b) {
@@ -41,7 +42,7 @@ uint64_t mesh_deadline_ts(const struct timespec *ts) {
 bool mesh_watch_special(const struct mesh_conn *c, uint32_t slot) {
     switch (atomic_load_explicit(&c->state, memory_order_acquire)) {
     case MESH_CONN_OPEN:
-        return c->control || !mesh_local_at(slot)->nonblock;
+        return mesh_look(c->control) || !mesh_local_at(slot)->nonblock;
     case MESH_CONN_RAW:
     case MESH_CONN_FREE:
         return false;
@@ -103,7 +104,8 @@ static short tell(const struct pollfd *p, short kernel, bool *ret_again) {
         return mesh_tx_room(c) ? kernel & p->events & (POLLOUT | POLLWRNORM) : 0;
     }
     if (state == MESH_CONN_DEAD)
-        return c->error ? with_end(p->events) : (short)(kernel | (p->events & (POLLIN | POLLRDNORM)) | POLLHUP);
+        return c->error ? with_end(p->events)
+                        : (short)(kernel | (p->events & (POLLIN | POLLRDNORM)) | POLLHUP);
     if (kernel & (POLLIN | POLLRDNORM) && !mesh_rx_ready(c, slot, p->fd))
         kernel &= (short)~(POLLIN | POLLRDNORM);
     return c->rx_error ? (short)(kernel | POLLERR) : kernel;
@@ -119,7 +121,8 @@ static void timeout_of(uint64_t deadline, struct timespec *ret, struct timespec 
 }
 
 /* One round. -1: again; else what poll returns. */
-static int round_(struct pollfd *fds, nfds_t n, struct pollfd *kfds, uint64_t deadline, const sigset_t *mask) {
+static int round_(struct pollfd *fds, nfds_t n, struct pollfd *kfds, uint64_t deadline,
+                  const sigset_t *mask) {
     uint64_t until = deadline;
     bool again = false, dead = false;
     uint32_t slot;
@@ -180,8 +183,8 @@ int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *m
 
 /* ---- waiting inside a blocking call ---- */
 
-/* Would the kernel restart a call that a handler interrupted? poll never says so, so we ask the dispositions: yes when every
- * handler of the process was installed with SA_RESTART. */
+/* Would the kernel restart a call that a handler interrupted? poll never says so, so we ask the dispositions:
+ * yes when every handler of the process was installed with SA_RESTART. */
 static bool restarts(void) {
     for (int s = 1; s < 65; s++) {
         struct sigaction a;

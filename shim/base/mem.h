@@ -15,6 +15,9 @@ void mesh_zero(void *p, size_t n);
 uint64_t mesh_random(void);
 
 #define MESH_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+/* A word that a lock guards and that some look at without it: who holds the lock writes with mesh_show. */
+#define mesh_look(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+#define mesh_show(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELAXED)
 #define mesh_likely(x) __builtin_expect(!!(x), 1)
 #define mesh_unlikely(x) __builtin_expect(!!(x), 0)
 

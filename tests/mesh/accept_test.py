@@ -25,7 +25,7 @@ def _():
     s = Server(m, MESH_INBOUND="strict")
     same(call(s.at, plain=True), "refused")
     refused(s, "plaintext", port=s.port)
-    has(json.dumps(m.ctl("why")), "plaintext")
+    has(json.dumps(m.ctl("-p", str(s.pid), "why", rc=0)), "plaintext", str(s.port))
     same(call(s.at), "served:hi")
 
 
@@ -167,7 +167,7 @@ def _():
     m = Mesh(service("%s:%d" % (IN, port)), MESH_PATIENCE="20s")
     s = Server(m, at="%s:%d" % (IN, port), MESH_INBOUND="permissive", MESH_CALLERS="spiffe://shop/ns/prod/sa/ratings")
     c = Client(m)
-    has(("EACCES", "ECONNRESET"), c.ask())
+    has(("EACCES", "ECONNRESET", "EPIPE"), c.ask())
     s.trace.wait("refused")
     s.trace.none("accepted")
     same(Client(m, identity="ratings").ask(), "served")
@@ -254,17 +254,6 @@ def cpu(pid):
     return (int(f[11]) + int(f[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@case("a silent caller of a strict port is dropped after the handshake's deadline")
-def _():
-    s = Server(Mesh(), how="select", MESH_INBOUND="strict")
-    with socket.create_connection((IN, s.port), timeout=WAIT) as c:
-        try:
-            same(c.recv(1), b"")
-        except ConnectionError:
-            pass
-    same(call(s.at), "served:hi")
-
-
 @case("an inherited listening socket is protected: the parent without the library listens, the child with it accepts")
 def _():
     m = Mesh()
@@ -289,7 +278,7 @@ def _():
         with socket.create_connection((IN, s.port), timeout=WAIT) as raw, tls(False, "web").wrap_socket(raw) as c:
             c.sendall(b"hi\n")
             same(c.recv(100), b"served:hi\n")
-            has(json.dumps(m.ctl("status", identity="reviews")), WEB)
+            has(json.dumps(m.ctl("-p", str(s.pid), "status", rc=0)), WEB)
 
 
 @case("IPv6 listeners are protected, and v4-mapped callers of them")

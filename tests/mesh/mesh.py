@@ -204,6 +204,8 @@ def tls(server, identity, ca="ca", version=None):
     c.load_verify_locations("%s/%s.pem" % (PKI, ca))
     if identity:
         c.load_cert_chain("%s/%s-chain.pem" % (PKI, identity), "%s/%s.key" % (PKI, identity))
+    if not server:
+        c.set_alpn_protocols(["istio"])  # what tells a mesh caller from others on a permissive port
     if version:
         c.maximum_version = version
     return c

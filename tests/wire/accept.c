@@ -319,7 +319,6 @@ T_MAIN(T_CASE(flags_are_those_asked_for), T_CASE(nobody_there), T_CASE(receive_t
        T_CASE(address_is_the_callers), T_CASE(wrong_calls), T_CASE(reset_before_it_was_accepted),
        T_CASE(in_the_order_of_arrival), T_CASE(silent_callers_do_not_hold_up_a_loop),
        T_CASE(silent_callers_do_not_hold_up_accept), T_CASE(silent_caller_times_out_a_read),
-       T_CASE(silence_of_eleven_seconds),
-       T_CASE(probe_that_connects_and_closes), T_CASE(plaintext_caller_in_strict),
-       T_CASE(inherited_listener_in_a_child), T_CASE(listener_accepts_after_dup),
-       T_CASE(listen_again_and_unbound))
+       T_CASE(silence_of_eleven_seconds), T_CASE(probe_that_connects_and_closes),
+       T_CASE(plaintext_caller_in_strict), T_CASE(inherited_listener_in_a_child),
+       T_CASE(listener_accepts_after_dup), T_CASE(listen_again_and_unbound))

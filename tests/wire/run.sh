@@ -47,11 +47,11 @@ one() {
   local name=$1 mode=$2 out=$RUN/out/$1.$2 vars=(WIRE_MODE="$2") watch=() line
   mkdir -p "$RUN/mesh/$name.$mode"
   case $mode in
-  unconfigured) vars+=("LD_PRELOAD=$PRE$LIB") ;;
+  unconfigured) vars+=("LD_PRELOAD=$PRE$LIB$POST") ;;
   mtls)
     # shellcheck disable=SC2207
     vars+=($(capture web "$out.trace") "MESH_RUN_DIR=$RUN/mesh/$name.$mode")
-    vars+=("LD_PRELOAD=$PRE$LIB")
+    vars+=("LD_PRELOAD=$PRE$LIB$POST")
     while read -r line; do
       line=${line//@PKI@/$PKI}
       [ -z "$line" ] || vars+=("${line//@RUN@/$RUN}")
@@ -103,15 +103,22 @@ tally() { # tally NAME MODE: counts, and prints what is not as it should be
 mkdir -p "$BUILD/tests/wire" "$RUN/out"
 recording=
 if [ "$(id -u)" = 0 ] && "$TOP/tests/lib/netns.sh" true 2>/dev/null && recorder; then recording=1; else echo "# the wire is not recorded: no right to"; fi
-# A sanitizer's runtime goes before the library it instruments.
-PRE=
+# ASan's runtime must come first. TSan's comes behind the library: inside its own poll, connect and the like it looks at no
+# lock, and the library would run there.
+PRE= POST=
 case ${SAN:-} in
-address | thread)
-  PRE=$(${CC:-cc} -print-file-name="lib${SAN:0:1}san.so"):
-  [ "$SAN" = thread ] && WIRE_CFLAGS="${WIRE_CFLAGS:-} -fsanitize=thread"
-  export ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0:${ASAN_OPTIONS:-} TSAN_OPTIONS=die_after_fork=0:${TSAN_OPTIONS:-} WIRE_SLOW=${WIRE_SLOW:-4}
+address)
+  PRE=$(${CC:-cc} -print-file-name=libasan.so):
+  # A cancelled thread's frames leave red zones behind, over which the end of the sanitizer's signal stack stumbles.
+  export ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0:${ASAN_OPTIONS:-}
+  ;;
+thread)
+  WIRE_CFLAGS="${WIRE_CFLAGS:-} -fsanitize=thread" # its runtime is started by the program's own start files
+  POST=:$(${CC:-cc} -print-file-name=libtsan.so)
+  export TSAN_OPTIONS=die_after_fork=0:report_thread_leaks=0:suppressions=$TOP/tests/tsan.supp:${TSAN_OPTIONS:-}
   ;;
 esac
+[ -z "${SAN:-}" ] || export WIRE_SLOW=${WIRE_SLOW:-4}
 pki
 built=()
 for name in "${names[@]}"; do

@@ -8,7 +8,7 @@ struct call {
     int fd;
     ssize_t rc;
     int error;
-    volatile bool inside;
+    _Atomic bool inside;
 };
 
 static void *blocked_recv(void *arg) {

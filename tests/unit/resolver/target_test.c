@@ -18,30 +18,27 @@ static int target(const struct fixture *f, const char *name, struct mesh_target 
     return rc ? rc : mesh_view_target(f->view, &r, 0, ret);
 }
 
-static const char contexts[] =
-    "resources:\n" CLUSTER(
-        "full.mesh",
-        "sni: outer, common_tls_context: {alpn_protocols: [istio-peer-exchange, istio, h2], tls_params: "
-        "{tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3}, "
-        "tls_certificates: [{certificate_chain: {inline_string: CHAIN}, private_key: {inline_string: KEY}}], "
-        "validation_context: {trusted_ca: {inline_string: ROOTS}, match_subject_alt_names: [{exact: "
-        "superseded}], match_typed_subject_alt_names: [{san_type: URI, matcher: {prefix: 'spiffe://shop/'}}, "
-        "{san_type: DNS, matcher: {exact: Db, ignore_case: true}}]}}")
-        CLUSTER(
-            "sds.mesh",
+static const char contexts[] = "resources:\n" CLUSTER(
+    "full.mesh",
+    "sni: outer, common_tls_context: {alpn_protocols: [istio-peer-exchange, istio, h2], tls_params: "
+    "{tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3}, "
+    "tls_certificates: [{certificate_chain: {inline_string: CHAIN}, private_key: {inline_string: KEY}}], "
+    "validation_context: {trusted_ca: {inline_string: ROOTS}, match_subject_alt_names: [{exact: "
+    "superseded}], match_typed_subject_alt_names: [{san_type: URI, matcher: {prefix: 'spiffe://shop/'}}, "
+    "{san_type: DNS, matcher: {exact: Db, ignore_case: true}}]}}")
+    CLUSTER("sds.mesh",
             "common_tls_context: {tls_certificate_sds_secret_configs: [{name: mine}], "
             "combined_validation_context: {default_validation_context: {match_subject_alt_names: [{exact: "
             "'spiffe://shop/ns/a/sa/b'}]}, validation_context_sds_secret_config: {name: roots}}}")
-            CLUSTER("ours.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: "
-                                 "default}], validation_context_sds_secret_config: {name: ROOTCA}}")
-                CLUSTER("lost.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: "
-                                     "nobody}]}") "- '@type': " TLS
-                                                  "Secret\n  name: mine\n  tls_certificate: "
-                                                  "{certificate_chain: {inline_string: MINE}, private_key: "
-                                                  "{inline_string: SECRET}}\n"
-                                                  "- '@type': " TLS
-                                                  "Secret\n  name: roots\n  validation_context: {trusted_ca: "
-                                                  "{inline_string: THEIRS}}\n";
+        CLUSTER("ours.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: "
+                             "default}], validation_context_sds_secret_config: {name: ROOTCA}}")
+            CLUSTER("lost.mesh", "common_tls_context: {tls_certificate_sds_secret_configs: [{name: "
+                                 "nobody}]}") "- '@type': " TLS "Secret\n  name: mine\n  tls_certificate: "
+                                              "{certificate_chain: {inline_string: MINE}, private_key: "
+                                              "{inline_string: SECRET}}\n"
+                                              "- '@type': " TLS
+                                              "Secret\n  name: roots\n  validation_context: {trusted_ca: "
+                                              "{inline_string: THEIRS}}\n";
 
 Test(target, context_is_read_in_full) {
     struct fixture f;
@@ -170,17 +167,16 @@ static const char inbound[] =
                       "") CHAIN("destination_port: 6060, server_names: [a.mesh]",
                                 DOWN("common_tls_context: {tls_certificates: [{certificate_chain: "
                                      "{inline_string: A}, private_key: {inline_string: A}}]}"))
-                    CHAIN(
-                        "destination_port: 6060, server_names: ['*.mesh']",
-                        DOWN(
-                            "common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: "
-                            "ANY}, private_key: {inline_string: ANY}}]}")) "  - {filter_chain_match: "
-                                                                           "{destination_port: 5050}, "
-                                                                           "filters: [{name: "
-                                                                           "envoy.filters.network.rbac}"
-                                                                           "]" DOWN("require_client_"
-                                                                                    "certificate: true") "}"
-                                                                                                         "\n";
+                    CHAIN("destination_port: 6060, server_names: ['*.mesh']",
+                          DOWN("common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: "
+                               "ANY}, private_key: {inline_string: ANY}}]}")) "  - {filter_chain_match: "
+                                                                              "{destination_port: 5050}, "
+                                                                              "filters: [{name: "
+                                                                              "envoy.filters.network.rbac}"
+                                                                              "]" DOWN(
+                                                                                  "require_client_"
+                                                                                  "certificate: true") "}"
+                                                                                                       "\n";
 
 static int ask(const struct fixture *f, const char *addr, uint16_t port, const char *sni,
                struct mesh_inbound **ret) {
