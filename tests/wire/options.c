@@ -172,8 +172,8 @@ static void low_water_mark_makes_recv_wait(void) {
     SYS(setsockopt(p[0], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
     SYS(setsockopt(p[1], SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low));
     pthread_t t = t_thread(send_two_halves, &p[0]);
-    /* A recv that took the first half already would not be woken for the second, which is below the mark: Linux's own
-     * way. So the wait comes first. */
+    /* A recv that took the first half already would not be woken for the second, which is below the mark:
+     * Linux's own way. So the wait comes first. */
     CHECK(t_wait(p[1], POLLIN, 10000));
     ssize_t n = SYS(recv(p[1], big, sizeof big, 0));
     if (!t_mtls())
