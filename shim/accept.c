@@ -12,6 +12,7 @@
 #include "shim/conn.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
 #include "shim/real.h"
@@ -77,7 +78,7 @@ void mesh_accept_listening(int fd) {
     if (mesh_fd_kind(word) == MESH_FD_LISTENER || !is_tcp_listener(fd, &at))
         return;
     enum mesh_inbound_mode mode = mesh_engine_inbound((struct sockaddr *)&at, sizeof at);
-    mesh_watch_forget(fd);
+    mesh_fresh_forget(fd);
     if (mode == MESH_INBOUND_OFF) {
         mesh_fd_set(fd, MESH_FD_OPEN_PORT, 0);
         return;
@@ -186,7 +187,7 @@ int mesh_accept_take_over(int fd, uint64_t inode, enum mesh_inbound_mode mode, u
 
 int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
     uint32_t word = mesh_fd_get(fd);
-    if (!word) { /* inherited, or listening since before us */
+    if (!word || mesh_fd_unconnected(word)) { /* inherited, or another process has made it listen */
         mesh_accept_listening(fd);
         word = mesh_fd_get(fd);
     }
@@ -197,6 +198,8 @@ int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
         struct mesh_guard g = mesh_guard_enter();
         l = listeners[mesh_fd_slot(word)];
         mesh_guard_leave(g);
+        if (mesh_engine_foreign()) /* it would be entered in its parent's tables */
+            return -EACCES;
     }
     for (;;) {
         struct sockaddr_storage from;

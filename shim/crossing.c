@@ -11,6 +11,7 @@
 #include "shim/conn.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/handover.h"
 #include "shim/pend.h"
@@ -37,9 +38,12 @@ static void found(struct mesh_crossing *x, int fd, uint32_t slot) {
 
 static void find_marked(struct mesh_crossing *x) {
     for (int fd = 0; fd <= (int)mesh_fd_highest(); fd++) {
-        uint32_t word = mesh_fd_get(fd);
-        if (mesh_fd_kind(word) == MESH_FD_CONN && stays_open(fd))
-            found(x, fd, mesh_fd_slot(word));
+        uint32_t word = mesh_fd_get(fd), slot = mesh_fd_slot(word);
+        bool held = mesh_fd_kind(word) == MESH_FD_CONN || mesh_fd_kind(word) == MESH_FD_KIN;
+        if (!held || !stays_open(fd))
+            continue;
+        (void)mesh_fd_conn(fd, &slot); /* somebody may have connected it meanwhile */
+        found(x, fd, slot);
     }
 }
 
@@ -76,18 +80,13 @@ void mesh_crossing_find(struct mesh_crossing *x) {
         find_marked(x);
 }
 
-static bool under_way(const struct mesh_conn *c) {
-    uint32_t state = atomic_load(&c->state);
-    return state == MESH_CONN_DIAL || (state == MESH_CONN_HAND && c->begun);
-}
-
 void mesh_crossing_settle(const struct mesh_crossing *x) {
     const uint64_t slice = 10 * MESH_MS, end = mesh_now() + MESH_HANDSHAKE_SECONDS * MESH_SEC;
     for (int i = 0; i < x->n; i++) {
         uint32_t slot = x->at[i].slot;
         struct mesh_conn *c = mesh_conn_at(slot);
         int fd = atomic_load(&mesh_local_at(slot)->fd);
-        while (under_way(c) && mesh_now() < end) {
+        while (mesh_hand_under_way(c) && mesh_now() < end) {
             struct pollfd p = {.fd = fd, .events = mesh_hand_drive(c, slot, fd)};
             if (!p.events)
                 break;
@@ -103,14 +102,25 @@ static const char *obstacle(const struct mesh_conn *c, enum mesh_exec_target t, 
         return mesh_target_text(t);
     if (mesh_hand_untouched(c))
         return NULL;
-    if (under_way(c))
+    if (mesh_hand_under_way(c))
         return "handshake";
     return slab < 0 ? "no-slab" : !mesh_slab_fd_size(slab) ? "user" : NULL;
+}
+
+/* They are ordinary sockets to who knows nothing of them. */
+static void drop_unconnected(struct mesh_crossing *x) {
+    int n = 0;
+    for (int i = 0; i < x->n; i++)
+        if (atomic_load(&mesh_conn_at(x->at[i].slot)->state) != MESH_CONN_NEW)
+            x->at[n++] = x->at[i];
+    x->n = n;
 }
 
 bool mesh_crossing_judge(struct mesh_crossing *x, enum mesh_exec_target t, const char *program) {
     int slab = mesh_slab_fd(), dead = 0, first = -1;
     const char *why = NULL;
+    if (t != MESH_TARGET_SHIM || slab < 0 || !mesh_slab_fd_size(slab))
+        drop_unconnected(x);
     for (int i = 0; i < x->n; i++) {
         const char *reason = obstacle(mesh_conn_at(x->at[i].slot), t, slab);
         x->at[i].dead = reason != NULL;

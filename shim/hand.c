@@ -9,6 +9,7 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
+#include "shim/fresh.h"
 #include "shim/hand_private.h"
 #include "shim/own_identity.h"
 #include "shim/pend.h"
@@ -364,6 +365,8 @@ static void open_raw(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     describe(c, fd, h, NULL);
     trace_open(c, fd, h, NULL);
     flush_held_raw(c, fd);
+    if (!c->server)
+        mesh_fresh_plain(fd);
     atomic_store(&c->state, MESH_CONN_RAW);
     mesh_hand_drop(slot);
     mesh_watch_settled(slot);
@@ -503,6 +506,16 @@ static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot) {
 
 bool mesh_hand_untouched(const struct mesh_conn *c) {
     return atomic_load(&c->state) == MESH_CONN_HAND && !c->begun;
+}
+
+bool mesh_hand_under_way(const struct mesh_conn *c) {
+    uint32_t state = atomic_load(&c->state);
+    return state == MESH_CONN_DIAL || (state == MESH_CONN_HAND && c->begun);
+}
+
+bool mesh_hand_ours(const struct mesh_conn *c, uint32_t slot) {
+    return mesh_hand_under_way(c) && mesh_look(mesh_local_at(slot)->hand) &&
+           atomic_load(&c->driver) == mesh_proc_self() + 1;
 }
 
 /* Who may call, and how we answer: the view's inbound listener, else the environment. */
@@ -694,7 +707,13 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
             h = first_touch(c, slot);
         bool untouched = h && h->stage == STAGE_FIRST;
         if (!h) {
-            wants = POLLIN; /* another process has it */
+            wants = POLLIN; /* another process has it, as long as it lives */
+            driver = atomic_load(&c->driver);
+            if (driver && driver != me && !mesh_proc_alive(driver - 1)) {
+                mesh_conn_fail(c, slot, fd, ECONNRESET, 0, "driver-gone");
+                state = MESH_CONN_DEAD;
+                wants = 0;
+            }
         } else if (atomic_load(&c->driver) != me &&
                    !atomic_compare_exchange_strong(&c->driver, &driver, me)) {
             wants = POLLIN;

@@ -18,14 +18,18 @@
 
 enum { MESH_HANDSHAKE_SECONDS = 10 }; /* a peer that began, or was to begin, a handshake and is silent */
 
-/* Takes the dial of `route` up on a descriptor whose slot is new (state FREE): the first endpoint is chosen and its
- * connection begun. 0: going on (state DIAL), or done at once; -errno: refused, the slot is untouched by the kernel. */
+/* Takes the dial of `route` up on a descriptor whose slot is new (shim/fresh.h, state DIAL): the first endpoint is chosen
+ * and its connection begun. 0: going on; -errno: refused. */
 int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_route *route, const struct sockaddr *to,
                     socklen_t len);
 /* Makes an accepted descriptor's slot wait for its handshake. */
 void mesh_hand_accepted(struct mesh_conn *c, enum mesh_inbound_mode mode, uint16_t port);
 /* Is it accepted, and no byte of its handshake consumed? Then any process may begin it. */
 bool mesh_hand_untouched(const struct mesh_conn *c);
+/* Has a handshake begun, and not ended? Then one process alone can go on with it. */
+bool mesh_hand_under_way(const struct mesh_conn *c);
+/* Is that this process? */
+bool mesh_hand_ours(const struct mesh_conn *c, uint32_t slot);
 
 /* Drives as far as it goes without waiting. 0: the connection is out of our hands (OPEN, RAW or DEAD); else the poll events
  * that it waits for. Takes the rx lock. */

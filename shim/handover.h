@@ -6,7 +6,8 @@
  *     MESHSHIM_TREE=<slab fd>:<layout>:<tree>:<process entry>:<fd>=<slot>.<generation>.<inode>[.<mode>.<port>],...
  *
  * numbers in hex. Mode and port are there when nobody has touched an accepted connection: it needs no shared state, so it
- * crosses also where the slab does not (another user, another version of the library, no slab descriptor). All else that
+ * crosses also where the slab does not (another user, another version of the library, no slab descriptor). Mode 0 is a socket
+ * that nobody has connected yet (shim/fresh.h): it crosses always, as our knowledge of it does where it can. All else that
  * may not cross is replaced by a dead socket, traced; the connection lives on for its other holders.
  */
 #ifndef MESH_SHIM_HANDOVER_H

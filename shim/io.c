@@ -85,13 +85,20 @@ static ssize_t recv_dead(const struct mesh_io *io) {
     return io->c->error ? -io->c->error : 0;
 }
 
+/* When to look again at a handshake. Another thread or process may drive it while we wait for what it waited
+ * for. */
+static uint64_t look_at(const struct mesh_conn *c, uint32_t slot) {
+    uint64_t d = mesh_hand_deadline(slot), soon = mesh_now() + 10 * MESH_MS;
+    return mesh_hand_under_way(c) && soon < d ? soon : d;
+}
+
 /* Not open yet: drives the handshake. 1: look again; 0 or -errno for the program. */
 static int recv_hand(struct mesh_io *io, uint64_t *io_deadline) {
     struct mesh_conn *c = io->c;
     short wants = mesh_hand_drive(c, io->slot, io->fd);
     if (!wants)
         return 1;
-    uint64_t d = mesh_hand_deadline(io->slot);
+    uint64_t d = look_at(c, io->slot);
     if (d != UINT64_MAX)
         mesh_pend_add(io->slot);
     if (mesh_nonblocking(io->fd, io->flags))
@@ -153,6 +160,8 @@ static ssize_t recv_loop(struct mesh_io *io) {
         uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
         if (state == MESH_CONN_RAW)
             return recv_raw(io);
+        if (state == MESH_CONN_NEW) /* dissolved by another holder */
+            return -ENOTCONN;
         if (state == MESH_CONN_DEAD || state == MESH_CONN_FREE)
             return io->done ? (ssize_t)io->done : recv_dead(io);
         if (state != MESH_CONN_OPEN) {
@@ -206,7 +215,7 @@ static int wait_writable(const struct mesh_io *io, uint64_t *io_deadline) {
     short wants = mesh_hand_drive(c, io->slot, io->fd);
     if (!wants)
         return 0;
-    uint64_t d = mesh_hand_deadline(io->slot);
+    uint64_t d = look_at(c, io->slot);
     int r = mesh_wait_fd(io->fd, wants, d < *io_deadline ? d : *io_deadline);
     return r == -EAGAIN && mesh_now() < *io_deadline ? 0 : r;
 }

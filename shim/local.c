@@ -96,7 +96,7 @@ void mesh_aead_borrow(struct mesh_aead_ref *r, uint32_t slot, bool tx) {
     struct mesh_conn *c = mesh_conn_at(slot);
     (void)mesh_engine_crypto(NULL); /* a program that a connection crossed into may come here first */
     r->tag = ((uint64_t)atomic_load_explicit(&c->generation, memory_order_relaxed) << 32) |
-             (uint64_t)slot << 1 | tx;
+             (uint64_t)c->renewed << 24 | (uint64_t)slot << 1 | tx;
     struct way *set = ways[(slot * 2 + tx) % SETS], *best = NULL;
     for (int i = 0; i < WAYS; i++) {
         if (atomic_load_explicit(&set[i].busy, memory_order_relaxed))
@@ -257,7 +257,8 @@ uint32_t mesh_local_drop(uint32_t slot, int fd) {
         l->generation = 0;
     } else if (atomic_load(&l->fd) == fd) { /* another of its descriptors must stand in */
         for (int i = 0; i <= (int)mesh_fd_highest(); i++)
-            if (i != fd && mesh_fdtab[i] == (slot << 4 | MESH_FD_CONN)) {
+            if (i != fd &&
+                (mesh_fdtab[i] == (slot << 4 | MESH_FD_CONN) || mesh_fdtab[i] == (slot << 4 | MESH_FD_KIN))) {
                 atomic_store(&l->fd, i);
                 break;
             }

@@ -281,6 +281,12 @@ void mesh_pend_linger(uint32_t slot, int fd) {
         help();
 }
 
+/* Is it a handshake that other processes wait for? */
+static bool awaited(const struct item *i) {
+    const struct mesh_conn *c = mesh_conn_at(i->slot);
+    return mesh_hand_ours(c, i->slot) && mesh_conn_others(i->slot, mesh_proc_self());
+}
+
 void mesh_pend_drain(uint64_t deadline) {
     struct pollfd fds[BATCH];
     for (;;) {
@@ -289,7 +295,7 @@ void mesh_pend_drain(uint64_t deadline) {
         bool unsent = false;
         struct mesh_guard g = mesh_guard_enter();
         for (uint32_t i = 0; i < nitems; i++)
-            unsent |= mesh_tx_unsent(mesh_conn_at(items[i].slot));
+            unsent |= mesh_tx_unsent(mesh_conn_at(items[i].slot)) || awaited(&items[i]);
         mesh_guard_leave(g);
         if (!unsent)
             return;

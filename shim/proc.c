@@ -14,6 +14,7 @@
 #include "shim/conn.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
 #include "shim/real.h"
@@ -30,6 +31,7 @@ static void hold_for_child(uint32_t slot) {
 }
 
 static void before(void) {
+    mesh_fresh_share(false);
     mesh_guard_before_fork();
     if (!mesh_slab)
         return;
@@ -59,11 +61,7 @@ void mesh_proc_start(void) {
 /* A fork that nobody told us of (a raw system call): the parent does not know of this holder until now. What
  * it has ended meanwhile is not a connection any more, whatever the kernel's socket says. */
 static void bury(int fd, uint32_t slot) {
-    int dead = mesh_sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (dead < 0 || mesh_sys_dup3(dead, fd, 0) < 0)
-        (void)mesh_sys_close(fd);
-    if (dead >= 0)
-        (void)mesh_sys_close(dead);
+    mesh_fresh_bury(fd);
     mesh_fd_clear(fd);
     (void)mesh_local_drop(slot, fd);
     mesh_trace_refused("unseen-fork", NULL, NULL);
@@ -72,8 +70,8 @@ static void bury(int fd, uint32_t slot) {
 static void bury_ended(void) {
     for (int fd = 0; fd <= (int)mesh_fd_highest(); fd++) {
         uint32_t word = mesh_fd_get(fd), slot = mesh_fd_slot(word);
-        if (mesh_fd_kind(word) == MESH_FD_CONN &&
-            mesh_local_at(slot)->generation != atomic_load(&mesh_conn_at(slot)->generation))
+        bool held = mesh_fd_kind(word) == MESH_FD_CONN || mesh_fd_kind(word) == MESH_FD_KIN;
+        if (held && mesh_local_at(slot)->generation != atomic_load(&mesh_conn_at(slot)->generation))
             bury(fd, slot);
     }
 }

@@ -11,6 +11,7 @@
 #include "shim/base/trace.h"
 #include "shim/conn.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/handover.h"
 #include "shim/real.h"
@@ -52,11 +53,14 @@ static void fd_put(struct cmsghdr *c, size_t i, int fd) {
 
 /* A connection whose bytes must not be anybody's; what has ended, and what is plaintext, goes as it is. */
 static bool must_wrap(int fd) {
-    uint32_t word = mesh_fd_get(fd);
-    if (mesh_fd_kind(word) != MESH_FD_CONN)
+    uint32_t slot, state;
+    struct mesh_conn *c = mesh_fd_conn(fd, &slot);
+    if (!c) {
+        mesh_fresh_sent(fd);
         return false;
-    uint32_t state = atomic_load(&mesh_conn_at(mesh_fd_slot(word))->state);
-    return state != MESH_CONN_RAW && state != MESH_CONN_DEAD;
+    }
+    state = atomic_load(&c->state);
+    return state != MESH_CONN_RAW && state != MESH_CONN_DEAD && state != MESH_CONN_NEW;
 }
 
 bool mesh_scm_concerns(const struct msghdr *msg) {
@@ -263,5 +267,6 @@ void mesh_scm_received(const struct msghdr *msg) {
         for (size_t i = 0; i < count(c); i++) {
             mesh_fd_new(fd_at(c, i));
             unwrap(fd_at(c, i));
+            mesh_fresh_received(fd_at(c, i));
         }
 }

@@ -11,6 +11,7 @@
 #include "shim/conn.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/handover.h"
 #include "shim/preload.h"
 #include "shim/real.h"
@@ -110,6 +111,7 @@ static int spawn_crossing(const struct spawn *s, struct mesh_crossing *x, enum m
 
 static int spawn(struct spawn *s) {
     struct mesh_crossing x = {.n = 0};
+    mesh_fresh_share(true);
     bool moved = false, cleaned = mesh_preload_cleaned(s->envp),
          armed = atomic_load(&mesh_armed) && mesh_slab;
     pid_t pid;
@@ -174,6 +176,7 @@ static void shell_begin(struct shell *s) {
     s->slab = -1;
     if (mesh_engine_foreign())
         return;
+    mesh_fresh_share(true);
     mesh_crossing_find(&s->x);
     if (!s->x.n)
         return;

@@ -8,6 +8,7 @@
 #include "shim/base/sys.h"
 #include "shim/conn.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/slab_fd.h"
 
 enum tag { CLOSE, DUP2, OPEN, CHDIR, FCHDIR, CLOSEFROM, TCSETPGRP };
@@ -62,8 +63,9 @@ struct table {
 };
 
 static uint32_t slot_of(int fd) {
-    uint32_t word = mesh_fd_get(fd);
-    if (mesh_fd_kind(word) != MESH_FD_CONN ||
+    uint32_t slot, word = mesh_fd_get(fd);
+    (void)mesh_fd_conn(fd, &slot); /* somebody may have connected it meanwhile */
+    if ((mesh_fd_kind(word) != MESH_FD_CONN && mesh_fd_kind(word) != MESH_FD_KIN) ||
         atomic_load(&mesh_conn_at(mesh_fd_slot(word))->state) == MESH_CONN_RAW)
         return UINT32_MAX;
     return mesh_fd_slot(word);

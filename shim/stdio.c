@@ -11,6 +11,7 @@
 
 #include "shim/bodies.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/real.h"
 
 enum { STREAMS = 256 };
@@ -77,7 +78,8 @@ static FILE *stream_open(int fd, const char *mode) {
 }
 
 FILE *shim_fdopen(int fd, const char *mode) {
-    if (mesh_fd_kind(mesh_fd_get(fd)) != MESH_FD_CONN)
+    uint32_t word = mesh_fd_get(fd); /* what is no connection yet may become one under its stream */
+    if (mesh_fd_kind(word) != MESH_FD_CONN && !mesh_fd_unconnected(word))
         return real.fdopen(fd, mode);
     if (!mode || !strchr("rwa", mode[0])) {
         errno = EINVAL;
@@ -87,7 +89,8 @@ FILE *shim_fdopen(int fd, const char *mode) {
 }
 
 int shim_vdprintf(int fd, const char *format, va_list ap) {
-    if (mesh_fd_kind(mesh_fd_get(fd)) != MESH_FD_CONN)
+    uint32_t word = mesh_fd_get(fd);
+    if (mesh_fd_kind(word) != MESH_FD_CONN && !mesh_fd_unconnected(word))
         return real.vdprintf(fd, format, ap);
     char *text;
     int n = vasprintf(&text, format, ap);

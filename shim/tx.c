@@ -217,6 +217,9 @@ int mesh_tx_try(struct mesh_io *io) {
     case MESH_CONN_DIAL:
         r = c->told ? send_held(io) : -EAGAIN;
         break;
+    case MESH_CONN_NEW:
+        r = -EPIPE;
+        break;
     default:
         r = -ECONNRESET;
     }

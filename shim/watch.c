@@ -45,6 +45,7 @@ bool mesh_watch_special(const struct mesh_conn *c, uint32_t slot) {
         return mesh_look(c->control) || !mesh_local_at(slot)->nonblock;
     case MESH_CONN_RAW:
     case MESH_CONN_FREE:
+    case MESH_CONN_NEW:
         return false;
     default:
         return true;
