@@ -35,19 +35,20 @@ void mesh_handover_cancel(const struct mesh_crossing *x, uint32_t entry) {
     mesh_proc_cancel(entry);
 }
 
-void mesh_handover_text(const struct mesh_crossing *x, uint32_t entry, char ret[MESH_TREE_TEXT]) {
-    int n = snprintf(ret, MESH_TREE_TEXT, MESH_TREE_VARIABLE "=%x:%x:%llx:%x:", (unsigned)mesh_slab_fd(),
-                     mesh_slab_layout(), (unsigned long long)mesh_slab_tree(), entry);
+void mesh_handover_text(const struct mesh_crossing *x, uint32_t entry, char *ret) {
+    char *at = ret, *end = ret + mesh_crossing_text(x);
+    at += snprintf(at, (size_t)(end - at), MESH_TREE_VARIABLE "=%x:%x:%llx:%x:", (unsigned)mesh_slab_fd(),
+                   mesh_slab_layout(), (unsigned long long)mesh_slab_tree(), entry);
     for (int i = 0; i < x->n; i++) {
         const struct mesh_cross *k = &x->at[i];
         const struct mesh_conn *c = mesh_conn_at(k->slot);
         if (k->dead)
             continue;
-        n += snprintf(ret + n, (size_t)(MESH_TREE_TEXT - n), "%x=%x.%x.%llx", (unsigned)k->fd, k->slot,
-                      atomic_load(&c->generation), (unsigned long long)c->inode);
+        at += snprintf(at, (size_t)(end - at), "%x=%x.%x.%llx", (unsigned)k->fd, k->slot,
+                       atomic_load(&c->generation), (unsigned long long)c->inode);
         if (mesh_hand_untouched(c) || atomic_load(&c->state) == MESH_CONN_NEW)
-            n += snprintf(ret + n, (size_t)(MESH_TREE_TEXT - n), ".%x.%x", c->mode, c->port);
-        n += snprintf(ret + n, (size_t)(MESH_TREE_TEXT - n), ",");
+            at += snprintf(at, (size_t)(end - at), ".%x.%x", c->mode, c->port);
+        at += snprintf(at, (size_t)(end - at), ",");
     }
 }
 

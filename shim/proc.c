@@ -19,6 +19,7 @@
 #include "shim/pend.h"
 #include "shim/real.h"
 #include "shim/rotation.h"
+#include "shim/spawn.h"
 #include "shim/stdio.h"
 
 /* ---- fork ---- */
@@ -32,6 +33,7 @@ static void hold_for_child(uint32_t slot) {
 
 static void before(void) {
     mesh_fresh_share(false);
+    mesh_spawn_enter();
     mesh_guard_before_fork();
     if (!mesh_slab)
         return;
@@ -42,6 +44,7 @@ static void before(void) {
 /* An entry of a fork that failed is nobody's after ten seconds. */
 static void after_in_parent(void) {
     mesh_guard_after_fork(false);
+    mesh_spawn_leave();
 }
 
 static void after_in_child(void) {
@@ -49,6 +52,7 @@ static void after_in_child(void) {
         mesh_proc_become(child_entry);
     mesh_local_each(mesh_hand_after_fork);
     mesh_guard_after_fork(true);
+    mesh_spawn_after_fork();
     mesh_aead_after_fork();
     mesh_pend_after_fork();
     mesh_engine_after_fork();
@@ -82,6 +86,7 @@ static void hold_late(uint32_t slot) {
 
 void mesh_proc_found_out(void) {
     mesh_guard_forget();
+    mesh_spawn_after_fork();
     if (mesh_slab) {
         child_entry = mesh_proc_reserve();
         mesh_proc_become(child_entry);

@@ -129,9 +129,11 @@ struct sent {
 static int send_one(struct sent *s, int fd, int *ret_end) {
     uint32_t slot = mesh_fd_slot(mesh_fd_get(fd));
     struct mesh_conn *c = mesh_conn_at(slot);
-    struct mesh_crossing x = {.n = 1, .at = {{.fd = fd, .slot = slot}}};
+    struct mesh_crossing x;
     if (s->n == RIGHTS_MAX)
         return -EINVAL;
+    mesh_crossing_init(&x);
+    (void)mesh_crossing_add(&x, fd, slot);
     mesh_crossing_settle(&x);
     bool untouched = mesh_hand_untouched(c);
     int end = wrap(fd, slot);
