@@ -45,6 +45,11 @@ ssize_t mesh_rx_try(struct mesh_io *io);
 /* Is there something for the program: plaintext, end or error? Swallows records without data. rx lock NOT held. Never
  * waits. */
 bool mesh_rx_ready(struct mesh_conn *c, uint32_t slot, int fd);
+/* Is there opened plaintext that the kernel's queue does not tell of? (A process whose filter knows read alone.) Unlocked
+ * look. */
+static inline bool mesh_rx_hidden(const struct mesh_conn *c) {
+    return mesh_look(c->plain.bytes) && !mesh_look(c->tail);
+}
 /* Bytes that a read would give now without waiting, as far as known (FIONREAD). */
 size_t mesh_rx_pending(struct mesh_conn *c, uint32_t slot, int fd);
 

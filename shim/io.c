@@ -23,6 +23,9 @@
 bool mesh_nonblocking(int fd, int flags) {
     if (flags & MSG_DONTWAIT)
         return true;
+    uint32_t word = mesh_fd_get(fd);
+    if (!mesh_sys_may(SYS_fcntl) && mesh_fd_kind(word) == MESH_FD_CONN)
+        return mesh_local_at(mesh_fd_slot(word))->nonblock;
     int fl = mesh_sys_fcntl(fd, F_GETFL, 0);
     return fl < 0 || fl & O_NONBLOCK;
 }
@@ -65,7 +68,7 @@ static void here(struct mesh_io *io) {
  * SA_RESTART, woken by shutdown, cancelled as recv is. Only when other work is pending must we wait for more
  * than one thing. */
 static int wait_readable(const struct mesh_io *io, uint64_t *io_deadline, short events) {
-    if (mesh_pend_count() == 0 && events == POLLIN) {
+    if (mesh_pend_count() == 0 && events == POLLIN && mesh_sys_may(SYS_recvfrom)) {
         char b;
         ssize_t r = real.recv(io->fd, &b, 1, MSG_PEEK);
         return r < 0 ? -errno : 0;
@@ -77,6 +80,8 @@ static int wait_readable(const struct mesh_io *io, uint64_t *io_deadline, short 
 
 static ssize_t recv_raw(struct mesh_io *io) {
     struct msghdr m = {.msg_iov = (struct iovec *)io->iov, .msg_iovlen = (size_t)io->cnt};
+    if (!mesh_sys_may(SYS_recvmsg))
+        return io->cnt ? mesh_sys_read(io->fd, io->iov->iov_base, io->iov->iov_len) : 0;
     ssize_t r = real.recvmsg(io->fd, &m, io->flags);
     return r < 0 ? -errno : r;
 }
@@ -200,6 +205,8 @@ ssize_t mesh_io_recv(struct mesh_io *io) {
 
 static ssize_t send_raw(struct mesh_io *io) {
     struct msghdr m = {.msg_iov = (struct iovec *)io->iov, .msg_iovlen = (size_t)io->cnt};
+    if (!mesh_sys_may(SYS_sendmsg))
+        return io->cnt ? mesh_sys_write(io->fd, io->iov->iov_base, io->iov->iov_len) : 0;
     ssize_t r = real.sendmsg(io->fd, &m, io->flags | MSG_NOSIGNAL);
     return r < 0 ? -errno : r;
 }

@@ -234,7 +234,8 @@ static void *helper(void *arg) {
 
 static void help(void) {
     bool none = false;
-    if (!atomic_compare_exchange_strong(&helping, &none, true))
+    if (!mesh_sys_may(SYS_clone) || !mesh_sys_may(SYS_clone3) || !mesh_sys_may(SYS_mmap) ||
+        !atomic_compare_exchange_strong(&helping, &none, true))
         return;
     uint64_t all = MESH_SIGNALS_OF_PROGRAM, old;
     pthread_attr_t a;

@@ -5,6 +5,7 @@
  * carry plaintext past us; libuv and others fall back), everything else passes. */
 #include <errno.h>
 #include <linux/sched.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "shim/base/sys.h"
@@ -141,14 +142,23 @@ static bool on_any(long number, long a, long b, long c, long d, long e, long f, 
     }
 }
 
+static long confined(long number, long a, long b, long c, long d, long e, long f) {
+    unsigned operation = number == SYS_seccomp ? (unsigned)a : (unsigned)b - 1;
+    mesh_confine_before(operation);
+    long r = real.syscall(number, a, b, c, d, e, f);
+    if (r >= 0)
+        mesh_confine_after(operation, (const void *)c);
+    return r;
+}
+
 long shim_syscall(long number, long a, long b, long c, long d, long e, long f) {
     long r;
     if (number == SYS_io_uring_setup) {
         errno = ENOSYS;
         return -1;
     }
-    if (number == SYS_seccomp)
-        mesh_confine_before((unsigned)a);
+    if (number == SYS_seccomp || (number == SYS_prctl && a == PR_SET_SECCOMP))
+        return confined(number, a, b, c, d, e, f);
     if (atomic_load(&mesh_armed) && forks(number, a, b) && !mesh_engine_foreign())
         return forked(number, a, b, c, d, e, f);
     if (on_any(number, a, b, c, d, e, f, &r))

@@ -42,7 +42,7 @@ uint64_t mesh_deadline_ts(const struct timespec *ts) {
 bool mesh_watch_special(const struct mesh_conn *c, uint32_t slot) {
     switch (atomic_load_explicit(&c->state, memory_order_acquire)) {
     case MESH_CONN_OPEN:
-        return mesh_look(c->control) || !mesh_local_at(slot)->nonblock;
+        return mesh_look(c->control) || !mesh_local_at(slot)->nonblock || mesh_rx_hidden(c);
     case MESH_CONN_RAW:
     case MESH_CONN_FREE:
     case MESH_CONN_NEW:
@@ -109,6 +109,8 @@ static short tell(const struct pollfd *p, short kernel, bool *ret_again) {
                         : (short)(kernel | (p->events & (POLLIN | POLLRDNORM)) | POLLHUP);
     if (kernel & (POLLIN | POLLRDNORM) && !mesh_rx_ready(c, slot, p->fd))
         kernel &= (short)~(POLLIN | POLLRDNORM);
+    if (mesh_rx_hidden(c))
+        kernel |= p->events & (POLLIN | POLLRDNORM);
     return c->rx_error ? (short)(kernel | POLLERR) : kernel;
 }
 
@@ -119,6 +121,13 @@ static void timeout_of(uint64_t deadline, struct timespec *ret, struct timespec 
     uint64_t now = mesh_now(), left = deadline > now ? deadline - now : 0;
     *ret = (struct timespec){(time_t)(left / MESH_SEC), (long)(left % MESH_SEC)};
     *ret_p = ret;
+}
+
+/* A filter may know poll alone. */
+static int kernel_poll(struct pollfd *fds, nfds_t n, const struct timespec *tp, const sigset_t *mask) {
+    if (mask || mesh_sys_may(SYS_ppoll))
+        return real.ppoll(fds, n, tp, mask);
+    return real.poll(fds, n, tp ? (int)(tp->tv_sec * 1000 + (tp->tv_nsec + 999999) / 1000000) : -1);
 }
 
 /* One round. -1: again; else what poll returns. */
@@ -135,15 +144,17 @@ static int round_(struct pollfd *fds, nfds_t n, struct pollfd *kfds, uint64_t de
             continue;
         if (atomic_load(&c->state) == MESH_CONN_DEAD)
             dead = true;
-        if (atomic_load(&c->state) == MESH_CONN_OPEN)
+        if (atomic_load(&c->state) == MESH_CONN_OPEN) {
+            dead |= mesh_rx_hidden(c) && fds[i].events & (POLLIN | POLLRDNORM);
             continue;
+        }
         uint64_t d = mesh_hand_deadline(slot), soon = mesh_now() + SLICE;
         until = least(until, least(d, soon));
     }
     uint32_t extra = mesh_pend_fill(kfds + n, PEND_MOST, -1, &until);
     struct timespec ts, *tp;
     timeout_of(dead ? 0 : until, &ts, &tp);
-    int r = real.ppoll(kfds, n + extra, tp, mask);
+    int r = kernel_poll(kfds, n + extra, tp, mask);
     if (r < 0)
         return r == -1 ? -2 : r;
     int found = 0;
@@ -187,6 +198,8 @@ int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *m
 /* Would the kernel restart a call that a handler interrupted? poll never says so, so we ask the dispositions:
  * yes when every handler of the process was installed with SA_RESTART. */
 static bool restarts(void) {
+    if (!mesh_sys_may(SYS_rt_sigaction))
+        return true;
     for (int s = 1; s < 65; s++) {
         struct sigaction a;
         if (s == SIGKILL || s == SIGSTOP || sigaction(s, NULL, &a))
@@ -208,7 +221,7 @@ static int wait_fd(int fd, short events, uint64_t deadline) {
         if (n > 1 || mesh_pend_count())
             until = least(until, mesh_now() + SLICE);
         timeout_of(until, &ts, &tp);
-        int r = real.ppoll(fds, n, tp, NULL);
+        int r = kernel_poll(fds, n, tp, NULL);
         if (r < 0 && errno == EINTR && restarts())
             continue;
         if (r < 0)
