@@ -50,7 +50,7 @@ MESH = $(patsubst tests/%_test.py,%,$(sort $(wildcard tests/mesh/*_test.py)))
 FUZZ_SRC = $(sort $(wildcard tests/fuzz/*_fuzz.c))
 FUZZ = $(FUZZ_SRC:tests/fuzz/%_fuzz.c=%)
 
-.PHONY: format all check check-unit check-wire check-mesh check-fuzz fuzz demo apps suites interop bench install clean lint help setup setup-check
+.PHONY: format all check check-unit check-wire check-mesh check-fuzz fuzz demo apps suites interop bench bypass install clean lint help setup setup-check
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -159,7 +159,7 @@ $(BENCH): $(BUILD)/tests/bench/%: tests/bench/%.c $(BUILD)/tests/bench/rooms.a
 bench: $(BENCH)
 
 # ---- what has a folder of its own ----
-demo apps suites interop bench: all
+demo apps suites interop bench bypass: all
 	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(abspath $(BUILD)) T=$(T) ROW=$(ROW) bash tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
 
 format:
@@ -185,6 +185,7 @@ help:
 	@echo 'fuzz     fuzz each parser for TIME= seconds (T= one of them)'
 	@echo 'demo     the main job on real programs'
 	@echo 'apps     real programs;  suites  third-party test suites;  interop  real control planes and proxies'
+	@echo 'bypass   the ways past the library, each by mode, recorded on the wire: build/bypass.txt'
 	@echo 'bench    the table of ratios, build/bench.json; ROW=6 one of them, PAIRS=n'
 	@echo 'lint     symbols, style, instructions on the pass-through path'
 	@echo 'format   lay every .c file out as .clang-format says'

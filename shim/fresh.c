@@ -312,6 +312,16 @@ void mesh_fresh_sent(int fd) {
         share(fd);
 }
 
+void mesh_fresh_fetched(int fd) {
+    uint32_t slot = mesh_slab && is_tcp(fd) ? hold_by_inode(inode_of(fd)) : UINT32_MAX;
+    if (slot == UINT32_MAX)
+        mesh_fresh_received(fd);
+    else if (join(fd, 0,
+                  atomic_load(&mesh_conn_at(slot)->state) == MESH_CONN_NEW ? MESH_FD_KIN : MESH_FD_CONN,
+                  slot))
+        in_use(fd, slot);
+}
+
 void mesh_fresh_received(int fd) {
     uint32_t slot;
     if (mesh_fd_get(fd) || !is_tcp(fd))

@@ -62,6 +62,8 @@ void mesh_fresh_share(bool inherited);
 void mesh_fresh_sent(int fd);
 /* A descriptor from another process, not wrapped (shim/scm.h): is it such a socket, or connected already? */
 void mesh_fresh_received(int fd);
+/* The same for one fetched out of a process of our own tree, which may be any connection. */
+void mesh_fresh_fetched(int fd);
 
 /* A socket that leads nowhere takes the descriptor's place. Usable in a vfork child. */
 void mesh_fresh_bury(int fd);

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdio_ext.h>
@@ -43,8 +44,12 @@ static ssize_t cookie_write(void *cookie, const char *buf, size_t n) {
 }
 
 static int cookie_seek(void *cookie, off64_t *pos, int whence) {
-    errno = ESPIPE;
-    return -1;
+    struct stream *s = cookie;
+    off64_t at = lseek64(s->fd, *pos, whence); /* a socket says ESPIPE; freopen may have put a file there */
+    if (at < 0)
+        return -1;
+    *pos = at;
+    return 0;
 }
 
 static void stand_down(int fd);
@@ -142,6 +147,49 @@ void mesh_stdio_leaves(int fd) {
         if (atomic_load(&streams[i].file) == f)
             streams[i].fd = -1;
     real.fclose(f);
+}
+
+static struct stream *stream_of(const FILE *file) {
+    for (int i = 0; file && i < STREAMS; i++)
+        if (atomic_load(&streams[i].file) == file)
+            return &streams[i];
+    return NULL;
+}
+
+static int flags_of(const char *mode) {
+    int flags = mode[0] == 'r' ? 0 : mode[0] == 'w' ? O_CREAT | O_TRUNC : O_CREAT | O_APPEND;
+    flags |= strchr(mode, '+') ? O_RDWR : mode[0] == 'r' ? O_RDONLY : O_WRONLY;
+    return flags | (strchr(mode, 'e') ? O_CLOEXEC : 0) | (strchr(mode, 'x') ? O_EXCL : 0);
+}
+
+/* libc cannot open a file on a stream of ours: the file is put on its descriptor, and the stream goes on with
+ * that. */
+FILE *shim_freopen(const char *path, const char *mode, FILE *file) {
+    enum { NO_READS = 4, NO_WRITES = 8, APPENDING = 0x1000 }; /* libc's */
+    for (int fd = 0; fd < 3; fd++)
+        if (replaced[fd] && *standard(fd) == file) { /* libc's own takes over */
+            mesh_stdio_leaves(fd);
+            return real.freopen(path, mode, *standard(fd));
+        }
+    struct stream *s = stream_of(file);
+    if (!s)
+        return real.freopen(path, mode, file);
+    (void)fflush(file);
+    int fd = path && strchr("rwa", mode[0]) ? shim_open(path, flags_of(mode), 0666) : (errno = EINVAL, -1);
+    bool there = fd >= 0 && shim_dup3(fd, s->fd, strchr(mode, 'e') ? O_CLOEXEC : 0) >= 0;
+    int err = errno;
+    if (fd >= 0)
+        (void)shim_close(fd);
+    if (!there) {
+        fclose(file);
+        errno = err;
+        return NULL;
+    }
+    __fpurge(file);
+    clearerr(file);
+    file->_flags &= ~(NO_READS | NO_WRITES | APPENDING);
+    file->_flags |= strchr(mode, '+') ? 0 : mode[0] == 'r' ? NO_WRITES : NO_READS;
+    return file;
 }
 
 void mesh_stdio_flush(void) {

@@ -4,6 +4,7 @@
  * a marked descriptor goes to the body of the same name, a fork is a fork, io_uring is not there (it would
  * carry plaintext past us; libuv and others fall back), everything else passes. */
 #include <errno.h>
+#include <linux/aio_abi.h>
 #include <linux/sched.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -14,6 +15,7 @@
 #include "shim/door.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/proc.h"
 #include "shim/real.h"
 
@@ -90,6 +92,25 @@ static bool on_descriptor(long number, long a, long b, long c, long d, long e, l
     }
 }
 
+/* The kernel's own asynchronous I/O writes past us, as POSIX's does. */
+static long submit(long context, long n, struct iocb **list) {
+    uint32_t slot;
+    for (long i = 0; list && i < n; i++)
+        if (list[i] && mesh_fd_conn((int)list[i]->aio_fildes, &slot)) {
+            errno = EOPNOTSUPP;
+            return i ? real.syscall(SYS_io_submit, context, i, (long)list, 0, 0, 0) : -1;
+        }
+    return real.syscall(SYS_io_submit, context, n, (long)list, 0, 0, 0);
+}
+
+static long fetched(int fd) {
+    if (fd >= 0) {
+        mesh_fd_new(fd);
+        mesh_fresh_fetched(fd);
+    }
+    return fd;
+}
+
 /* Calls that may concern a descriptor of ours wherever it stands in the arguments, or make one. */
 static bool on_any(long number, long a, long b, long c, long d, long e, long f, long *ret) {
     switch (number) {
@@ -133,6 +154,10 @@ static bool on_any(long number, long a, long b, long c, long d, long e, long f, 
         return *ret = shim_epoll_ctl((int)a, (int)b, (int)c, (void *)d), true;
     case SYS_epoll_pwait:
         return *ret = shim_epoll_pwait((int)a, (void *)b, (int)c, (int)d, (void *)e), true;
+    case SYS_io_submit:
+        return *ret = submit(a, b, (struct iocb **)c), true;
+    case SYS_pidfd_getfd:
+        return *ret = fetched((int)real.syscall(number, a, b, c, d, e, f)), true;
     case SYS_execve:
         return *ret = shim_execve((void *)a, (void *)b, (void *)c), true;
     case SYS_execveat:
