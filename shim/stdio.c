@@ -181,7 +181,7 @@ FILE *shim_freopen(const char *path, const char *mode, FILE *file) {
     if (fd >= 0)
         (void)shim_close(fd);
     if (!there) {
-        fclose(file);
+        (void)real.fclose(file);
         errno = err;
         return NULL;
     }
