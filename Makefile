@@ -22,7 +22,7 @@ LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a
 TEST_LIBS = $(LIBS) -lpthread
 
 PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
-CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind python3 openssl iproute2
+CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind gdb python3 openssl iproute2 libjemalloc2 libfaketime libsocket-wrapper
 
 ROOMS = shim shim/base resolver lb tls proto
 SRC = $(sort $(wildcard $(addsuffix /*.c,$(ROOMS))))

@@ -178,11 +178,12 @@ EXPORT int execle(const char *path, const char *first, ...) {
  * into libc have to stay jumps. */
 EXPORT void *dlopen(const char *file, int mode) {
     if (mesh_unlikely(GATE_ON))
-        file = mesh_load_instead(&mode, file);
+        file = mesh_load_instead(&mode, file, __builtin_return_address(0));
     return real.dlopen(file, mode);
 }
 
 EXPORT void *dlvsym(void *handle, const char *name, const char *version) {
-    void *ours = GATE_ON && handle != RTLD_NEXT ? mesh_load_ours(name, version) : NULL;
+    void *ours =
+        GATE_ON && handle != RTLD_NEXT ? mesh_load_ours(name, version, __builtin_return_address(0)) : NULL;
     return ours ? ours : real.dlvsym(handle, name, version);
 }

@@ -7,9 +7,11 @@
 #define MESH_SHIM_LOAD_H
 
 /* What dlopen is to open instead of `file`: ourselves for libc, whose handle would give libc's functions (ours gives ours
- * first and libc's behind them). RTLD_DEEPBIND is taken out of the mode. Threads: any. */
-const char *mesh_load_instead(int *io_mode, const char *file);
-/* Our function for a name that is asked for in a version of libc's; NULL: we have none, or it is nobody's of libc. */
-void *mesh_load_ours(const char *name, const char *version);
+ * first and libc's behind them), unless the caller stands in for libc itself: another preload's way to what is behind it.
+ * RTLD_DEEPBIND is taken out of the mode. Threads: any. */
+const char *mesh_load_instead(int *io_mode, const char *file, const void *caller);
+/* Our function for a name that is asked for in a version of libc's; NULL: we have none, or it is nobody's of libc, or the caller is such a
+ * preload. */
+void *mesh_load_ours(const char *name, const char *version, const void *caller);
 
 #endif

@@ -254,6 +254,11 @@ void *mesh_real_lookup(const char *name) {
     return look_up(name, gnu_hash_of(name));
 }
 
+bool mesh_real_defines(const struct link_map *m, const char *name) {
+    struct object o;
+    return object_of(m, &o) && find(&o, name, gnu_hash_of(name));
+}
+
 void *mesh_real_own(const char *name) {
     struct object o;
     const struct link_map *m = _r_debug.r_map;

@@ -29,6 +29,9 @@ void mesh_real_remember(void);
  * lock, no allocation, no system call. Threads: any, signal-safe. */
 void *mesh_real_lookup(const char *name);
 
+struct link_map;
+/* Does an object define it for others? */
+bool mesh_real_defines(const struct link_map *m, const char *name);
 /* Our own exported function of that name, or NULL. The same. */
 void *mesh_real_own(const char *name);
 
