@@ -24,7 +24,7 @@
 #include "resolver/types.h"
 
 enum {
-    MESH_VIEW_LAYOUT = 1, /* changed with any struct below or in types.h */
+    MESH_VIEW_LAYOUT = 2, /* changed with any struct below or in types.h */
     VIEW_GRANULE = 64,
     VIEW_PAGE_SLOTS = 512,
     VIEW_PAGES_MAX = 1 << 14, /* 8M slots in one table */
@@ -40,6 +40,8 @@ enum {
     VIEW_MAILS = 16,
     VIEW_DEPOSED = 4,
     VIEW_WILD_NAMES = 512,
+    VIEW_DEMANDS = 2048,
+    VIEW_USES = 8192,
 };
 #define VIEW_MAGIC UINT64_C(0x3157454956485345) /* "ESHVIEW1" */
 
@@ -47,7 +49,9 @@ enum {
  */
 struct view_owner {         /* of the publisher's lease */
     _Atomic uint64_t who;   /* epoch << 40 | low 16 bits of the process's start << 24 | pid; pid 0: nobody */
-    _Atomic uint64_t since; /* mesh_now() of its last transaction */
+    _Atomic uint64_t since; /* mesh_now() of its last transaction or beat */
+    _Atomic uint64_t standing; /* its word once more when it beats (resolver/publisher.h): silence means that it is gone */
+    _Atomic uint64_t agent;    /* start bits << 24 | pid of a process that comes before others; 0: none */
 };
 
 struct view_deposed { /* a publisher that was given up without being dead: its free space is never used while
@@ -92,6 +96,18 @@ struct view_wild { /* a name that only a wildcard lists: its virtual address is 
     char text[MESH_NAME_MAX + 1];
 };
 
+enum demand_state { DEMAND_FREE, DEMAND_WRITING, DEMAND_ASKED, DEMAND_SILENT, DEMAND_KNOWN, DEMAND_DENIED };
+struct view_demand { /* a name that somebody asked for and the view did not list (resolver/demand.h) */
+    _Atomic uint32_t state;    /* enum demand_state */
+    _Atomic uint32_t writer;   /* pid, while it is written */
+    _Atomic uint64_t asked;    /* mesh_now() of the last asking */
+    _Atomic uint64_t answered; /* mesh_now() of DENIED */
+    uint64_t hash;             /* of the text */
+    uint16_t port;             /* 0: not known */
+    uint16_t len;
+    char text[MESH_NAME_MAX + 1];
+};
+
 struct view_head {
     uint64_t magic;
     uint32_t layout, head_size;
@@ -126,6 +142,13 @@ struct view_head {
     _Atomic uint32_t mails_posted;
     struct view_mail mails[VIEW_MAILS];
     struct view_wild wild[VIEW_WILD_NAMES];
+    /* demand and its answers */
+    _Atomic uint64_t waker;           /* names the socket on which the publisher is woken; 0: none */
+    _Atomic int64_t confirmed;        /* wall clock, s: a control plane said so then; 0: never */
+    _Atomic uint32_t demands_posted;  /* counts */
+    _Atomic uint32_t demand_answers;  /* counts; waited for as a futex */
+    struct view_demand demands[VIEW_DEMANDS];
+    _Atomic uint32_t uses[VIEW_USES]; /* mesh_now() in seconds of the last look-up of a name with this hash */
 };
 
 enum view_extent { EXTENT_RECORDS = 1, EXTENT_LEDGER = 2 };
@@ -185,6 +208,7 @@ enum view_kind {
     KIND_STATS,
     KIND_LIVES,
     KIND_CHUNK,
+    KIND_REPORT,
 };
 
 struct view_rec { /* every record begins so */
@@ -221,13 +245,19 @@ struct view_root {
     struct view_pages clusters;      /* vector: flags << 32 | KIND_CLUSTER */
     struct view_pages resources;     /* vector: KIND_RESOURCE */
     uint32_t inbound;                /* KIND_INBOUND or 0 */
+    uint32_t report;                 /* KIND_REPORT or 0 */
     uint32_t names_n, clusters_n, endpoints_n, listeners_n, faults_n;
     uint64_t suffixes[4]; /* bit n: some wildcard `*SUFFIX` has n bytes after the star */
     uint64_t prefixes[4]; /* the same of `PREFIX*` */
     uint32_t flags;
-    uint32_t spare;
+    uint64_t ranges4, ranges6[3]; /* bit n: some address range has n bits */
+    uint64_t policy;              /* digest of the inbound record, 0: none */
 };
-enum { ROOT_SOURCE_IP = 1 }; /* some route hashes the source address */
+enum {
+    ROOT_SOURCE_IP = 1, /* some route hashes the source address */
+    ROOT_HOSTS = 2,     /* some endpoint is a host name: a standing publisher is needed */
+    ROOT_BEFORE = 4,    /* something in it is there only until the control plane has answered */
+};
 
 enum { NAME_OWN4 = 1, NAME_OWN6 = 2, NAME_HAS4 = 4, NAME_HAS6 = 8, NAME_HEADLESS = 16, NAME_PATTERN = 32 };
 struct view_entry {
@@ -258,6 +288,8 @@ struct view_addr {
     struct view_rec rec;
     uint8_t family; /* 4 or 6 */
     uint8_t headless;
+    uint8_t range; /* bits of a range + 1; 0: one address */
+    uint8_t spare;
     uint16_t port; /* 0: any */
     uint8_t addr[16];
     uint32_t level; /* of route */
@@ -286,7 +318,8 @@ enum {
     CLUSTER_HAS6 = 2,
     CLUSTER_ORIGINAL_DST = 4,
     CLUSTER_PLAIN = 8,
-    CLUSTER_SOME_PLAIN = 16
+    CLUSTER_SOME_PLAIN = 16,
+    CLUSTER_PENDING = 32 /* its endpoints are host names that nobody has answered for yet */
 };
 struct view_cluster {
     struct view_rec rec;
@@ -350,24 +383,55 @@ struct view_assign { /* a virtual address, kept after the name has left */
 
 struct view_resource {
     struct view_rec rec;
+    uint32_t rank, spare;  /* enum mesh_rank */
     struct view_span type; /* protobuf name */
     struct view_span name, path, why;
     struct view_span bytes; /* packed */
+};
+
+struct view_report_server {
+    uint8_t state, is_active, spare[6]; /* enum mesh_channel_state */
+    uint32_t acks, nacks;
+    uint64_t since; /* mesh_now() */
+    struct view_span uri, authority, peer, error;
+};
+struct view_report_resource {
+    uint32_t status, spare; /* enum mesh_xds_status */
+    int64_t updated;        /* wall clock, s */
+    struct view_span type, name, version, error, error_version;
+};
+struct view_report { /* what the publisher says of itself and of the control plane */
+    struct view_rec rec;
+    int32_t pid;
+    uint32_t is_agent;
+    int64_t wall;
+    uint64_t word; /* its lease */
+    struct view_span servers, resources;
 };
 
 struct view_range {
     uint8_t family, bits;
     uint8_t addr[16];
 };
+struct view_at {            /* where a listener listens */
+    struct view_range addr; /* bits 0: any address */
+    uint16_t port;          /* 0: any, it takes redirected connections */
+};
 struct view_chain {            /* one inbound filter chain */
-    uint16_t port;             /* 0: any */
+    uint16_t port;             /* destination_port, 0: any */
     uint8_t transport;         /* 0 any, 1 tls, 2 raw_buffer */
     uint8_t has_tls, fallback; /* default_filter_chain */
-    uint8_t spare[3];
+    uint8_t source_type;       /* 0 any, 1 same address or loopback, 2 another host */
+    uint8_t spare[2];
     int32_t error;
-    struct view_span why;
-    struct view_span ranges;  /* struct view_range */
-    struct view_span servers; /* texts: uint16_t length, bytes, one after the other */
+    struct view_span why, name;
+    struct view_span ats;              /* struct view_at, of its listener */
+    struct view_span ranges;           /* struct view_range: of the destination */
+    struct view_span servers;          /* texts: uint16_t length, bytes, one after the other */
+    struct view_span protocols;        /* the same */
+    struct view_span directs, sources; /* struct view_range: of the caller */
+    struct view_span source_ports;     /* uint16_t */
+    struct view_span authz;            /* struct authz_head, self-contained; empty: nobody is refused */
     struct view_tls tls;
 };
 struct view_inbound {

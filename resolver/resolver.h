@@ -25,6 +25,9 @@ enum mesh_tls_default { MESH_TLS_MUTUAL, MESH_TLS_VIEW, MESH_TLS_REQUIRED }; /* 
 
 struct mesh_view_config { /* from the environment table; all strings are copied */
     const char *file;         /* MESH_VIEW, NULL: none */
+    const char *bootstrap, *bootstrap_text; /* GRPC_XDS_BOOTSTRAP, GRPC_XDS_BOOTSTRAP_CONFIG; NULL: none */
+    const char *seed;         /* MESH_VIEW_SEED, NULL: none */
+    uint64_t max_age;         /* MESH_VIEW_MAX_AGE in ns, 0: none */
     const char *run_dir;      /* MESH_RUN_DIR resolved by the caller, NULL: private mapping */
     const char *domains;      /* MESH_DOMAINS, NULL: none */
     enum mesh_tls_default tls;
@@ -57,14 +60,35 @@ struct mesh_answer {
     char canon[MESH_NAME_MAX + 1]; /* the name as the view lists it */
     uint8_t has4, has6;            /* virtual addresses, or a service's own `addresses` */
     uint8_t v4[4], v6[16];
+    uint8_t pattern;               /* found through a wildcard: an expansion of a search list does not count by it */
     uint16_t naddrs;               /* headless (ORIGINAL_DST): endpoints' own addresses instead; */
     struct { uint8_t family; uint8_t addr[16]; } addrs[MESH_ANSWER_ADDRS]; /* at most 64, in view order */
 };
-/* One name as written (a trailing dot is ignored, ASCII case too). 0: a mesh name; MESH_E_NOTFOUND: not of the mesh,
- * ask libc; MESH_E_DENIED: in MESH_DOMAINS and not listed (static file: the view is complete); MESH_E_AGAIN: not
- * known yet. Search lists are the caller's. IPv4 is offered only when the name has endpoints that an IPv4 socket
- * reaches (D13). Excluded names are NOTFOUND. Threads: any, lock-free, no system call. */
+/* One name as written (a trailing dot is ignored, ASCII case too). 0: a mesh name; MESH_E_NOTFOUND: not of the mesh, ask
+ * libc; MESH_E_DENIED: in MESH_DOMAINS and not listed (static file: the view is complete; control plane: it said so);
+ * MESH_E_AGAIN: not known yet. Search lists are the caller's. IPv4 is offered only when the name has endpoints that an
+ * IPv4 socket reaches (D13). Excluded names are NOTFOUND. Threads: any, lock-free, no system call. */
 int mesh_view_name(const struct mesh_view *v, const char *name, struct mesh_answer *ret) MESH_MUST_CHECK;
+/* The same when the port is known that will be dialled (0: not): it matters to a name that the view does not list. */
+int mesh_view_name_at(const struct mesh_view *v, const char *name, uint16_t port, struct mesh_answer *ret) MESH_MUST_CHECK;
+/* Is there a control plane, or a DNS server, from which something may become known later? */
+bool mesh_view_learns(const struct mesh_view *v);
+/* Does it hold what is there only until the control plane has answered (a seed, an earlier publisher's)? Names are then
+ * asked for though they are listed. */
+bool mesh_view_is_provisional(const struct mesh_view *v);
+/* Is the name in a domain of MESH_DOMAINS that was written with `?`: does one that is not answered go to libc? */
+bool mesh_view_falls_through(const struct mesh_view *v, const char *name);
+
+/* ---- demand (resolver/demand.c) ----------------------------------------------------------------------------
+ * A name that is MESH_E_AGAIN is asked for through the view: post it, then look again after each answer.
+ * mesh_view_ask: cheap when it is posted already. 0; MESH_E_NOTFOUND: there is no control plane to ask; MESH_E_LIMIT: the
+ * table is full; MESH_E_INVALID: no name. mesh_view_wait: until an answer came after `seen`, at most ns. Threads: any. */
+int mesh_view_ask(struct mesh_view *v, const char *name, uint16_t port) MESH_MUST_CHECK;
+/* What came of asking: MESH_E_AGAIN nothing yet, MESH_E_DENIED: the control plane has no such name and port. */
+int mesh_view_asked(const struct mesh_view *v, const char *name, uint16_t port) MESH_MUST_CHECK;
+void mesh_view_call(const struct mesh_view *v); /* wakes the publisher, wherever it is */
+uint32_t mesh_view_answers(const struct mesh_view *v);
+void mesh_view_wait(const struct mesh_view *v, uint32_t seen, uint64_t ns);
 /* The name whose address this is (getnameinfo, gethostbyaddr). MESH_E_NOTFOUND if none of ours. */
 int mesh_view_name_of(const struct mesh_view *v, int family, const void *addr, char *ret_name, size_t cap) MESH_MUST_CHECK;
 /* Is the address inside MESH_VIRTUAL (whether or not in use)? Such an address never reaches the kernel. */
@@ -96,6 +120,12 @@ int mesh_view_route_why(const struct mesh_view *v, const struct sockaddr *dst, s
 int mesh_view_route_name(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random,
                          struct mesh_route *ret) MESH_MUST_CHECK;
 
+/* The i-th of the clusters that the route leads to, and why it is refused (meshctl check). MESH_E_LIMIT: it has no i-th. */
+int mesh_view_route_target(const struct mesh_view *v, const char *name, uint16_t port, uint32_t i, struct mesh_route *ret,
+                           struct mesh_why *ret_why) MESH_MUST_CHECK;
+/* The ports that a listed name has routes for (0: any port), at most max; returns how many, or MESH_E_NOTFOUND. */
+int mesh_view_name_ports(const struct mesh_view *v, const char *name, uint16_t *ret, uint32_t max) MESH_MUST_CHECK;
+
 /* How a cluster is dialled: one heap block, freed with free(). */
 struct mesh_match;
 struct mesh_target {
@@ -126,8 +156,25 @@ bool mesh_view_still(const struct mesh_view *v, uint64_t seq);
 
 /* ---- inbound ---------------------------------------------------------------------------------------------- */
 enum mesh_inbound_mode { MESH_INBOUND_OFF, MESH_INBOUND_PERMISSIVE, MESH_INBOUND_STRICT, MESH_INBOUND_VIEW };
+enum mesh_facts_kind { MESH_FACTS_NONE, MESH_FACTS_PLAIN, MESH_FACTS_TLS };
+struct mesh_facts { /* what a connection has told of itself: plain data, kept beside it for later judgements */
+    uint8_t kind;           /* enum mesh_facts_kind; NONE: its first bytes are not known yet */
+    uint8_t cut_peer, cut_sni, cut_alpn; /* did not fit, or could not be read: not known */
+    uint8_t has_cert;       /* the peer showed a certificate that passed */
+    uint8_t alpn_len;
+    uint16_t spare;
+    char peer[256];         /* its SPIFFE ID, "" before the handshake or when it has none */
+    char sni[104];          /* lower case, "" when there is none */
+    uint8_t alpn[48];       /* what the client offers, in wire form */
+};
+struct mesh_caller { /* one inbound connection, as far as it is known: what is not known fits every condition */
+    const struct sockaddr *local, *peer; /* peer NULL: not known (at listen) */
+    socklen_t local_len, peer_len;
+    const struct mesh_facts *facts;      /* NULL: as MESH_FACTS_NONE */
+};
 struct mesh_inbound { /* heap block, free() */
-    enum mesh_inbound_mode mode;
+    enum mesh_inbound_mode mode;      /* STRICT: TLS of ours alone; PERMISSIVE: that or other bytes; OFF: no TLS of ours */
+    bool judged;                      /* some condition or policy is asked about who calls: see mesh_view_authorize */
     bool no_client_cert, any_peer_san;
     const struct mesh_match *callers; /* NULL: MESH_CALLERS applies */
     uint32_t ncallers;
@@ -137,10 +184,32 @@ struct mesh_inbound { /* heap block, free() */
     const uint8_t *alpn;
     uint32_t alpn_len;
 };
-/* What the view's inbound listener says of a local address and port (filter chain match on prefix ranges, port,
- * server names when `sni` is given). MESH_E_NOTFOUND: the view says nothing. */
-int mesh_view_inbound(const struct mesh_view *v, const struct sockaddr *local, socklen_t len, const char *sni,
-                      struct mesh_inbound **ret) MESH_MUST_CHECK;
+/* What the view's inbound listeners say of a connection: Envoy's choice of a listener (address and port, or one that takes
+ * redirected connections) and of a filter chain (destination port and range, server names, transport protocol, application
+ * protocols, direct source, source type, source range, source port, in that order). Where facts are missing several chains
+ * are left, and the answer covers them all. MESH_E_NOTFOUND: the view says nothing of that port; MESH_E_REFUSED: it does,
+ * and no chain takes this connection; MESH_E_UNSUPPORTED and others: a chain that cannot be kept to. `why` (may be NULL) has the
+ * sentence. Threads: any. */
+int mesh_view_inbound(const struct mesh_view *v, const struct mesh_caller *caller, struct mesh_inbound **ret,
+                      struct mesh_why *why) MESH_MUST_CHECK;
+
+/* ---- authorisation (envoy.filters.network.rbac, envoy.filters.http.rbac) ---- */
+enum mesh_verdict_kind { MESH_PASS, MESH_DENY, MESH_NEEDS_REQUEST };
+struct mesh_verdict {
+    uint8_t kind;       /* enum mesh_verdict_kind */
+    uint8_t shadow;     /* the same of the dry run (shadow_rules) */
+    char policy[128];   /* the one that decides; "" when no policy allows it */
+    char shadow_policy[128];
+    char needs[64];     /* NEEDS_REQUEST: "header x-user"; what we cannot know: "the caller's name" */
+};
+/* May this caller be served? Judged by the policies of all chains that fit it. 0 and *ret; otherwise as mesh_view_inbound
+ * (MESH_E_NOTFOUND: nothing is asked). No protobuf, bounded work. Threads: any. */
+int mesh_view_authorize(const struct mesh_view *v, const struct mesh_caller *caller, struct mesh_verdict *ret,
+                        struct mesh_why *why) MESH_MUST_CHECK;
+/* Moves with every publication: one load. */
+uint64_t mesh_view_stamp(const struct mesh_view *v);
+/* Moves when what the inbound listeners say does; 0: they say nothing. */
+uint64_t mesh_view_policy(const struct mesh_view *v);
 
 /* ---- the ledger: who holds what (DESIGN D7) ---------------------------------------------------------------------
  * A tree is a process tree that shares one slab (random id, never 0). A process joins its tree at start of use and
@@ -182,10 +251,12 @@ int mesh_why_read(const struct mesh_view *v, uint64_t *io_seq, void (*fn)(void *
 /* ---- for meshctl ------------------------------------------------------------------------------------------------ */
 struct mesh_view_info {
     char path[256];          /* of the mapping, "" if private */
-    char source[256];        /* file */
+    char source[256];        /* file, or the first server of the bootstrap */
     char error[240];         /* of the newest source, "" if it is in force */
     uint64_t version;        /* counts publications */
     int64_t built_wall;      /* seconds */
+    bool learns;             /* a control plane is its source */
+    int64_t confirmed;       /* seconds: when a control plane last stood behind it; 0: never */
     uint32_t names, clusters, endpoints, listeners;
 };
 int mesh_view_describe(const struct mesh_view *v, struct mesh_view_info *ret) MESH_MUST_CHECK;
@@ -194,6 +265,9 @@ int mesh_view_each_fault(const struct mesh_view *v, void (*fn)(void *arg, const 
 /* The resources in force as text (canonical proto JSON or YAML, only those a name leads to when `name` is given).
  * Heap, free(). The view keeps them beside the flat form. */
 int mesh_view_print(const struct mesh_view *v, const char *name, bool yaml, char **ret_text) MESH_MUST_CHECK;
+/* Calls fn with each resource in force as JSON on one line, its Any with "@type". */
+int mesh_view_each_resource(const struct mesh_view *v,
+                            void (*fn)(void *arg, const char *type_url, const char *name, const char *json), void *arg);
 int mesh_view_each_cluster(const struct mesh_view *v, void (*fn)(void *arg, const struct mesh_route *cluster), void *arg);
 
 #endif

@@ -9,6 +9,7 @@
 #define MESH_RESOLVER_VIEW_H
 
 #include <string.h>
+#include "resolver/bootstrap.h"
 #include "resolver/layout.h"
 #include "resolver/resolver.h"
 
@@ -29,6 +30,11 @@ struct mesh_view {
     ino_t ino;
     char *path;                      /* of the mapping, NULL: private */
     char *source;                    /* MESH_VIEW, NULL: none */
+    char *seed;                      /* MESH_VIEW_SEED, NULL: none */
+    bool learns;                     /* a bootstrap is set: names may become known later */
+    struct mesh_bootstrap *bootstrap; /* NULL: none, or a wrong one */
+    _Atomic bool is_stale;           /* older than MESH_VIEW_MAX_AGE when attached: not used until confirmed */
+    int64_t stale_since;             /* what `confirmed` was then */
     char *hash_text;                 /* MESH_HASH_KEY */
     _Atomic uint64_t source_ip_hash; /* 0: not known */
     enum mesh_tls_default tls;
@@ -82,7 +88,8 @@ static inline const void *mesh_view_span(const void *rec, uint32_t len, const st
 /* Copies a span's text, cut and NUL-terminated; false (and an empty text) when it is not inside. */
 bool mesh_view_text(const void *rec, uint32_t len, const struct view_span *where, char *ret_text, size_t cap);
 
-/* Starts a reading: the root in force (NULL: nothing was published) and the sequence for mesh_view_still. */
+/* Starts a reading: the root in force (NULL: nothing was published, or it is too old) and the sequence for
+ * mesh_view_still. */
 const struct view_root *mesh_view_begin(const struct mesh_view *v, uint64_t *ret_seq);
 
 /* ---- slots in pages (resolver/pages.c has the writing side)
@@ -119,6 +126,9 @@ static inline uint32_t mesh_slot_start(uint32_t tag) { /* where its probe begins
 
 uint64_t mesh_hash_bytes(const void *p, size_t n, uint64_t seed);
 uint64_t mesh_hash_addr(int family, const void *addr, uint16_t port);
+uint64_t mesh_hash_range(int family, const void *addr, uint16_t port,
+                         uint8_t range);             /* range 0: mesh_hash_addr */
+void mesh_mask_addr(uint8_t addr[16], uint8_t bits); /* all behind the first bits to 0 */
 
 struct mesh_text_key {
     const char *text;
@@ -126,8 +136,9 @@ struct mesh_text_key {
 };
 struct mesh_addr_key {
     int family;
-    const uint8_t *addr;
+    const uint8_t *addr; /* of a range: its first */
     uint16_t port;
+    uint8_t range; /* bits of a range + 1; 0: one address */
 };
 mesh_map_match mesh_match_name;         /* struct mesh_text_key */
 mesh_map_match mesh_match_cluster_name; /* struct mesh_text_key */
@@ -157,6 +168,12 @@ int mesh_file_read(const char *path, size_t max, char **ret_text, size_t *ret_le
 /* ---- source (resolver/source.c)
  * ----------------------------------------------------------------------------- */
 int mesh_source_first(struct mesh_view *v, uint64_t now, struct mesh_why *why) MESH_MUST_CHECK;
+uint64_t mesh_source_stamp(const char *path); /* 0: there is none */
+struct mesh_resources;
+int mesh_source_read(const char *path, struct mesh_resources **ret, struct mesh_why *why) MESH_MUST_CHECK;
+void mesh_source_say(struct mesh_view *v, const char *error); /* what describe tells; "": all is well */
+/* Does a standing publisher build this view, so that the file alone would not say all? */
+bool mesh_source_published(const struct mesh_view *v);
 
 /* ---- virtual addresses (resolver/virtual.c)
  * -------------------------------------------------------------------- */
@@ -169,6 +186,15 @@ bool mesh_virtual_wild(struct mesh_view *v, const char *name, size_t len, bool w
                        uint8_t ret_v6[16], bool *ret_has6);
 bool mesh_virtual_wild_name(const struct mesh_view *v, int family, const void *addr,
                             char ret_name[MESH_NAME_MAX + 1]);
+
+/* ---- one transport socket for the caller (resolver/target.c)
+ * --------------------------------------------------- */
+/* A record copied out of the view into the heap: from there on nobody else changes it. Its lengths are still
+ * not trusted. NULL and *ret_rc: MESH_E_INTERNAL, MESH_E_NOMEM. */
+void *mesh_record_copy(const struct mesh_view *v, uint32_t ref, uint32_t kind, size_t min, uint32_t *ret_len,
+                       int *ret_rc);
+int mesh_inbound_make(const void *rec, uint32_t len, const struct view_tls *t,
+                      struct mesh_inbound **ret) MESH_MUST_CHECK;
 
 /* ---- look-ups shared by names.c, route.c and print.c
  * -------------------------------------------------------------- */

@@ -15,6 +15,7 @@
 #include "shim/bodies.h"
 #include "shim/close.h"
 #include "shim/conn.h"
+#include "shim/datagram.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
 #include "shim/fresh.h"
@@ -48,7 +49,7 @@ int shim_socket(int domain, int type, int protocol) {
         return fd;
     mesh_fd_new(fd);
     bool tcp = (domain == AF_INET || domain == AF_INET6) && (type & 0xf) == SOCK_STREAM &&
-               (protocol == 0 || protocol == IPPROTO_TCP);
+               (protocol == 0 || mesh_protocol_is_tcp(protocol));
     if (tcp)
         mesh_fresh_made(fd);
     return fd;
@@ -68,17 +69,6 @@ static void refused(const struct sockaddr *to, const char *why) {
     mesh_line_addr(&l, "address", to, len);
     mesh_line_str(&l, "detail", detail.text[0] ? detail.text : NULL);
     mesh_line_end(&l);
-}
-
-static bool is_tcp(int fd, int *ret_err) {
-    int type = 0, proto = 0;
-    socklen_t n = sizeof type;
-    *ret_err = mesh_sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n);
-    if (*ret_err)
-        return false;
-    n = sizeof proto;
-    *ret_err = mesh_sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &n);
-    return type == SOCK_STREAM && proto == IPPROTO_TCP;
 }
 
 /* What the program is told of a dial that has ended or may be told: 0, -errno, or 1: not yet. */
@@ -111,7 +101,7 @@ static int await(struct mesh_conn *c, uint32_t slot, int fd) {
             return r;
         }
         uint64_t d = mesh_hand_deadline(slot);
-        r = mesh_wait_fd(fd, wants, d < deadline ? d : deadline);
+        r = mesh_wait_fd(fd, wants, d < deadline ? d : deadline, deadline != UINT64_MAX);
         if (r == -EINTR || (r == -EAGAIN && mesh_now() >= deadline)) {
             mesh_pend_add(slot);
             return r == -EINTR ? r : -EINPROGRESS;
@@ -196,7 +186,7 @@ static int libc_connect(int fd, const struct sockaddr *addr, socklen_t len) {
 /* What is no longer connected may be connected to the mesh next. */
 static int dissolve(int fd, const struct sockaddr *addr, socklen_t len) {
     int r = real.connect(fd, addr, len), err;
-    if (r == 0 && !mesh_fd_get(fd) && !mesh_engine_foreign() && is_tcp(fd, &err))
+    if (r == 0 && !mesh_fd_get(fd) && !mesh_engine_foreign() && mesh_is_tcp(fd, &err))
         mesh_fresh_made(fd);
     return r;
 }
@@ -218,18 +208,15 @@ int shim_connect(int fd, const struct sockaddr *addr, socklen_t len) {
     int verdict = mesh_engine_route(addr, len, &route);
     if (verdict == MESH_E_NOTFOUND)
         return libc_connect(fd, addr, len);
-    if (!is_tcp(fd, &err)) {
-        if (err)
-            return give(err);
-        struct mesh_view *v = mesh_engine_view();
-        const struct sockaddr_in *in = (const struct sockaddr_in *)addr;
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
-        bool virtual_ = v && (addr->sa_family == AF_INET ? mesh_view_is_virtual(v, 4, &in->sin_addr)
-                                                         : mesh_view_is_virtual(v, 6, &in6->sin6_addr));
-        if (!virtual_) /* MESH_CAPTURE speaks of TCP */
-            return real.connect(fd, addr, len);
-        refused(addr, "not-tcp");
-        return give(-EACCES);
+    if (!mesh_is_tcp(fd, &err)) {
+        if (!err)
+            err = mesh_datagram_to(fd, addr, len);
+        return err ? give(err) : real.connect(fd, addr, len); /* MESH_CAPTURE speaks of TCP */
+    }
+    if (verdict == MESH_E_NOROUTE) {
+        int keep = errno;
+        verdict = mesh_engine_route_ask(addr, len, !(mesh_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK), &route);
+        errno = keep;
     }
     if (verdict) {
         refused(addr, verdict == MESH_E_NOROUTE ? "no-route" : "configuration");
@@ -281,10 +268,10 @@ int shim_getpeername(int fd, struct sockaddr *addr, socklen_t *len) {
 static int so_error(struct mesh_conn *c, uint32_t slot, int fd, void *value, socklen_t *len) {
     (void)mesh_hand_drive(c, slot, fd);
     uint32_t state = atomic_load(&c->state);
-    bool kept = state == MESH_CONN_OPEN && c->rx_error;
+    bool kept = state == MESH_CONN_OPEN && mesh_look(c->rx_error);
     if (kept || state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !mesh_look(c->told))) {
-        int err = kept ? c->rx_error : state == MESH_CONN_DEAD && !c->error_seen ? c->error : 0;
-        c->rx_error = 0;
+        int taken = __atomic_exchange_n(&c->rx_error, 0, __ATOMIC_RELAXED);
+        int err = kept ? taken : state == MESH_CONN_DEAD && !c->error_seen ? c->error : 0;
         c->error_seen = 1;
         if (state == MESH_CONN_DIAL)
             c->error_seen = 0;
@@ -368,7 +355,7 @@ int shim_shutdown(int fd, int how) {
         return real.shutdown(fd, how);
     (void)mesh_hand_drive(c, slot, fd);
     uint32_t state = atomic_load(&c->state);
-    if (state == MESH_CONN_RAW)
+    if (state == MESH_CONN_RAW && !mesh_look(c->held.bytes))
         return real.shutdown(fd, how);
     if (how < SHUT_RD || how > SHUT_RDWR)
         return give(-EINVAL);
@@ -382,8 +369,11 @@ int shim_shutdown(int fd, int how) {
     }
     if (how != SHUT_WR && r == 0) {
         mesh_show(c->rx_shut, 1);
-        if (state == MESH_CONN_OPEN) /* a handshake still has to read; it follows when that is done */
+        if (state == MESH_CONN_OPEN ||
+            state == MESH_CONN_RAW) /* a handshake still has to read; it follows when that is done */
             r = mesh_sys_shutdown(fd, SHUT_RD);
+        if (how == SHUT_RDWR && r == -ENOTCONN) /* our FIN was answered by a reset in between */
+            r = 0;
     }
     return give(r);
 }
@@ -476,7 +466,7 @@ int shim_dup(int fd) {
 static int dup_over(int fd, int to, int flags, bool two) {
     if (!mesh_fd_shown(&fd))
         return two ? real.dup2(fd, to) : real.dup3(fd, to, flags);
-    if (!mesh_fd_shown(&to)) {
+    if (mesh_fd_kind(mesh_fd_get(to)) == MESH_FD_OURS) {
         to = mesh_slab_fd_number();
         if (fd != to && !mesh_engine_foreign())
             mesh_slab_fd_move();
@@ -489,7 +479,9 @@ static int dup_over(int fd, int to, int flags, bool two) {
     /* The old meaning of `to` ends as close() would end it, but its number is never free meanwhile. */
     int old = -1;
     uint32_t word = mesh_fd_get(to);
-    if (word) {
+    if (mesh_fd_kind(word) == MESH_FD_GONE)
+        mesh_fd_clear(to);
+    else if (word) {
         old = mesh_sys_fcntl(to, F_DUPFD_CLOEXEC, 3);
         if (old >= 0) {
             mesh_fd_new(old);
@@ -498,11 +490,15 @@ static int dup_over(int fd, int to, int flags, bool two) {
             if (held && mesh_local_add(mesh_fd_slot(word), old) == 0)
                 (void)mesh_local_drop(mesh_fd_slot(word), to);
             mesh_fd_set(old, mesh_fd_kind(word), mesh_fd_slot(word));
-            mesh_fd_clear(to);
+            mesh_fd_set(to, MESH_FD_GONE, 0);
+            if (mesh_fd_kind(word) == MESH_FD_CONN)
+                mesh_close_wait(mesh_fd_slot(word));
         }
     }
     int r = two ? real.dup2(fd, to) : real.dup3(fd, to, flags);
     int err = errno;
+    if (mesh_fd_kind(mesh_fd_get(to)) == MESH_FD_GONE)
+        mesh_fd_clear(to);
     if (old >= 0)
         (void)mesh_close(old);
     else if (word && r >= 0) /* no descriptor was left to say goodbye on */

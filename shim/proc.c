@@ -20,6 +20,7 @@
 #include "shim/real.h"
 #include "shim/rotation.h"
 #include "shim/spawn.h"
+#include "shim/steward.h"
 #include "shim/stdio.h"
 
 /* ---- fork ---- */
@@ -33,6 +34,7 @@ static void hold_for_child(uint32_t slot) {
 
 static void before(void) {
     mesh_fresh_share(false);
+    mesh_steward_before_fork();
     mesh_spawn_enter();
     mesh_guard_before_fork();
     if (!mesh_slab)
@@ -45,6 +47,7 @@ static void before(void) {
 static void after_in_parent(void) {
     mesh_guard_after_fork(false);
     mesh_spawn_leave();
+    mesh_steward_after_fork(false);
 }
 
 static void after_in_child(void) {
@@ -53,6 +56,7 @@ static void after_in_child(void) {
     mesh_local_each(mesh_hand_after_fork);
     mesh_guard_after_fork(true);
     mesh_spawn_after_fork();
+    mesh_steward_after_fork(true);
     mesh_aead_after_fork();
     mesh_pend_after_fork();
     mesh_engine_after_fork();
@@ -94,6 +98,7 @@ void mesh_proc_found_out(void) {
         mesh_local_each(hold_late);
         mesh_local_each(mesh_hand_after_fork);
     }
+    mesh_steward_after_fork(true);
     mesh_aead_after_fork();
     mesh_pend_after_fork();
     mesh_engine_after_fork();
