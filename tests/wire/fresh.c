@@ -413,34 +413,19 @@ static void vfork_child_opens_on_our_numbers(void) {
     END(p[1]);
 }
 
-static long raw3(long nr, long a, long b, long c) {
-#if defined(__x86_64__)
-    long ret;
-    __asm__ volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
-    return ret;
-#else
-    register long x8 __asm__("x8") = nr;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
-    return x0;
-#endif
-}
-
 // Closed and used for a pipe by instructions that no library sees: the pipe is a pipe.
 static void closed_unseen_and_reused(void) {
     int p[2], q[2];
     char b[16];
     t_pair(p);
     SYS(pipe(q));
-    EQ(raw3(SYS_close, p[0], 0, 0), 0);
-    EQ(raw3(SYS_dup3, q[1], p[0], 0), p[0]);
+    EQ(t_raw3(SYS_close, p[0], 0, 0), 0);
+    EQ(t_raw3(SYS_dup3, q[1], p[0], 0), p[0]);
     EQ(write(p[0], "a pipe", 6), 6);
     EQ(read(q[0], b, sizeof b), 6);
     EQ(memcmp(b, "a pipe", 6), 0);
-    EQ(raw3(SYS_close, p[1], 0, 0), 0);
-    EQ(raw3(SYS_dup3, q[0], p[1], 0), p[1]);
+    EQ(t_raw3(SYS_close, p[1], 0, 0), 0);
+    EQ(t_raw3(SYS_dup3, q[0], p[1], 0), p[1]);
     EQ(write(p[0], "again", 5), 5);
     EQ(read(p[1], b, sizeof b), 5);
     EQ(memcmp(b, "again", 5), 0);
@@ -452,7 +437,7 @@ static void connected_by_an_unseen_child(void) {
     int l = t_listen(AF_INET), c = tcp(), up[2], status;
     struct t_addr a = t_local(l);
     SYS(pipe(up));
-    pid_t pid = (pid_t)raw3(SYS_clone, SIGCHLD, 0, 0);
+    pid_t pid = (pid_t)t_raw3(SYS_clone, SIGCHLD, 0, 0);
     if (pid == 0) {
         SYS(connect(c, &a.sa, a.len));
         PUT(c, 0, PIECE);
