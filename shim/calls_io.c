@@ -18,8 +18,8 @@
 #include "shim/scm.h"
 #include "shim/watch.h"
 
-/* The connection behind a descriptor, or false: libc's, and when another thread has just closed it a number that is not
- * open. */
+/* The connection behind a descriptor, or false: libc's, and when another thread has just closed it a number
+ * that is not open. */
 static bool conn_of(int *io_fd, uint32_t *ret_slot) {
     if (mesh_fd_conn(*io_fd, ret_slot))
         return true;

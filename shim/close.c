@@ -164,9 +164,9 @@ bool mesh_fd_gone(int fd) {
 /* The number loses its meaning; at once, for who comes next. */
 static uint32_t unmark(int fd) {
     uint32_t word = mesh_fd_get(fd);
-    while (word && !atomic_compare_exchange_weak(
-                       &mesh_fdtab[fd], &word,
-                       mesh_fd_kind(word) == MESH_FD_CONN ? (uint32_t)MESH_FD_GONE : 0))
+    while (word &&
+           !atomic_compare_exchange_weak(&mesh_fdtab[fd], &word,
+                                         mesh_fd_kind(word) == MESH_FD_CONN ? (uint32_t)MESH_FD_GONE : 0))
         ;
     return word;
 }

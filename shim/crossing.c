@@ -122,7 +122,8 @@ void mesh_crossing_settle(const struct mesh_crossing *x) {
             atomic_store(&l->waiter, mesh_thread());
             mesh_pend_add(slot);
         }
-        for (uint64_t now; mesh_hand_under_way(c) && (now = mesh_now()) < end && mesh_hand_drive(c, slot, l->fd);)
+        for (uint64_t now;
+             mesh_hand_under_way(c) && (now = mesh_now()) < end && mesh_hand_drive(c, slot, l->fd);)
             mesh_pend_round(now + slice);
     }
 }

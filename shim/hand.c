@@ -34,8 +34,8 @@ void hand_show(uint32_t slot) {
     short wants = POLLIN;
     bool if_held = false;
     if (h && h->stage == STAGE_FIRST) {
-        /* on a permissive port a caller may be silent for ever: only first bytes set a time, or a program that
-         * speaks first */
+        /* on a permissive port a caller may be silent for ever: only first bytes set a time, or a program
+         * that speaks first */
         if_held = !h->look_at && h->mode == MESH_INBOUND_PERMISSIVE;
         due = h->look_at ? h->look_at : if_held ? h->began + mesh_env()->detect_ns : h->deadline;
         wants = h->wants;
@@ -526,23 +526,10 @@ static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot, i
     h->port = c->port;
     h->wants = POLLIN;
     h->began = c->started;
-    h->deadline = h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
+    h->deadline =
+        h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
     mesh_local_at(slot)->hand = h;
     return h;
-}
-
-bool mesh_hand_untouched(const struct mesh_conn *c) {
-    return atomic_load(&c->state) == MESH_CONN_HAND && !c->begun;
-}
-
-bool mesh_hand_under_way(const struct mesh_conn *c) {
-    uint32_t state = atomic_load(&c->state);
-    return state == MESH_CONN_DIAL || (state == MESH_CONN_HAND && c->begun);
-}
-
-bool mesh_hand_ours(const struct mesh_conn *c, uint32_t slot) {
-    return mesh_hand_under_way(c) && mesh_look(mesh_local_at(slot)->hand) &&
-           atomic_load(&c->driver) == mesh_proc_self() + 1;
 }
 
 /* Who may call, and how we answer: the view's inbound listener (`in`, NULL: it says nothing), else the

@@ -272,5 +272,5 @@ static void no_room_for_what_waits(void) {
 
 T_MAIN(T_CASE(no_room_for_what_waits), T_CASE(with_64_descriptors), T_CASE(out_of_descriptors),
        T_CASE(connect_with_the_last_descriptor), T_CASE(a_high_limit), T_CASE(standard_descriptors_closed),
-       T_CASE(lowest_free_number), T_CASE(another_user), T_CASE(another_user_after_a_fork), T_CASE(another_root),
-       T_CASE(hundreds_of_connections), T_CASE(hundreds_of_quiet_connections))
+       T_CASE(lowest_free_number), T_CASE(another_user), T_CASE(another_user_after_a_fork),
+       T_CASE(another_root), T_CASE(hundreds_of_connections), T_CASE(hundreds_of_quiet_connections))
