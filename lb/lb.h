@@ -22,7 +22,7 @@ struct mesh_lb_request {
     uint64_t random;
     uint64_t hash; /* consistent hashing; used when has_hash */
     bool has_hash;
-    bool want_why;    /* fill ret_why (meshctl pick --explain) */
+    bool want_why;    /* fill ret_why on success too (meshctl pick --explain); on error it is filled if not NULL */
     uint8_t families; /* bit 0: IPv4 reachable, bit 1: IPv6 */
     uint8_t attempt;  /* 0 for the first pick of a dial */
     uint8_t ntried;

@@ -137,8 +137,13 @@ static inline bool lb_out(const struct lb_ask *a, uint32_t stat) {
     struct mesh_stat *s = lb_stat(a->c, stat);
     return !s || (a->any_ejected && mesh_lb_ejected(s, a->r->now));
 }
+/* Has it as many connections as one host may have? Envoy refuses there; here others are tried first. */
+static inline bool lb_full(const struct lb_ask *a, uint32_t stat) {
+    return a->policy.max_host_connections != UINT32_MAX &&
+           lb_inflight(a, stat) >= a->policy.max_host_connections;
+}
 static inline bool lb_usable(const struct lb_ask *a, const struct lb_member *m) {
-    return m->endpoint < a->c->n && !lb_out(a, m->stat) && !lb_tried(a, m->stat);
+    return m->endpoint < a->c->n && !lb_out(a, m->stat) && !lb_tried(a, m->stat) && !lb_full(a, m->stat);
 }
 
 /* ---- priorities (lb/priority.c)
@@ -194,6 +199,8 @@ struct lb_pool mesh_lb_locality_draw(struct lb_ask *a, const struct lb_pool *p);
 /* Ejects an endpoint if the policy's share and the health of the others allow. */
 void mesh_lb_eject(const struct mesh_cluster_view *c, const struct mesh_policy *p, uint32_t stat,
                    uint64_t now);
+/* Chance of an enforcing_ percentage. */
+bool mesh_lb_enforced(uint32_t percent, uint32_t stat, uint64_t now);
 /* Length of an ejection, its multiplier given (1 the first time), without jitter. ns. */
 uint64_t mesh_lb_ejection_time(const struct mesh_policy *p, uint32_t multiplier);
 

@@ -101,6 +101,11 @@ static uint32_t still_remembered(const struct mesh_stat *s, const struct mesh_po
     return healthy < times ? times - (uint32_t)healthy : 0;
 }
 
+bool mesh_lb_enforced(uint32_t percent, uint32_t stat, uint64_t now) {
+    struct lb_ask a = {.rng = now ^ ((uint64_t)stat << 40)};
+    return lb_scale(lb_random(&a), 100) < percent;
+}
+
 static uint64_t jitter(const struct mesh_policy *p, uint32_t stat, uint64_t now) {
     if (!p->max_ejection_jitter_ms)
         return 0;

@@ -20,19 +20,29 @@ enum lb_class mesh_lb_class_of(const struct mesh_endpoint *e, uint8_t families) 
     }
 }
 
+static uint32_t now_of(const _Atomic uint32_t *counter) {
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* retry_budget, Envoy's: so much of the connections in flight, dials included, but no fewer than its minimum. */
+static const char *retry_refusal(const struct mesh_policy *p, const struct mesh_cluster_stat *live) {
+    uint32_t retries = now_of(&live->retries);
+    if (p->retry_min == UINT32_MAX)
+        return retries >= p->max_retries ? "max_retries" : NULL;
+    uint64_t most = (uint64_t)now_of(&live->inflight) * p->retry_budget / 10000;
+    return retries >= (most > p->retry_min ? most : p->retry_min) ? "retry_budget" : NULL;
+}
+
 /* Breakers and drop_overload; a dial is dropped once at most, at its first attempt. */
 static const char *refusal(struct lb_ask *a) {
     struct mesh_cluster_stat *live = a->c->live;
     const struct mesh_policy *p = &a->policy;
-    if (atomic_load_explicit(&live->inflight, memory_order_relaxed) >= p->max_connections)
+    if (now_of(&live->inflight) >= p->max_connections)
         return "max_connections";
-    if (atomic_load_explicit(&live->pending, memory_order_relaxed) >= p->max_pending)
+    if (now_of(&live->pending) >= p->max_pending)
         return "max_pending_requests";
-    if (a->r->attempt) {
-        if (atomic_load_explicit(&live->retries, memory_order_relaxed) >= p->max_retries)
-            return "max_retries";
-        return NULL;
-    }
+    if (a->r->attempt)
+        return retry_refusal(p, live);
     if (p->drop_per_million && lb_scale(a->r->random, 1000000) < p->drop_per_million)
         return "drop_overload";
     return NULL;
@@ -40,6 +50,7 @@ static const char *refusal(struct lb_ask *a) {
 
 struct remains { /* what a scan of the whole cluster found */
     bool any;    /* endpoints in reach */
+    bool full;   /* some that may be used have as many connections as a host may have */
     uint32_t rank, ties;
     uint32_t endpoint;
 };
@@ -67,6 +78,10 @@ static struct remains scan(struct lb_ask *a) {
         uint32_t rank = rank_of(a, e, class);
         if (rank > best.rank || rank == UINT32_MAX)
             continue;
+        if (lb_full(a, e->stat)) {
+            best.full = true;
+            continue;
+        }
         best.ties = rank < best.rank ? 1 : best.ties + 1;
         best.rank = rank;
         if (best.ties == 1 || lb_scale(lb_random(a), best.ties) == 0)
@@ -107,7 +122,8 @@ static int draw(struct lb_ask *a, const struct lb_pool *p, struct lb_member *ret
 
 /* Would the ready pools do injustice: are some out, tried, or not yet of full weight? */
 static bool disturbed(const struct lb_ask *a) {
-    return a->any_ejected || a->r->ntried || a->policy.slow_start_ms;
+    return a->any_ejected || a->r->ntried || a->policy.slow_start_ms ||
+           a->policy.max_host_connections != UINT32_MAX;
 }
 
 static int pick_from_pool(struct lb_ask *a, struct lb_member *ret, struct mesh_why *why) {
@@ -125,13 +141,21 @@ static int pick_from_pool(struct lb_ask *a, struct lb_member *ret, struct mesh_w
     return err;
 }
 
-static int pick_from_remains(struct lb_ask *a, uint32_t *ret_index, struct mesh_why *why) {
+static int trip(const struct lb_ask *a, struct mesh_why *why, const char *limit) {
+    atomic_fetch_add_explicit(&a->c->live->overflow, 1, memory_order_relaxed);
+    return mesh_why(why, MESH_E_OVERLOAD, "%s", limit);
+}
+
+static int pick_from_remains(struct lb_ask *a, uint32_t *ret_index, struct mesh_why *ret_why) {
     struct remains best = scan(a);
     if (!best.any && a->c->n)
-        return mesh_why(why, MESH_E_FAMILY, "none of %u endpoints is of a reachable family", a->c->n);
+        return mesh_why(ret_why, MESH_E_FAMILY, "none of %u endpoints is of a reachable family", a->c->n);
+    if (best.rank == UINT32_MAX && best.full)
+        return trip(a, ret_why, "per_host_thresholds.max_connections");
     if (best.rank == UINT32_MAX)
-        return mesh_why(why, MESH_E_NOENDPOINT, "none of %u endpoints may be used", a->c->n);
+        return mesh_why(ret_why, MESH_E_NOENDPOINT, "none of %u endpoints may be used", a->c->n);
     *ret_index = best.endpoint;
+    struct mesh_why *why = a->r->want_why ? ret_why : NULL;
     return mesh_why(why, 0, "the rest: priority %u%s%s%s", best.rank & 255,
                     best.rank & 256 ? ", degraded" : "", best.rank & 512 ? ", ejected" : "",
                     best.rank & 1024 ? ", tried before" : "");
@@ -147,15 +171,13 @@ int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request
         a.rng = r->hash; /* what is left to chance stays the same for a key */
     struct lb_member m;
     const char *limit = refusal(&a);
-    if (limit) {
-        atomic_fetch_add_explicit(&c->live->overflow, 1, memory_order_relaxed);
-        return mesh_why(why, MESH_E_OVERLOAD, "%s", limit);
-    }
+    if (limit)
+        return trip(&a, ret_why, limit);
     a.any_ejected = atomic_load_explicit(&c->live->ejected, memory_order_relaxed) != 0;
     if (a.any_ejected && r->now >= atomic_load_explicit(&c->live->recount_at, memory_order_relaxed))
         mesh_lb_recount(c, r->now);
     if (pick_from_pool(&a, &m, why) < 0)
-        return pick_from_remains(&a, ret_index, why);
+        return pick_from_remains(&a, ret_index, ret_why);
     *ret_index = m.endpoint;
     return 0;
 }

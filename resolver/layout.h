@@ -24,7 +24,7 @@
 #include "resolver/types.h"
 
 enum {
-    MESH_VIEW_LAYOUT = 1, /* changed with any struct below or in types.h */
+    MESH_VIEW_LAYOUT = 2, /* changed with any struct below or in types.h */
     VIEW_GRANULE = 64,
     VIEW_PAGE_SLOTS = 512,
     VIEW_PAGES_MAX = 1 << 14, /* 8M slots in one table */
@@ -148,10 +148,10 @@ struct view_slab {
 };
 _Static_assert(sizeof(struct view_slab) == VIEW_SLAB_FIRST * VIEW_GRANULE, "the counters follow");
 
-enum ledger_phase { PHASE_NONE, PHASE_NAMED, PHASE_COUNTED, PHASE_LOWERING, PHASE_SUSPECT };
+enum ledger_phase { PHASE_NONE, PHASE_NAMED, PHASE_COUNTED, PHASE_EASING, PHASE_LOWERING, PHASE_SUSPECT };
 struct view_slot {
     _Atomic uint64_t owner; /* tree, 0: free */
-    _Atomic uint64_t what;  /* phase << 32 | stat */
+    _Atomic uint64_t what;  /* enum mesh_ledger_dial << 40 | phase << 32 | stat */
 };
 struct view_slot_info {
     _Atomic uint32_t sequence; /* odd while it is written; 0: nothing said */

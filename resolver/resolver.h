@@ -159,9 +159,14 @@ struct mesh_conn_info { /* what `meshctl status` shows of a slot; filled by the 
 };
 int mesh_ledger_join(struct mesh_view *v, uint64_t tree, int pid, uint64_t now); /* negative: table full, go on without */
 void mesh_ledger_leave(struct mesh_view *v, uint64_t tree, int pid);
-/* Takes a slot for endpoint `stat` (UINT32_MAX: inbound, no counter), raises its inflight. MESH_E_LIMIT: no slot left
- * (the connection goes on uncounted). */
-int mesh_ledger_take(struct mesh_view *v, uint64_t tree, uint32_t stat, uint32_t *ret_slot) MESH_MUST_CHECK;
+/* Takes a slot for endpoint `stat` (UINT32_MAX: inbound, no counter), raises its inflight, and what `dial` says of the
+ * cluster's pending dials and retries, until they are eased or the slot is released. MESH_E_LIMIT: no slot left (the
+ * connection goes on uncounted). */
+enum mesh_ledger_dial { MESH_LEDGER_SETTLED, MESH_LEDGER_DIAL = 1, MESH_LEDGER_RETRY = 3 /* a dial too */ };
+int mesh_ledger_take(struct mesh_view *v, uint64_t tree, uint32_t stat, enum mesh_ledger_dial dial,
+                     uint32_t *ret_slot) MESH_MUST_CHECK;
+/* The dial has succeeded: it is neither pending nor a retry any more. */
+void mesh_ledger_ease(struct mesh_view *v, uint64_t tree, uint32_t slot);
 void mesh_ledger_describe(struct mesh_view *v, uint32_t slot, const struct mesh_conn_info *info);
 void mesh_ledger_release(struct mesh_view *v, uint64_t tree, uint32_t slot); /* UINT32_MAX: nothing */
 /* Settles dead trees; cheap when there is none. Called by takers now and then (at most once a second per view) and by

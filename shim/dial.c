@@ -38,7 +38,7 @@ static void report(struct mesh_conn *c, const struct dial *d, enum mesh_lb_outco
 
 /* ---- choosing ---- */
 
-static int pick(struct dial *d, struct mesh_endpoint *ret) {
+static int pick(struct dial *d, struct mesh_endpoint *ret, struct mesh_why *ret_why) {
     struct mesh_view *v = mesh_engine_view();
     struct mesh_lb_request rq = {.now = mesh_now(),
                                  .hash = d->route.hash,
@@ -55,7 +55,7 @@ static int pick(struct dial *d, struct mesh_endpoint *ret) {
         if (err)
             return err;
         rq.random = mesh_random();
-        err = mesh_lb_pick(&cv, &rq, &i, NULL);
+        err = mesh_lb_pick(&cv, &rq, &i, ret_why);
         if (!err)
             *ret = cv.endpoints[i];
         d->another = cv.n > (uint32_t)d->ntried + 1;
@@ -120,13 +120,30 @@ static void count_off(struct mesh_conn *c) {
     c->ledger = UINT32_MAX;
 }
 
+static void trace_no_pick(const struct dial *d, int err, const struct mesh_why *why) {
+    struct mesh_line l;
+    mesh_line_begin(&l, MESH_TRACE_ERROR, "refused");
+    mesh_line_str(&l, "why",
+                  err == MESH_E_FAMILY     ? "family"
+                  : err == MESH_E_OVERLOAD ? "overload"
+                                           : "no-endpoint");
+    mesh_line_str(&l, "name", d->route.name);
+    mesh_line_str(&l, "cluster", d->route.cluster);
+    mesh_line_str(&l, "detail", why->text[0] ? why->text : NULL);
+    mesh_line_end(&l);
+}
+
 /* Picks an endpoint and begins its TCP connection. 0, or a negative errno of the program's socket, or 1 with
  * *ret_err. */
 static int attempt(struct mesh_conn *c, int fd, struct mesh_hand *h, int *ret_err) {
     struct dial *d = h->dial;
     if (!d->route.original_dst) {
-        int err = pick(d, &d->endpoint);
+        struct mesh_why why = {""};
+        int err = pick(d, &d->endpoint, &why);
         if (err) {
+            /* the first attempt's, or a breaker that stops the retries: what an attempt failed with stands */
+            if (!d->attempts || err == MESH_E_OVERLOAD)
+                trace_no_pick(d, err, &why);
             *ret_err = err;
             return 1;
         }
@@ -143,7 +160,8 @@ static int attempt(struct mesh_conn *c, int fd, struct mesh_hand *h, int *ret_er
         }
     }
     struct mesh_view *v = mesh_engine_view();
-    if (v && mesh_ledger_take(v, mesh_engine_tree(), c->stat, &c->ledger))
+    enum mesh_ledger_dial dial = d->attempts ? MESH_LEDGER_RETRY : MESH_LEDGER_DIAL;
+    if (v && mesh_ledger_take(v, mesh_engine_tree(), c->stat, dial, &c->ledger))
         c->ledger = UINT32_MAX;
     d->attempts++;
     d->attempt_at = mesh_now();
@@ -217,7 +235,7 @@ int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, i
         if (r <= 0)
             return r;
         if (e != MESH_E_REFUSED) /* nothing left to pick: the last one's errno stands */
-            return -d->last_errno;
+            return -(e == MESH_E_OVERLOAD ? mesh_errno(e) : d->last_errno);
         err = e;
         errno_ = d->last_errno;
         why = "connect";
@@ -226,6 +244,9 @@ int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, i
 }
 
 void dial_done(struct mesh_conn *c, struct mesh_hand *h) {
+    struct mesh_view *v = mesh_engine_view_if_any();
+    if (v)
+        mesh_ledger_ease(v, mesh_engine_tree(), c->ledger);
     report(c, h->dial, MESH_LB_CONNECTED);
     c->cluster_id = h->dial->route.cluster_id;
     c->cluster_generation = h->dial->route.cluster_generation;
@@ -333,8 +354,10 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mes
     h->began = mesh_now();
     d->route = *route;
     r = families_of(fd, d);
-    if (r == 0 && (err = mesh_view_target(mesh_engine_view(), route, 0, &d->target)) != 0)
+    if (r == 0 && (err = mesh_view_target(mesh_engine_view(), route, 0, &d->target)) != 0) {
+        trace_no_pick(d, err, &(struct mesh_why){""});
         r = -mesh_errno(err);
+    }
     if (r == 0) {
         if (route->original_dst) {
             memcpy(&d->to, to, len < sizeof d->to ? len : sizeof d->to);
@@ -348,17 +371,6 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mes
             r = -mesh_errno(err);
     }
     if (r < 0) {
-        if (err && err != MESH_E_REFUSED) {
-            struct mesh_line line;
-            mesh_line_begin(&line, MESH_TRACE_ERROR, "refused");
-            mesh_line_str(&line, "why",
-                          err == MESH_E_FAMILY     ? "family"
-                          : err == MESH_E_OVERLOAD ? "overload"
-                                                   : "no-endpoint");
-            mesh_line_str(&line, "name", route->name);
-            mesh_line_str(&line, "cluster", route->cluster);
-            mesh_line_end(&line);
-        }
         mesh_handshake_free(h->tls);
         dial_free(d);
         free(h);

@@ -182,7 +182,7 @@ static void describe(struct mesh_conn *c, int fd, const struct mesh_hand *h, con
     if (!v)
         return;
     if (c->server && c->ledger == UINT32_MAX)
-        if (mesh_ledger_take(v, mesh_engine_tree(), UINT32_MAX, &c->ledger))
+        if (mesh_ledger_take(v, mesh_engine_tree(), UINT32_MAX, MESH_LEDGER_SETTLED, &c->ledger))
             return;
     struct mesh_conn_info i = {
         .pid = mesh_sys_getpid(), .fd = fd, .inbound = c->server, .started = c->started};
