@@ -57,6 +57,7 @@ struct lb_ask { /* one pick */
     struct mesh_policy policy; /* a copy: read once */
     uint64_t rng;
     bool any_ejected;
+    bool barred; /* panic, and the policy wants nobody then */
     bool wheel;  /* the policy hashes, */
     bool hashed; /* and the request has a hash */
 };
@@ -158,7 +159,8 @@ struct lb_loads {
 /* Envoy's distribution of traffic over priorities. False: nobody is healthy or degraded. */
 bool mesh_lb_loads(const struct lb_level *levels, uint32_t n, uint32_t overprovisioning,
                    uint32_t panic_percent, struct lb_loads *ret);
-/* The (priority, set) at a point 0..99 of these loads. False: nobody is healthy or degraded. */
+/* The (priority, set) at a point 0..99 of these loads; LB_SETS: in panic, and the policy wants nobody then.
+ * False: nobody is healthy or degraded. */
 bool mesh_lb_level_choose(const struct lb_level *levels, uint32_t n, const struct mesh_policy *p,
                           uint32_t percent, uint32_t *ret_priority, enum lb_set *ret_set);
 

@@ -82,14 +82,20 @@ static void store(struct mesh_cluster_stat *live, const struct tally *t) {
 
 void mesh_lb_recount(const struct mesh_cluster_view *c, uint64_t now) {
     for (int i = 0; i < RECOUNTS; i++) {
-        uint32_t marks = atomic_load(&c->live->marks);
+        uint32_t marks = atomic_load(&c->limits->marks);
         struct tally t = count_all(c, UINT32_MAX, now);
         store(c->live, &t);
-        if (atomic_load(&c->live->marks) == marks)
+        if (c->live != c->limits)
+            atomic_store(&c->live->marks, marks);
+        if (atomic_load(&c->limits->marks) == marks)
             return;
     }
-    atomic_store(&c->live->ejected, 1); /* others are at it: let the next pick look again */
-    atomic_store(&c->live->recount_at, now);
+    mesh_lb_recount_later(c->live); /* others are at it */
+}
+
+void mesh_lb_recount_later(struct mesh_cluster_stat *live) {
+    atomic_store(&live->recount_at, 0);
+    atomic_store(&live->ejected, 1);
 }
 
 /* How often it was ejected, less one for each interval since. */

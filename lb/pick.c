@@ -35,7 +35,7 @@ static const char *retry_refusal(const struct mesh_policy *p, const struct mesh_
 
 /* Breakers and drop_overload; a dial is dropped once at most, at its first attempt. */
 static const char *refusal(struct lb_ask *a) {
-    struct mesh_cluster_stat *live = a->c->live;
+    struct mesh_cluster_stat *live = a->c->limits;
     const struct mesh_policy *p = &a->policy;
     if (now_of(&live->inflight) >= p->max_connections)
         return "max_connections";
@@ -142,7 +142,7 @@ static int pick_from_pool(struct lb_ask *a, struct lb_member *ret, struct mesh_w
 }
 
 static int trip(const struct lb_ask *a, struct mesh_why *why, const char *limit) {
-    atomic_fetch_add_explicit(&a->c->live->overflow, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&a->c->limits->overflow, 1, memory_order_relaxed);
     return mesh_why(why, MESH_E_OVERLOAD, "%s", limit);
 }
 
@@ -161,6 +161,18 @@ static int pick_from_remains(struct lb_ask *a, uint32_t *ret_index, struct mesh_
                     best.rank & 1024 ? ", tried before" : "");
 }
 
+/* Is anybody ejected? The counts are made anew when an ejection has ended, and those of a subset when its
+ * cluster's marks have moved. */
+static bool ejections_known(const struct mesh_cluster_view *c, uint64_t now) {
+    if (!now_of(&c->limits->ejected))
+        return false;
+    bool subset = c->live != c->limits;
+    if (now >= atomic_load_explicit(&c->live->recount_at, memory_order_relaxed) ||
+        (subset && now_of(&c->live->marks) != now_of(&c->limits->marks)))
+        mesh_lb_recount(c, now);
+    return !subset || now_of(&c->live->ejected);
+}
+
 int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request *r, uint32_t *ret_index,
                  struct mesh_why *ret_why) {
     struct mesh_why *why = r->want_why ? ret_why : NULL;
@@ -173,10 +185,11 @@ int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request
     const char *limit = refusal(&a);
     if (limit)
         return trip(&a, ret_why, limit);
-    a.any_ejected = atomic_load_explicit(&c->live->ejected, memory_order_relaxed) != 0;
-    if (a.any_ejected && r->now >= atomic_load_explicit(&c->live->recount_at, memory_order_relaxed))
-        mesh_lb_recount(c, r->now);
-    if (pick_from_pool(&a, &m, why) < 0)
+    a.any_ejected = ejections_known(c, r->now);
+    int err = pick_from_pool(&a, &m, why);
+    if (err < 0 && a.barred)
+        return mesh_why(ret_why, MESH_E_NOENDPOINT, "panic, and fail_traffic_on_panic");
+    if (err < 0)
         return pick_from_remains(&a, ret_index, ret_why);
     *ret_index = m.endpoint;
     return 0;

@@ -232,6 +232,7 @@ int mesh_build(struct mesh_pub *pub, const struct mesh_resources *resources, str
     free(b->chains.p);
     free(b->inbound.p);
     free(b->endpoints);
+    free(b->metadata);
     free(b->keys.p);
     mesh_arena_done(&b->arena);
     free(b);

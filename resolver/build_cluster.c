@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <stdlib.h>
+#include "lb/lb.h"
 #include "resolver/builder.h"
 
 enum { TRANSPORTS_MAX = 64, LOCALITIES_MAX = 512, PRIORITY_MAX = 127 };
@@ -21,7 +22,9 @@ struct cluster { /* the one at hand */
     uint32_t nlocalities;
     uint64_t *seen; /* addresses of this cluster, hashed */
     uint32_t seen_mask;
-    bool hash_by_host;
+    struct build_lb lb;
+    const struct build_match *match; /* the subset to put, NULL with is_subset: the one of routes that ask nothing */
+    bool is_subset;
     int error;
     struct mesh_why why;
 };
@@ -35,44 +38,15 @@ static int refuse(struct cluster *x, int err, const char *what, const char *subj
 
 /* ---- transports -------------------------------------------------------------------------------------------
  */
-static const Mesh__Pb__Struct *metadata_of(const Mesh__Core__Metadata *m, const char *filter) {
-    for (size_t i = 0; m && i < m->n_filter_metadata; i++)
-        if (m->filter_metadata[i]->key && strcmp(m->filter_metadata[i]->key, filter) == 0)
-            return m->filter_metadata[i]->value;
-    return NULL;
-}
-
-static const Mesh__Pb__Value *field_of(const Mesh__Pb__Struct *s, const char *key) {
-    for (size_t i = 0; s && i < s->n_fields; i++)
-        if (s->fields[i]->key && strcmp(s->fields[i]->key, key) == 0)
-            return s->fields[i]->value;
-    return NULL;
-}
-
-static bool same_value(const Mesh__Pb__Value *a, const Mesh__Pb__Value *b) {
-    if (!a || !b || a->kind_case != b->kind_case)
-        return false;
-    switch (a->kind_case) {
-    case MESH__PB__VALUE__KIND_STRING_VALUE:
-        return strcmp(a->string_value, b->string_value) == 0;
-    case MESH__PB__VALUE__KIND_BOOL_VALUE:
-        return !a->bool_value == !b->bool_value;
-    case MESH__PB__VALUE__KIND_NUMBER_VALUE:
-        return a->number_value == b->number_value;
-    default:
-        return a->kind_case == MESH__PB__VALUE__KIND_NULL_VALUE;
-    }
-}
-
 static bool match_metadata(const Mesh__Pb__Struct *match, const Mesh__Pb__Struct *metadata) {
     for (size_t i = 0; match && i < match->n_fields; i++)
-        if (!same_value(match->fields[i]->value, field_of(metadata, match->fields[i]->key)))
+        if (!mesh_metadata_same(match->fields[i]->value, mesh_metadata_field(metadata, match->fields[i]->key)))
             return false;
     return true;
 }
 
 static uint8_t transport_of(const struct cluster *x, const Mesh__Core__Metadata *m) {
-    const Mesh__Pb__Struct *own = metadata_of(m, "envoy.transport_socket_match");
+    const Mesh__Pb__Struct *own = mesh_metadata_of(m, "envoy.transport_socket_match");
     for (uint32_t i = 0; i + 1 < x->ntransports; i++)
         if (match_metadata(x->c->transport_socket_matches[i]->match, own))
             return (uint8_t)(i + 1);
@@ -122,9 +96,9 @@ static bool is_double(struct cluster *x, const struct mesh_endpoint *e) {
 }
 
 static uint32_t hash_key(struct cluster *x, const Mesh__Endpoint__LbEndpoint *lb) {
-    const Mesh__Pb__Value *v = field_of(metadata_of(lb->metadata, "envoy.lb"), "hash_key");
+    const Mesh__Pb__Value *v = mesh_metadata_field(mesh_metadata_of(lb->metadata, "envoy.lb"), "hash_key");
     const char *text = v && v->kind_case == MESH__PB__VALUE__KIND_STRING_VALUE ? v->string_value
-                       : x->hash_by_host                                       ? lb->endpoint->hostname
+                       : x->lb.hash_by_host                                       ? lb->endpoint->hostname
                                                                                : NULL;
     size_t n = text ? strlen(text) : 0;
     if (!n || n > UINT16_MAX)
@@ -165,8 +139,27 @@ static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpo
         lb->load_balancing_weight && lb->load_balancing_weight->value ? lb->load_balancing_weight->value : 1;
     e->locality_weight = l->load_balancing_weight ? l->load_balancing_weight->value : 0;
     e->hash_key = hash_key(x, lb);
+    x->b->metadata[x->n] = lb->metadata;
     x->n++;
     return mesh_build_reserve(x->b, e->family, e->addr);
+}
+
+/* What Envoy refuses of a load assignment's numbers. */
+static void check_numbers(struct cluster *x, size_t i) {
+    const Mesh__Endpoint__LocalityLbEndpoints *l = x->cla->endpoints[i];
+    uint64_t sum = 0;
+    char path[128];
+    snprintf(path, sizeof path, "load_assignment.endpoints[%zu]", i);
+    if (l->priority > PRIORITY_MAX + 1)
+        refuse(x, MESH_E_INVALID, path, "priority must be 0 to 128");
+    for (size_t j = 0; j < l->n_lb_endpoints; j++) {
+        const Mesh__Pb__UInt32Value *w = l->lb_endpoints[j]->load_balancing_weight;
+        sum += w ? w->value : 1;
+        if (w && !w->value)
+            refuse(x, MESH_E_INVALID, path, "load_balancing_weight of an endpoint must be at least 1");
+    }
+    if (sum > UINT32_MAX)
+        refuse(x, MESH_E_INVALID, path, "the endpoints' weights sum up to more than 2^32-1");
 }
 
 static size_t count_endpoints(const Mesh__Endpoint__ClusterLoadAssignment *cla) {
@@ -184,9 +177,13 @@ static int make_room(struct cluster *x, size_t n) {
     x->seen_mask = slots - 1;
     if (n > x->b->endpoints_room) {
         struct mesh_endpoint *p = realloc(x->b->endpoints, n * sizeof *p);
-        if (!p)
+        if (p)
+            x->b->endpoints = p;
+        const Mesh__Core__Metadata **m = realloc(x->b->metadata, n * sizeof *m);
+        if (m)
+            x->b->metadata = m;
+        if (!p || !m)
             return MESH_E_NOMEM;
-        x->b->endpoints = p;
         x->b->endpoints_room = (uint32_t)n;
     }
     return x->seen ? 0 : MESH_E_NOMEM;
@@ -200,12 +197,26 @@ static int read_endpoints(struct cluster *x) {
     for (size_t i = 0; n && i < x->cla->n_endpoints && rc == 0; i++) {
         const Mesh__Endpoint__LocalityLbEndpoints *l = x->cla->endpoints[i];
         uint16_t locality = (uint16_t)locality_of(x, l);
+        check_numbers(x, i);
         for (size_t j = 0; j < l->n_lb_endpoints && rc == 0; j++)
             rc = add_endpoint(x, l, l->lb_endpoints[j], locality);
     }
     if (rc == 0 && n && !x->n && x->transports[0].error == 0)
         refuse(x, MESH_E_UNSUPPORTED, "none of its endpoints can be used",
                x->b->why[mesh_build_number(x->b, x->cla_resource)]);
+    return rc;
+}
+
+/* Leaves the endpoints that a route, or this host, is to use. */
+static int select_endpoints(struct cluster *x) {
+    struct mesh_policy *p = &x->lb.policy;
+    int rc = 0;
+    if (x->is_subset) {
+        rc = mesh_subset_select(x->lb.subsets, x->match, x->b->metadata, x->b->endpoints, x->n, &x->n);
+        p->locality_weighted = p->locality_weighted && x->lb.subsets->locality_weight_aware;
+    }
+    if (rc == 0 && x->lb.subset_size)
+        rc = mesh_lb_subset(x->b->endpoints, x->n, x->lb.subset_size, mesh_view_head(x->b->pub->v)->seed, &x->n);
     return rc;
 }
 
@@ -303,7 +314,7 @@ static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *
     if (x->c->cluster_discovery_type_case == MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE &&
         x->c->type == MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__ORIGINAL_DST)
         in->flags |= CLUSTER_ORIGINAL_DST;
-    in->name = x->r->name;
+    in->policy = x->lb.policy;
     in->flags |= plain_flags(x);
     in->error = x->error;
     in->why = x->why.text;
@@ -319,10 +330,7 @@ static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *
 
 static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *blob) {
     struct view_config head = {.spare = 0};
-    const Mesh__Cluster__Cluster__CommonLbConfig *common = x->c->common_lb_config;
     struct mesh_why why = {""};
-    x->hash_by_host = common && common->consistent_hashing_lb_config &&
-                      common->consistent_hashing_lb_config->use_hostname_for_hashing;
     mesh_blob_add(blob, &head, sizeof head, 8);
     if (x->r->refused)
         refuse(x, MESH_E_UNSUPPORTED, x->r->refused, NULL);
@@ -336,27 +344,33 @@ static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_b
         mesh_view_text(blob->p, blob->len, &x->transports[0].why, text, sizeof text);
         refuse(x, x->transports[0].error, text, NULL);
     }
-    rc = mesh_build_policy(x->c, x->cla, &in->policy, &why);
+    rc = mesh_build_policy(x->c, x->cla, &x->lb, &why);
     if (rc == MESH_E_NOMEM)
         return rc;
     if (rc < 0)
         refuse(x, rc, why.text, NULL);
-    return x->error ? 0 : read_endpoints(x);
+    rc = x->error ? 0 : read_endpoints(x);
+    return rc < 0 || x->error ? rc : select_endpoints(x);
 }
 
-static int build_cluster(struct build *b, const struct mesh_resource *r) {
+/* `subset`: how the subset is called that is to be put, with what is asked of it. */
+static int build_cluster(struct build *b, const struct mesh_resource *r, const char *subset,
+                         const struct build_match *match) {
     struct mesh_blob blob = {0};
-    struct mesh_cluster_in in = {0};
+    struct mesh_cluster_in in = {.name = subset ? subset : r->name, .of = subset ? r->name : NULL};
     struct cluster *x = calloc(1, sizeof *x);
     if (!x)
         return MESH_E_NOMEM;
     x->b = b;
     x->r = r;
     x->c = (const Mesh__Cluster__Cluster *)r->msg;
+    x->is_subset = subset != NULL;
+    x->match = match;
     b->keys.len = 0;
     int rc = read_all(x, &in, &blob);
     if (rc == 0)
         rc = put(x, &in, &blob);
+    mesh_build_policy_done(&x->lb);
     free(x->seen);
     free(x);
     free(blob.p);
@@ -367,6 +381,27 @@ int mesh_build_clusters(struct build *b) {
     int rc = 0;
     for (size_t i = 0; i < b->resources->n && rc == 0; i++)
         if (b->resources->items[i].type == &mesh__cluster__cluster__descriptor)
-            rc = build_cluster(b, &b->resources->items[i]);
+            rc = build_cluster(b, &b->resources->items[i], NULL, NULL);
     return rc;
+}
+
+/* Does it select by metadata? A cluster whose settings are refused does not: what leads to it is refused. */
+static bool selects(const Mesh__Cluster__Cluster *c) {
+    struct build_lb lb;
+    struct mesh_why why;
+    bool yes = mesh_build_policy(c, NULL, &lb, &why) == 0 && lb.subsets;
+    mesh_build_policy_done(&lb);
+    return yes;
+}
+
+int mesh_build_cluster_id(struct build *b, const char *name, const struct build_match *match, uint32_t *ret_id) {
+    char text[1024];
+    const struct mesh_resource *r = mesh_build_find(&b->clusters, name);
+    if (!r || r->refused || !selects((const Mesh__Cluster__Cluster *)r->msg))
+        return mesh_pub_cluster_id(b->pub, name, ret_id);
+    mesh_subset_name(name, match, text, sizeof text);
+    int rc = mesh_pub_cluster_id(b->pub, text, ret_id);
+    if (rc < 0 || mesh_wpages_get(&b->pub->clusters, *ret_id))
+        return rc; /* another route asks the same */
+    return build_cluster(b, r, text, match);
 }

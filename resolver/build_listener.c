@@ -116,16 +116,19 @@ static int tcp_targets(struct build *b, const Mesh__Tcp__TcpProxy *t, struct bui
         return MESH_E_NOMEM;
     w->items = items;
     if (!many)
-        items[w->n++] = (struct build_weight){mesh_arena_text(&b->arena, t->cluster, strlen(t->cluster)), 1};
+        items[w->n++] =
+            (struct build_weight){mesh_arena_text(&b->arena, t->cluster, strlen(t->cluster)), 1, NULL};
     for (size_t i = 0; many && i < n; i++) {
         const Mesh__Tcp__TcpProxy__WeightedCluster__ClusterWeight *c = t->weighted_clusters->clusters[i];
         items[w->n++] =
-            (struct build_weight){mesh_arena_text(&b->arena, c->name, strlen(c->name)), c->weight};
+            (struct build_weight){mesh_arena_text(&b->arena, c->name, strlen(c->name)), c->weight, NULL};
     }
-    for (uint32_t i = 0; i < w->n; i++)
-        if (!items[i].cluster)
-            return MESH_E_NOMEM;
-    return 0;
+    int rc = 0;
+    for (uint32_t i = 0; i < w->n && rc == 0; i++) {
+        const Mesh__Core__Metadata *own = many ? t->weighted_clusters->clusters[i]->metadata_match : NULL;
+        rc = items[i].cluster ? mesh_build_match(b, own, t->metadata_match, &items[i].match) : MESH_E_NOMEM;
+    }
+    return rc;
 }
 
 /* The service that all clusters of a route belong to: subsets and versions of one are one. */
@@ -159,6 +162,8 @@ static int tcp_route(struct build *b, const char *text, const Mesh__Pb__Any *con
         rc = mesh_build_refusal(b, text, MESH_E_INVALID, "the tcp_proxy names no cluster", ret);
     else if ((rc = tcp_targets(b, t, &w)) == 0)
         rc = mesh_build_weighted(b, &w, ret);
+    else if (rc == MESH_E_LIMIT)
+        rc = mesh_build_refusal(b, text, rc, "metadata_match has too many keys", ret);
     if (rc == 0)
         *ret_service = service_of(b, &w);
     protobuf_c_message_free_unpacked(&t->base, NULL);

@@ -97,6 +97,7 @@ struct view_head {
     uint32_t layout, head_size;
     uint8_t digest[16];
     uint64_t boot;         /* of the kernel that this state belongs to */
+    uint64_t seed;         /* random, of this view: random_subsetting */
     _Atomic uint64_t root; /* publisher's epoch << 40 | reference; 0: nothing published yet */
     _Atomic uint64_t recycled;
     _Atomic uint64_t size; /* bytes in use; the file is at least that long */
@@ -294,6 +295,8 @@ struct view_cluster {
     uint32_t flags;
     int32_t error;      /* not 0: refused, why says */
     uint32_t live;      /* index of its struct mesh_cluster_stat */
+    uint32_t limits;    /* of the cluster that it is a subset of; `live` when it is none */
+    uint32_t whole, whole_generation; /* that cluster's id, or its own */
     uint32_t config;    /* KIND_CONFIG */
     uint32_t endpoints; /* KIND_ENDPOINTS or 0 */
     uint32_t n;

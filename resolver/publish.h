@@ -47,6 +47,8 @@ struct mesh_pub {
     uint64_t *taken; /* virtual addresses in use: hashes, open addressing */
     uint32_t taken_mask, ntaken;
     bool taken_known, is_fresh;
+    uint32_t *changed; /* counters of clusters whose endpoints the transaction changes */
+    uint32_t nchanged, changed_room;
 };
 
 /* Takes the lease and finds the free space. MESH_E_AGAIN: somebody else holds it. MESH_E_NOMEM. */
@@ -62,6 +64,7 @@ int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) MESH_MUS
 
 struct mesh_cluster_in {
     const char *name;
+    const char *of; /* a subset of this cluster's endpoints, that was put before; NULL: a cluster */
     struct mesh_policy policy;
     uint32_t flags; /* CLUSTER_ORIGINAL_DST, CLUSTER_PLAIN, CLUSTER_SOME_PLAIN */
     int error;      /* not 0: refused */

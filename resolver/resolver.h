@@ -79,6 +79,7 @@ struct mesh_route {
     char cluster[MESH_NAME_MAX + 1];
     uint32_t cluster_id;             /* index in the view, with */
     uint32_t cluster_generation;     /* ... checked at each use: MESH_E_NOTFOUND when it is gone */
+    uint32_t whole_id, whole_generation; /* the cluster that this is a subset of, or the same: lb's reports go there */
     bool original_dst;               /* dial the very address (captures, headless); no pick */
     bool plain;                      /* raw_buffer for every endpoint: tls=none */
     uint16_t attempts;               /* its tcp_proxy's max_connect_attempts, 0: not said */
@@ -199,6 +200,7 @@ int mesh_view_each_fault(const struct mesh_view *v, void (*fn)(void *arg, const 
 /* The resources in force as text (canonical proto JSON or YAML, only those a name leads to when `name` is given).
  * Heap, free(). The view keeps them beside the flat form. */
 int mesh_view_print(const struct mesh_view *v, const char *name, bool yaml, char **ret_text) MESH_MUST_CHECK;
+/* Subsets are not told apart: their endpoints are the cluster's. */
 int mesh_view_each_cluster(const struct mesh_view *v, void (*fn)(void *arg, const struct mesh_route *cluster), void *arg);
 
 #endif

@@ -110,7 +110,7 @@ static void write_hash(const struct lookup *l, const struct view_route *r, struc
 }
 
 static int capture(const struct lookup *l, struct mesh_route *ret) {
-    *ret = (struct mesh_route){.cluster_id = CAPTURE_CLUSTER, .original_dst = true};
+    *ret = (struct mesh_route){.cluster_id = CAPTURE_CLUSTER, .whole_id = CAPTURE_CLUSTER, .original_dst = true};
     write_name(l, ret->name, sizeof ret->name);
     memcpy(ret->route, "capture", 8);
     memcpy(ret->cluster, "capture", 8);
@@ -151,6 +151,8 @@ static int take_cluster(const struct lookup *l, uint32_t id, struct mesh_route *
                       ret->cluster);
     ret->cluster_id = c->id;
     ret->cluster_generation = c->generation;
+    ret->whole_id = c->whole;
+    ret->whole_generation = c->whole_generation;
     return 0;
 }
 
@@ -305,7 +307,8 @@ void mesh_cluster_view_fill(const struct mesh_view *v, const struct view_cluster
         .n = items ? c->n : 0,
         .stats = (struct mesh_stat *)(void *)v->base,
         .nstats = (uint32_t)(mesh_view_limit(v) / VIEW_GRANULE),
-        .live = (struct mesh_cluster_stat *)(void *)(v->base + (size_t)c->live * VIEW_GRANULE),
+        .live = mesh_live_at(v, c->live),
+        .limits = mesh_live_at(v, c->limits),
         .hash_key = hash_key,
         .view = v,
     };
@@ -314,7 +317,7 @@ void mesh_cluster_view_fill(const struct mesh_view *v, const struct view_cluster
 static int fill_view(const struct mesh_view *v, const struct view_cluster *c, struct mesh_cluster_view *ret) {
     uint32_t len, n = c->n;
     const struct view_endpoints *e = mesh_view_rec(v, c->endpoints, KIND_ENDPOINTS, sizeof *e, &len);
-    if (!mesh_counter_valid(v, c->live, KIND_LIVES) ||
+    if (!mesh_counter_valid(v, c->live, KIND_LIVES) || !mesh_counter_valid(v, c->limits, KIND_LIVES) ||
         (n && (!e || n > (len - sizeof *e) / sizeof e->items[0])))
         return MESH_E_INTERNAL;
     mesh_cluster_view_fill(v, c, e ? e->items : NULL, ret);
@@ -361,10 +364,10 @@ int mesh_view_each_cluster(const struct mesh_view *v, void (*fn)(void *arg, cons
             break;
         used = pages.used < pages.npages * VIEW_PAGE_SLOTS ? pages.used : pages.npages * VIEW_PAGE_SLOTS;
         const struct view_cluster *c = mesh_cluster_at(v, root, id, &flags, &len);
-        if (!c || !mesh_view_text(c, len, &c->text, r.cluster, sizeof r.cluster))
+        if (!c || c->whole != id || !mesh_view_text(c, len, &c->text, r.cluster, sizeof r.cluster))
             continue;
-        r.cluster_id = id;
-        r.cluster_generation = c->generation;
+        r.cluster_id = r.whole_id = id;
+        r.cluster_generation = r.whole_generation = c->generation;
         r.original_dst = c->flags & CLUSTER_ORIGINAL_DST;
         r.plain = c->flags & CLUSTER_PLAIN;
         snprintf(r.name, sizeof r.name, "%s", r.cluster);

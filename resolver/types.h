@@ -118,7 +118,8 @@ struct mesh_cluster_view { /* one cluster as a reader sees it: borrowed pointers
     uint32_t n;                      /* endpoints */
     struct mesh_stat *stats;         /* the whole table of the view */
     uint32_t nstats;
-    struct mesh_cluster_stat *live;
+    struct mesh_cluster_stat *live;  /* of these endpoints: turns, ejections */
+    struct mesh_cluster_stat *limits; /* of the whole cluster: connections, dials, marks; `live` but for a subset */
     const void *table;               /* prebuilt ring or maglev table, or NULL */
     uint32_t table_len;              /* bytes */
     /* text of mesh_endpoint.hash_key; NULL when the offset is out of bounds */

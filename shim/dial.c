@@ -30,9 +30,12 @@ static int cluster_of(const struct dial *d, struct mesh_cluster_view *ret, uint6
 }
 
 static void report(struct mesh_conn *c, const struct dial *d, enum mesh_lb_outcome outcome) {
+    struct mesh_view *v = mesh_engine_view();
+    struct mesh_route whole = {.cluster_id = d->route.whole_id,
+                               .cluster_generation = d->route.whole_generation};
     struct mesh_cluster_view cv;
     uint64_t seq;
-    if (c->stat != UINT32_MAX && cluster_of(d, &cv, &seq) == 0)
+    if (c->stat != UINT32_MAX && v && mesh_view_cluster(v, &whole, &cv, &seq) == 0)
         mesh_lb_report(&cv, c->stat, outcome, mesh_now(), mesh_now() - d->attempt_at);
 }
 
@@ -248,8 +251,8 @@ void dial_done(struct mesh_conn *c, struct mesh_hand *h) {
     if (v)
         mesh_ledger_ease(v, mesh_engine_tree(), c->ledger);
     report(c, h->dial, MESH_LB_CONNECTED);
-    c->cluster_id = h->dial->route.cluster_id;
-    c->cluster_generation = h->dial->route.cluster_generation;
+    c->cluster_id = h->dial->route.whole_id;
+    c->cluster_generation = h->dial->route.whole_generation;
 }
 
 int dial_connect_step(struct mesh_hand *h, int fd) {

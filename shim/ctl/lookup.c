@@ -216,8 +216,7 @@ struct pick {
     struct mesh_why why;
 };
 
-/* The cluster's counters as they are now, but for the round robin position, which goes on from pick to pick.
- */
+/* Counters as they are now, but for the round robin position, which goes on from pick to pick. */
 static void copy_live(const struct mesh_cluster_stat *from, struct mesh_cluster_stat *to, bool first) {
     if (first)
         atomic_store(&to->rr, atomic_load(&from->rr));
@@ -246,8 +245,10 @@ static int pick_once(struct mesh_ctl *c, const char *name, uint16_t port, struct
         err = mesh_view_cluster(c->view, &r, &v, &seq);
         if (err < 0)
             break;
-        copy_live(v.live, live, first);
-        v.live = live;
+        copy_live(v.live, &live[0], first);
+        copy_live(v.limits, &live[1], first);
+        v.limits = v.limits == v.live ? &live[0] : &live[1];
+        v.live = &live[0];
         err = mesh_lb_pick(&v, &q, &at, &ret->why);
         if (err == 0 && at < v.n)
             mesh_ctl_address(&v.endpoints[at], ret->endpoint, sizeof ret->endpoint);
@@ -270,10 +271,10 @@ static void pick_print(struct mesh_ctl_out *o, const struct pick *p, const struc
 }
 
 static int pick_all(struct mesh_ctl *c, const char *name, uint16_t port, struct mesh_ctl_out *o) {
-    struct mesh_cluster_stat live = {0};
+    struct mesh_cluster_stat live[2] = {{0}}; /* of the endpoints, of the limits */
     for (int i = 0; i < c->args.picks; i++) {
         struct pick p = {"", {""}};
-        int r = pick_once(c, name, port, &live, i == 0, &p);
+        int r = pick_once(c, name, port, live, i == 0, &p);
         if (r < 0) {
             mesh_ctl_complain("%s: %s", c->args.operand, p.why.text[0] ? p.why.text : mesh_err_text(r));
             return MESH_CTL_NO;
