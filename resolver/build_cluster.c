@@ -193,15 +193,16 @@ static int read_endpoints(struct cluster *x) {
     size_t n = x->cla ? count_endpoints(x->cla) : 0;
     if (n > (1u << 24))
         return MESH_E_LIMIT;
-    int rc = make_room(x, n + 1);
-    for (size_t i = 0; n && i < x->cla->n_endpoints && rc == 0; i++) {
+    for (size_t i = 0; x->cla && i < x->cla->n_endpoints; i++)
+        check_numbers(x, i);
+    int rc = x->error ? 0 : make_room(x, n + 1);
+    for (size_t i = 0; n && !x->error && i < x->cla->n_endpoints && rc == 0; i++) {
         const Mesh__Endpoint__LocalityLbEndpoints *l = x->cla->endpoints[i];
         uint16_t locality = (uint16_t)locality_of(x, l);
-        check_numbers(x, i);
         for (size_t j = 0; j < l->n_lb_endpoints && rc == 0; j++)
             rc = add_endpoint(x, l, l->lb_endpoints[j], locality);
     }
-    if (rc == 0 && n && !x->n && x->transports[0].error == 0)
+    if (rc == 0 && n && !x->n && !x->error && x->transports[0].error == 0)
         refuse(x, MESH_E_UNSUPPORTED, "none of its endpoints can be used",
                x->b->why[mesh_build_number(x->b, x->cla_resource)]);
     return rc;
