@@ -66,18 +66,9 @@ static int read_transports(struct cluster *x, struct mesh_blob *blob) {
 
 /* ---- endpoints --------------------------------------------------------------------------------------------
  */
-static bool same_text(const char *a, const char *b) {
-    return strcmp(a ? a : "", b ? b : "") == 0;
-}
-
-static bool same_locality(const Mesh__Core__Locality *a, const Mesh__Core__Locality *b) {
-    return a == b || (a && b && same_text(a->region, b->region) && same_text(a->zone, b->zone) &&
-                      same_text(a->sub_zone, b->sub_zone));
-}
-
 static uint32_t locality_of(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoints *l) {
     for (uint32_t i = 0; i < x->nlocalities; i++)
-        if (x->localities[i].priority == l->priority && same_locality(x->localities[i].name, l->locality))
+        if (x->localities[i].priority == l->priority && mesh_same_locality(x->localities[i].name, l->locality))
             return i;
     if (x->nlocalities < LOCALITIES_MAX)
         x->localities[x->nlocalities++] = (struct locality){l->priority, l->locality};
@@ -208,6 +199,13 @@ static int read_endpoints(struct cluster *x) {
     return rc;
 }
 
+static int weigh_zones(struct cluster *x) {
+    const Mesh__Core__Locality *names[LOCALITIES_MAX];
+    for (uint32_t i = 0; i < x->nlocalities; i++)
+        names[i] = x->localities[i].priority ? NULL : x->localities[i].name;
+    return mesh_build_zones(x->b, &x->lb, x->b->endpoints, x->n, names, x->nlocalities);
+}
+
 /* Leaves the endpoints that a route, or this host, is to use. */
 static int select_endpoints(struct cluster *x) {
     struct mesh_policy *p = &x->lb.policy;
@@ -218,7 +216,7 @@ static int select_endpoints(struct cluster *x) {
     }
     if (rc == 0 && x->lb.subset_size)
         rc = mesh_lb_subset(x->b->endpoints, x->n, x->lb.subset_size, mesh_view_head(x->b->pub->v)->seed, &x->n);
-    return rc;
+    return rc == 0 ? weigh_zones(x) : rc;
 }
 
 /* ---- which endpoints --------------------------------------------------------------------------------------

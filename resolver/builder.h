@@ -77,6 +77,15 @@ struct build_match { /* what a route asks of its endpoints' metadata (envoy.lb),
         const Mesh__Pb__Value *value;
     } items[16];
 };
+struct build_lb { /* how a cluster balances: what readers need, and what the build does before */
+    struct mesh_policy policy;
+    uint32_t subset_size; /* random_subsetting; 0: all */
+    bool hash_by_host;    /* use_hostname_for_hashing */
+    bool zone_aware, zone_direct;
+    uint32_t zone_min; /* min_cluster_size */
+    const Mesh__Cluster__Cluster__LbSubsetConfig *subsets; /* NULL: no selection by metadata */
+    ProtobufCMessage *owned;                               /* what `subsets` points into, or NULL */
+};
 struct build_index { /* resources of one type by name */
     const struct mesh_resource **slots;
     uint32_t mask;
@@ -139,6 +148,15 @@ int mesh_build_clusters(struct build *b) MESH_MUST_CHECK;
 int mesh_build_cluster_id(struct build *b, const char *name, const struct build_match *match,
                           uint32_t *ret_id) MESH_MUST_CHECK;
 
+/* ---- zone-aware routing (resolver/build_zone.c)
+ * ------------------------------------------------------------------- */
+bool mesh_same_locality(const Mesh__Core__Locality *a, const Mesh__Core__Locality *b);
+/* Weighs the localities of priority 0 by where our own service runs: the members of cluster_manager's
+ * local_cluster_name, and node.locality for ourselves; without both nothing is done. names[i]: the locality that
+ * endpoints call i, NULL when it is not of priority 0. */
+int mesh_build_zones(const struct build *b, struct build_lb *lb, struct mesh_endpoint *endpoints, uint32_t n,
+                     const Mesh__Core__Locality *const *names, uint32_t nnames) MESH_MUST_CHECK;
+
 /* ---- selection by metadata (resolver/build_subset.c)
  * ------------------------------------------------------------- */
 const Mesh__Pb__Struct *mesh_metadata_of(const Mesh__Core__Metadata *m, const char *filter); /* NULL: none */
@@ -153,15 +171,6 @@ void mesh_subset_name(const char *cluster, const struct build_match *m, char *re
 int mesh_subset_select(const Mesh__Cluster__Cluster__LbSubsetConfig *c, const struct build_match *match,
                        const Mesh__Core__Metadata *const *metadata, struct mesh_endpoint *endpoints, uint32_t n,
                        uint32_t *ret_n) MESH_MUST_CHECK;
-struct build_lb { /* how a cluster balances: what readers need, and what the build does before */
-    struct mesh_policy policy;
-    uint32_t subset_size; /* random_subsetting; 0: all */
-    bool hash_by_host;    /* use_hostname_for_hashing */
-    bool zone_aware, zone_direct;
-    uint32_t zone_min; /* min_cluster_size */
-    const Mesh__Cluster__Cluster__LbSubsetConfig *subsets; /* NULL: no selection by metadata */
-    ProtobufCMessage *owned;                               /* what `subsets` points into, or NULL */
-};
 /* Settings that contradict each other or that mean nothing are MESH_E_INVALID, why begins with the field's path.
  * Freed with mesh_build_policy_done, also after an error. */
 int mesh_build_policy(const Mesh__Cluster__Cluster *c, const Mesh__Endpoint__ClusterLoadAssignment *cla,
