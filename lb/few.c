@@ -116,7 +116,7 @@ int mesh_lb_few_pool(struct lb_ask *a, struct lb_few *room, struct lb_pool *ret_
     a->barred = set == LB_SETS;
     if (a->barred)
         return MESH_E_NOENDPOINT;
-    struct lb_pool pool = {.members = room->members, .priority = priority};
+    struct lb_pool pool = {.members = room->members, .priority = priority, .set = set};
     pool.n = gather(a, room, n, priority, set);
     if (!pool.n)
         return MESH_E_NOENDPOINT;

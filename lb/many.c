@@ -88,7 +88,9 @@ int mesh_lb_many_pool(struct lb_ask *a, struct lb_pool *ret_pool) {
         return MESH_E_NOENDPOINT;
     const struct lb_set_at s = sets[(view * t.priorities + priority) * LB_SETS + set];
     int err = pool_of(c, &t, &s, ret_pool);
-    if (!err)
+    if (!err) {
         ret_pool->priority = priority;
+        ret_pool->set = set;
+    }
     return err;
 }

@@ -47,6 +47,7 @@ struct lb_pool {
     uint32_t nlocalities; /* 0: not weighed by locality */
     uint32_t n;           /* >= 1 */
     uint32_t priority;
+    enum lb_set set;
     uint64_t base;   /* the running sum before the first member */
     uint64_t stride; /* coprime to the total weight; 0: not worked out yet */
 };

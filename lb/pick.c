@@ -3,6 +3,7 @@
  * The pick: limits first, then a pool, then the policy's draws, and a scan of everything when those find
  * nobody.
  */
+#include <stdio.h>
 #include "lb/table.h"
 #include "shim/base/mem.h"
 
@@ -126,6 +127,16 @@ static bool disturbed(const struct lb_ask *a) {
            a->policy.max_host_connections != UINT32_MAX;
 }
 
+static void explain(const struct lb_ask *a, const struct lb_pool *p, struct mesh_why *why) {
+    static const char *const sets[] = {"", ", degraded ones", ", all of them: panic"};
+    char hash[32] = "";
+    if (a->hashed)
+        snprintf(hash, sizeof hash, ", hash %016llx", (unsigned long long)a->r->hash);
+    mesh_why(why, 0, "%s over %u of %u endpoints, priority %u%s%s%s", mesh_lb_policy_name(a->policy.policy),
+             p->n, a->c->n, p->priority, p->set < LB_SETS ? sets[p->set] : "",
+             a->any_ejected ? ", without the ejected" : "", hash);
+}
+
 static int pick_from_pool(struct lb_ask *a, struct lb_member *ret, struct mesh_why *why) {
     struct lb_few room;
     struct lb_pool pool;
@@ -136,8 +147,7 @@ static int pick_from_pool(struct lb_ask *a, struct lb_member *ret, struct mesh_w
     if (!err)
         err = draw(a, &pool, ret);
     if (!err && why)
-        mesh_why(why, 0, "%s over %u of %u endpoints, priority %u", mesh_lb_policy_name(a->policy.policy),
-                 pool.n, a->c->n, pool.priority);
+        explain(a, &pool, why);
     return err;
 }
 
