@@ -80,10 +80,24 @@ static void find_by_addr(struct lookup *l) {
 
 /* ---- what the route says ----------------------------------------------------------------------------------
  */
+static void write_port(uint16_t port, char *ret_text) {
+    char digits[5];
+    uint32_t n = 0;
+    for (uint32_t left = port; left; left /= 10)
+        digits[n++] = (char)('0' + left % 10);
+    if (n)
+        *ret_text++ = ':';
+    while (n)
+        *ret_text++ = digits[--n];
+    *ret_text = 0;
+}
+
 static void write_name(const struct lookup *l, char *ret_text, size_t cap) {
     char addr[INET6_ADDRSTRLEN];
-    if (l->name[0]) {
-        snprintf(ret_text, cap, l->port ? "%s:%u" : "%s", l->name, l->port);
+    if (l->name[0]) { /* on every connect's path: no printf */
+        size_t n = strnlen(l->name, cap - sizeof ":65535");
+        memcpy(ret_text, l->name, n);
+        write_port(l->port, ret_text + n);
         return;
     }
     inet_ntop(l->family == 4 ? AF_INET : AF_INET6, l->addr, addr, sizeof addr);

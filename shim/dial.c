@@ -92,15 +92,16 @@ static void address_of(struct dial *d) {
     d->to_len = sizeof *in6;
 }
 
-/* connect() that does not wait, on a descriptor whose flags are the program's and stay so. */
-static int connect_now(int fd, const struct sockaddr *to, socklen_t len) {
-    int flags = mesh_sys_fcntl(fd, F_GETFL, 0);
+/* connect() that does not wait, on a descriptor whose flags are the program's and stay so. *ret_known: 0 or -errno when
+ * it has ended already, as on loopback, which a second call tells; 1: not yet. `flags`: F_GETFL's answer. */
+static int connect_now(int fd, const struct sockaddr *to, socklen_t len, int flags, int *ret_known) {
     if (flags < 0)
         return flags;
     bool blocking = !(flags & O_NONBLOCK);
     if (blocking)
         (void)mesh_sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-    int r = mesh_sys_connect(fd, to, len);
+    int r = mesh_sys_connect(fd, to, len), again = r == -EINPROGRESS ? mesh_sys_connect(fd, to, len) : r;
+    *ret_known = again == -EALREADY || again == -EINPROGRESS || again == -EINTR ? 1 : again;
     if (blocking)
         (void)mesh_sys_fcntl(fd, F_SETFL, flags);
     return r;
@@ -138,7 +139,7 @@ static void trace_no_pick(const struct dial *d, int err, const struct mesh_why *
 
 /* Picks an endpoint and begins its TCP connection. 0, or a negative errno of the program's socket, or 1 with
  * *ret_err. */
-static int attempt(struct mesh_conn *c, int fd, struct mesh_hand *h, int *ret_err) {
+static int attempt(struct mesh_conn *c, int fd, int flags, struct mesh_hand *h, int *ret_err) {
     struct dial *d = h->dial;
     if (!d->route.original_dst) {
         struct mesh_why why = {""};
@@ -172,7 +173,7 @@ static int attempt(struct mesh_conn *c, int fd, struct mesh_hand *h, int *ret_er
     h->tell_at = 0;
     h->wants = POLLOUT;
     h->deadline = d->attempt_at + d->target->connect_timeout_ms * MESH_MS;
-    int r = connect_now(fd, (struct sockaddr *)&d->to, d->to_len);
+    int r = connect_now(fd, (struct sockaddr *)&d->to, d->to_len, flags, &h->connected);
     if (r == 0 || r == -EINPROGRESS || r == -EINTR)
         return 0;
     d->last_errno = -r;
@@ -234,7 +235,7 @@ int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, i
         if (err == MESH_E_IDENTITY || d->route.original_dst || d->attempts >= d->target->attempts)
             return -d->last_errno;
         disconnect(fd);
-        int e = 0, r = attempt(c, fd, h, &e);
+        int e = 0, r = attempt(c, fd, mesh_sys_fcntl(fd, F_GETFL, 0), h, &e);
         if (r <= 0)
             return r;
         if (e != MESH_E_REFUSED) /* nothing left to pick: the last one's errno stands */
@@ -256,6 +257,8 @@ void dial_done(struct mesh_conn *c, struct mesh_hand *h) {
 }
 
 int dial_connect_step(struct mesh_hand *h, int fd) {
+    if (h->connected <= 0)
+        return h->connected;
     struct pollfd p = {.fd = fd, .events = POLLOUT};
     if (mesh_sys_poll(&p, 1, 0) <= 0) {
         h->wants = POLLOUT;
@@ -325,16 +328,18 @@ int dial_tls(struct mesh_conn *c, struct mesh_hand *h, struct mesh_why *why) {
 
 /* ---- beginning ---- */
 
-static int families_of(int fd, struct dial *d) {
+/* Only an IPv4 socket connects to an IPv4 address. */
+static int families_of(int fd, const struct sockaddr *to, struct dial *d) {
     int domain = 0, only6 = 0;
+    d->families = 1;
+    if (to->sa_family == AF_INET)
+        return 0;
     socklen_t len = sizeof domain;
     int r = mesh_sys_getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
     if (r < 0)
         return r;
-    if (domain == AF_INET) {
-        d->families = 1;
+    if (domain == AF_INET)
         return 0;
-    }
     len = sizeof only6;
     (void)mesh_sys_getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, &len);
     d->mapped = true;
@@ -342,7 +347,7 @@ static int families_of(int fd, struct dial *d) {
     return 0;
 }
 
-int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_route *route,
+int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, int flags, const struct mesh_route *route,
                     const struct sockaddr *to, socklen_t len) {
     struct mesh_local *l = mesh_local_at(slot);
     struct mesh_hand *h = calloc(1, sizeof *h);
@@ -356,7 +361,7 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mes
     h->dial = d;
     h->began = mesh_now();
     d->route = *route;
-    r = families_of(fd, d);
+    r = families_of(fd, to, d);
     if (r == 0 && (err = mesh_view_target(mesh_engine_view(), route, 0, &d->target)) != 0) {
         trace_no_pick(d, err, &(struct mesh_why){""});
         r = -mesh_errno(err);
@@ -367,7 +372,7 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mes
             d->to_len = len;
         }
         memcpy(&c->dialled, to, len < sizeof c->dialled ? len : sizeof c->dialled);
-        r = attempt(c, fd, h, &err);
+        r = attempt(c, fd, flags, h, &err);
         if (r == 1 && err == MESH_E_REFUSED)
             r = dial_next(c, slot, fd, h, err, d->last_errno, "connect", NULL);
         else if (r == 1)

@@ -198,7 +198,9 @@ static void describe(struct mesh_conn *c, int fd, const struct mesh_hand *h, con
         mesh_text_copy(i.name, sizeof i.name, h->dial->route.name);
     struct sockaddr_storage ss;
     socklen_t len = sizeof ss;
-    if (mesh_sys_getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+    if (h->dial)
+        mesh_text_addr(i.endpoint, sizeof i.endpoint, (struct sockaddr *)&h->dial->to);
+    else if (mesh_sys_getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
         mesh_text_addr(i.endpoint, sizeof i.endpoint, (struct sockaddr *)&ss);
     mesh_ledger_describe(v, c->ledger, &i);
 }

@@ -38,6 +38,7 @@ struct mesh_hand {
     uint8_t mode;          /* server: enum mesh_inbound_mode */
     volatile bool busy;    /* in a step: a copy made by fork now is torn */
     short wants;           /* poll events */
+    int connected;         /* client, STAGE_CONNECT: 0 up, -errno failed, 1 not known yet */
     uint16_t port;         /* server: local port */
     uint64_t deadline;     /* of this attempt, or of the handshake */
     uint64_t tell_at;      /* client: when the program is told *connected* although the peer is not authenticated */
