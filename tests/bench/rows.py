@@ -5,6 +5,7 @@ import re
 import statistics
 import time
 
+import plot
 from harness import PAIRS, STEADY, Broken, measure, numbers, run
 from stage import BUILD, LIB, PROGRAMS, TOP, memory
 
@@ -293,12 +294,17 @@ def tails(stage):
         second = found["p2c, shared by host, mixed"] / found["p2c, per process, mixed"]
     except KeyError:
         raise Broken(f"lb_bench printed: {text[-200:]}") from None
+    names = [name[:-len(", equal")] for name in found if name.endswith(", equal")]
+    plot.tails({n: (found[n + ", equal"], found[n + ", mixed"]) for n in names})
     yield Row("17a", "simulated p99: shared P2C / per-process round robin", 0.60, "lower", [first], found)
     yield Row("17b", "simulated p99, mixed speeds: shared P2C / per-process P2C", 0.30, "lower", [second], found)
 
 
 @family("18")
 def maglev(stage):
-    v = numbers(run([f"{PROGRAMS}/maglev_bench"])[0])
+    text, _, _ = run([f"{PROGRAMS}/maglev_bench"])
+    v = numbers("\n".join(line for line in text.splitlines() if not line.startswith("curve ")))
+    plot.distribution({line.split(":")[0][len("curve "):]: [float(x) for x in line.split(":")[1].split()]
+                       for line in text.splitlines() if line.startswith("curve ")})
     yield Row("18a", "Maglev, 1,000 endpoints: largest share / mean", 1.01, "lower", [v["max_over_mean"]], v)
     yield Row("18b", "Maglev, one of 1,000 gone: share of other moves", 0.007, "lower", [v["extra_moves"]], v)
