@@ -303,6 +303,12 @@ static uint32_t plain_flags(const struct cluster *x) {
     return (plain == x->n ? CLUSTER_PLAIN : 0) | (plain ? CLUSTER_SOME_PLAIN : 0);
 }
 
+static uint32_t drain_flags(const Mesh__Cluster__Cluster *c) {
+    bool change = c->common_lb_config && c->common_lb_config->close_connections_on_host_set_change;
+    return (c->close_connections_on_host_health_failure ? CLUSTER_DRAIN_UNHEALTHY : 0) |
+           (change ? CLUSTER_DRAIN_REMOVED : 0);
+}
+
 static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *blob) {
     struct view_span at = mesh_blob_add(blob, x->transports, x->ntransports * sizeof x->transports[0], 4);
     if (blob->broken || x->b->keys.broken)
@@ -314,7 +320,7 @@ static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *
         x->c->type == MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__ORIGINAL_DST)
         in->flags |= CLUSTER_ORIGINAL_DST;
     in->policy = x->lb.policy;
-    in->flags |= plain_flags(x);
+    in->flags |= plain_flags(x) | drain_flags(x->c);
     in->error = x->error;
     in->why = x->why.text;
     in->config = blob->p;

@@ -44,6 +44,8 @@ int mesh_build_weighted(struct build *b, const struct build_weights *w, const st
                                .kind = ROUTE_CLUSTERS,
                                .hash = w->hash,
                                .attempts = w->attempts,
+                               .max_age_ms = w->max_age_ms,
+                               .max_age_jitter = w->max_age_jitter,
                                .targets = targets};
     const char *only = "";
     uint64_t total = 0;

@@ -217,6 +217,8 @@ struct build_weights {
     const char *text;
     uint8_t hash;
     uint16_t attempts;
+    uint32_t max_age_ms;
+    uint8_t max_age_jitter;
     const struct build_weight *items;
     uint32_t n;
 };

@@ -276,6 +276,8 @@ struct view_route {
     struct view_rec rec;
     uint8_t kind, hash;
     uint16_t attempts;     /* 0: not said */
+    uint32_t max_age_ms;   /* 0: none */
+    uint32_t max_age_jitter; /* percent */
     int32_t error;         /* ROUTE_REFUSE: enum mesh_err */
     struct view_span text; /* the route's or listener's name */
     struct view_span why;
@@ -287,7 +289,9 @@ enum {
     CLUSTER_HAS6 = 2,
     CLUSTER_ORIGINAL_DST = 4,
     CLUSTER_PLAIN = 8,
-    CLUSTER_SOME_PLAIN = 16
+    CLUSTER_SOME_PLAIN = 16,
+    CLUSTER_DRAIN_UNHEALTHY = 32,
+    CLUSTER_DRAIN_REMOVED = 64
 };
 struct view_cluster {
     struct view_rec rec;

@@ -87,6 +87,8 @@ struct mesh_route_in {
     const char *text;
     uint8_t kind, hash;
     uint16_t attempts;
+    uint32_t max_age_ms;
+    uint8_t max_age_jitter;
     int error;
     const char *why;
     const struct view_target *targets;

@@ -73,6 +73,7 @@ bool mesh_view_is_virtual(const struct mesh_view *v, int family, const void *add
 int mesh_view_each_name(const struct mesh_view *v, void (*fn)(void *arg, const char *name), void *arg);
 
 /* ---- routes ----------------------------------------------------------------------------------------------- */
+enum mesh_drain { MESH_DRAIN_UNHEALTHY = 1, MESH_DRAIN_REMOVED = 2 };
 struct mesh_route {
     char name[MESH_NAME_MAX + 8];    /* NAME:PORT, or ADDR:PORT for captures and address listeners */
     char route[64];                  /* route or listener name, "default" */
@@ -83,6 +84,9 @@ struct mesh_route {
     bool original_dst;               /* dial the very address (captures, headless); no pick */
     bool plain;                      /* raw_buffer for every endpoint: tls=none */
     uint16_t attempts;               /* its tcp_proxy's max_connect_attempts, 0: not said */
+    uint32_t max_age_ms;             /* its max_downstream_connection_duration, 0: none */
+    uint8_t max_age_jitter;          /* percent of it that may come on top */
+    uint8_t drain;                   /* enum mesh_drain: when the cluster wants its connections ended */
     uint8_t has_hash;
     uint64_t hash;                   /* for consistent hashing policies */
 };

@@ -163,6 +163,8 @@ static int take_cluster(const struct lookup *l, uint32_t id, struct mesh_route *
     if (l->v->tls == MESH_TLS_REQUIRED && c->flags & (CLUSTER_PLAIN | CLUSTER_SOME_PLAIN))
         return refuse(l, MESH_E_IDENTITY, "MESH_TLS=required, and plaintext is asked for by cluster",
                       ret->cluster);
+    ret->drain = (c->flags & CLUSTER_DRAIN_UNHEALTHY ? MESH_DRAIN_UNHEALTHY : 0) |
+                 (c->flags & CLUSTER_DRAIN_REMOVED ? MESH_DRAIN_REMOVED : 0);
     ret->cluster_id = c->id;
     ret->cluster_generation = c->generation;
     ret->whole_id = c->whole;
@@ -180,6 +182,8 @@ static int follow(const struct lookup *l, struct mesh_route *ret) {
     write_name(l, ret->name, sizeof ret->name);
     mesh_view_text(r, len, &r->text, ret->route, sizeof ret->route);
     ret->attempts = r->attempts;
+    ret->max_age_ms = r->max_age_ms;
+    ret->max_age_jitter = (uint8_t)r->max_age_jitter;
     if (r->kind == ROUTE_PASS)
         return l->is_virtual
                    ? refuse(l, MESH_E_NOROUTE, "the route leaves the mesh, a virtual address cannot", "")

@@ -11,6 +11,7 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
+#include "shim/drain.h"
 #include "shim/hand_private.h"
 #include "shim/own_identity.h"
 #include "shim/pend.h"
@@ -254,6 +255,7 @@ void dial_done(struct mesh_conn *c, struct mesh_hand *h) {
     report(c, h->dial, MESH_LB_CONNECTED);
     c->cluster_id = h->dial->route.whole_id;
     c->cluster_generation = h->dial->route.whole_generation;
+    mesh_drain_begin(c, &h->dial->route);
 }
 
 int dial_connect_step(struct mesh_hand *h, int fd) {

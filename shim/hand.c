@@ -9,6 +9,7 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
+#include "shim/drain.h"
 #include "shim/hand_private.h"
 #include "shim/own_identity.h"
 #include "shim/pend.h"
@@ -216,6 +217,7 @@ void mesh_hand_closed(struct mesh_conn *c, uint32_t slot, int fd) {
         mesh_line_int(&l, "in", (int64_t)atomic_load(&c->in));
         mesh_line_int(&l, "out", (int64_t)atomic_load(&c->out));
         mesh_line_ms(&l, "ms", mesh_now() - c->started);
+        mesh_line_str(&l, "why", mesh_drain_why(c));
         mesh_line_end(&l);
     }
     if (v && c->ledger != UINT32_MAX)

@@ -12,6 +12,7 @@
 #include "shim/base/trace.h"
 #include "shim/close.h"
 #include "shim/conn.h"
+#include "shim/drain.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/watch.h"
@@ -144,6 +145,7 @@ static void finished(const struct item *was, bool late) {
 
 void mesh_pend_drive(void) {
     struct item batch[BATCH];
+    mesh_drain_look();
     for (uint32_t at = 0; at < mesh_pend_count(); at += BATCH) {
         struct mesh_guard g = mesh_guard_enter();
         uint32_t n = nitems > at ? nitems - at : 0;
