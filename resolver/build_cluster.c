@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "lb/lb.h"
 #include "resolver/builder.h"
+#include "resolver/health.h"
 
 enum { TRANSPORTS_MAX = 64, LOCALITIES_MAX = 512, PRIORITY_MAX = 127 };
 
@@ -124,6 +125,8 @@ static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpo
     e->health = lb->health_status >= 0 && (int)lb->health_status <= MESH_HEALTH_DEGRADED
                     ? (uint8_t)lb->health_status
                     : MESH_HEALTH_UNHEALTHY;
+    if (e->health != MESH_HEALTH_DRAINING && mesh_health_of(x->b->pub->health, x->r->name, e) == MESH_VERDICT_BAD)
+        e->health = MESH_HEALTH_UNHEALTHY;
     e->priority = (uint8_t)(l->priority > PRIORITY_MAX ? PRIORITY_MAX : l->priority);
     e->locality = locality;
     e->weight =
@@ -280,6 +283,21 @@ static void find_endpoints(struct cluster *x) {
     }
 }
 
+/* Settings of checks are judged in any case; whether they are made is another matter, and is told. */
+static int check_health(struct cluster *x) {
+    struct mesh_probe_spec spec;
+    struct mesh_why why;
+    int rc = mesh_probe_read(x->c, x->b->pub->v->tls, &spec, &why);
+    if (rc == MESH_E_INVALID)
+        return refuse(x, rc, why.text, NULL);
+    if (rc == MESH_E_UNSUPPORTED)
+        return mesh_fault(x->b, x->r, "cluster %s: %s; its health is what connections show", x->r->name, why.text);
+    if (rc == 0 && !x->b->pub->health)
+        return mesh_fault(x->b, x->r, "cluster %s: health_checks: nobody makes them for a view from a file; its health is "
+                                      "what connections show", x->r->name);
+    return 0;
+}
+
 static void check_filters(struct cluster *x) {
     for (size_t i = 0; i < x->c->n_filters; i++) {
         const Mesh__Cluster__Filter *f = x->c->filters[i];
@@ -341,7 +359,9 @@ static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_b
         refuse(x, MESH_E_UNSUPPORTED, x->r->refused, NULL);
     find_endpoints(x);
     check_filters(x);
-    int rc = read_transports(x, blob);
+    int rc = check_health(x);
+    if (rc == 0)
+        rc = read_transports(x, blob);
     if (rc < 0)
         return rc;
     if (x->transports[0].error && x->c->n_transport_socket_matches == 0) {

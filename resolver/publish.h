@@ -12,6 +12,8 @@
 #include "resolver/pages.h"
 #include "resolver/space.h"
 
+struct mesh_checks; /* resolver/health.h */
+
 struct mesh_counters { /* where each counter is, by its key: a hash table in the heap */
     uint64_t *keys;
     uint32_t *refs;
@@ -47,6 +49,7 @@ struct mesh_pub {
     uint64_t *taken; /* virtual addresses in use: hashes, open addressing */
     uint32_t taken_mask, ntaken;
     bool taken_known, is_fresh;
+    const struct mesh_checks *health; /* what active checks say; NULL: nobody checks. The publisher's, set before a build */
     uint32_t *changed; /* counters of clusters whose endpoints the transaction changes */
     uint32_t nchanged, changed_room;
 };
