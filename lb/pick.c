@@ -25,7 +25,8 @@ static uint32_t now_of(const _Atomic uint32_t *counter) {
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-/* retry_budget, Envoy's: so much of the connections in flight, dials included, but no fewer than its minimum. */
+/* retry_budget, Envoy's: so much of the connections in flight, dials included, but no fewer than its minimum.
+ */
 static const char *retry_refusal(const struct mesh_policy *p, const struct mesh_cluster_stat *live) {
     uint32_t retries = now_of(&live->retries);
     if (p->retry_min == UINT32_MAX)

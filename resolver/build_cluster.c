@@ -24,7 +24,8 @@ struct cluster { /* the one at hand */
     uint64_t *seen; /* addresses of this cluster, hashed */
     uint32_t seen_mask;
     struct build_lb lb;
-    const struct build_match *match; /* the subset to put, NULL with is_subset: the one of routes that ask nothing */
+    const struct build_match
+        *match; /* the subset to put, NULL with is_subset: the one of routes that ask nothing */
     bool is_subset;
     int error;
     struct mesh_why why;
@@ -41,7 +42,8 @@ static int refuse(struct cluster *x, int err, const char *what, const char *subj
  */
 static bool match_metadata(const Mesh__Pb__Struct *match, const Mesh__Pb__Struct *metadata) {
     for (size_t i = 0; match && i < match->n_fields; i++)
-        if (!mesh_metadata_same(match->fields[i]->value, mesh_metadata_field(metadata, match->fields[i]->key)))
+        if (!mesh_metadata_same(match->fields[i]->value,
+                                mesh_metadata_field(metadata, match->fields[i]->key)))
             return false;
     return true;
 }
@@ -69,7 +71,8 @@ static int read_transports(struct cluster *x, struct mesh_blob *blob) {
  */
 static uint32_t locality_of(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoints *l) {
     for (uint32_t i = 0; i < x->nlocalities; i++)
-        if (x->localities[i].priority == l->priority && mesh_same_locality(x->localities[i].name, l->locality))
+        if (x->localities[i].priority == l->priority &&
+            mesh_same_locality(x->localities[i].name, l->locality))
             return i;
     if (x->nlocalities < LOCALITIES_MAX)
         x->localities[x->nlocalities++] = (struct locality){l->priority, l->locality};
@@ -90,7 +93,7 @@ static bool is_double(struct cluster *x, const struct mesh_endpoint *e) {
 static uint32_t hash_key(struct cluster *x, const Mesh__Endpoint__LbEndpoint *lb) {
     const Mesh__Pb__Value *v = mesh_metadata_field(mesh_metadata_of(lb->metadata, "envoy.lb"), "hash_key");
     const char *text = v && v->kind_case == MESH__PB__VALUE__KIND_STRING_VALUE ? v->string_value
-                       : x->lb.hash_by_host                                       ? lb->endpoint->hostname
+                       : x->lb.hash_by_host                                    ? lb->endpoint->hostname
                                                                                : NULL;
     size_t n = text ? strlen(text) : 0;
     if (!n || n > UINT16_MAX)
@@ -125,7 +128,8 @@ static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpo
     e->health = lb->health_status >= 0 && (int)lb->health_status <= MESH_HEALTH_DEGRADED
                     ? (uint8_t)lb->health_status
                     : MESH_HEALTH_UNHEALTHY;
-    if (e->health != MESH_HEALTH_DRAINING && mesh_health_of(x->b->pub->health, x->r->name, e) == MESH_VERDICT_BAD)
+    if (e->health != MESH_HEALTH_DRAINING &&
+        mesh_health_of(x->b->pub->health, x->r->name, e) == MESH_VERDICT_BAD)
         e->health = MESH_HEALTH_UNHEALTHY;
     e->priority = (uint8_t)(l->priority > PRIORITY_MAX ? PRIORITY_MAX : l->priority);
     e->locality = locality;
@@ -218,7 +222,8 @@ static int select_endpoints(struct cluster *x) {
         p->locality_weighted = p->locality_weighted && x->lb.subsets->locality_weight_aware;
     }
     if (rc == 0 && x->lb.subset_size)
-        rc = mesh_lb_subset(x->b->endpoints, x->n, x->lb.subset_size, mesh_view_head(x->b->pub->v)->seed, &x->n);
+        rc = mesh_lb_subset(x->b->endpoints, x->n, x->lb.subset_size, mesh_view_head(x->b->pub->v)->seed,
+                            &x->n);
     return rc == 0 ? weigh_zones(x) : rc;
 }
 
@@ -291,10 +296,14 @@ static int check_health(struct cluster *x) {
     if (rc == MESH_E_INVALID)
         return refuse(x, rc, why.text, NULL);
     if (rc == MESH_E_UNSUPPORTED)
-        return mesh_fault(x->b, x->r, "cluster %s: %s; its health is what connections show", x->r->name, why.text);
+        return mesh_fault(x->b, x->r, "cluster %s: %s; its health is what connections show", x->r->name,
+                          why.text);
     if (rc == 0 && !x->b->pub->health)
-        return mesh_fault(x->b, x->r, "cluster %s: health_checks: nobody makes them for a view from a file; its health is "
-                                      "what connections show", x->r->name);
+        return mesh_fault(
+            x->b, x->r,
+            "cluster %s: health_checks: nobody makes them for a view from a file; its health is "
+            "what connections show",
+            x->r->name);
     return 0;
 }
 
@@ -419,7 +428,8 @@ static bool selects(const Mesh__Cluster__Cluster *c) {
     return yes;
 }
 
-int mesh_build_cluster_id(struct build *b, const char *name, const struct build_match *match, uint32_t *ret_id) {
+int mesh_build_cluster_id(struct build *b, const char *name, const struct build_match *match,
+                          uint32_t *ret_id) {
     char text[1024];
     const struct mesh_resource *r = mesh_build_find(&b->clusters, name);
     if (!r || r->refused || !selects((const Mesh__Cluster__Cluster *)r->msg))

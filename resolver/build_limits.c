@@ -41,8 +41,8 @@ static void read_consecutive(struct build_reading *x, const Mesh__Cluster__Outli
                              struct mesh_policy *p) {
     uint32_t any = number(o->consecutive_5xx, 5), gateway = number(o->consecutive_gateway_failure, 5);
     uint8_t any_part = percent(x, o->enforcing_consecutive_5xx, "enforcing_consecutive_5xx", 100);
-    uint8_t gateway_part = percent(x, o->enforcing_consecutive_gateway_failure,
-                                   "enforcing_consecutive_gateway_failure", 0);
+    uint8_t gateway_part =
+        percent(x, o->enforcing_consecutive_gateway_failure, "enforcing_consecutive_gateway_failure", 0);
     uint8_t local_part = percent(x, o->enforcing_consecutive_local_origin_failure,
                                  "enforcing_consecutive_local_origin_failure", 100);
     p->consecutive = any_part ? any : 0;
@@ -170,7 +170,8 @@ static uint32_t per_million(struct build_reading *x, const Mesh__Core__Fractiona
 }
 
 /* Categories apply one after the other: 60 % and 50 % of the rest drop 80 %. */
-static void read_assignment(struct build_reading *x, const Mesh__Endpoint__ClusterLoadAssignment__Policy *policy,
+static void read_assignment(struct build_reading *x,
+                            const Mesh__Endpoint__ClusterLoadAssignment__Policy *policy,
                             struct mesh_policy *p) {
     uint64_t pass = MILLION;
     for (size_t i = 0; i < policy->n_drop_overloads; i++) {
@@ -179,8 +180,8 @@ static void read_assignment(struct build_reading *x, const Mesh__Endpoint__Clust
     }
     p->drop_per_million = MILLION - (uint32_t)pass;
     at(x, "load_assignment.policy.");
-    p->overprovisioning =
-        cut(mesh_build_u32(x, policy->overprovisioning_factor, "overprovisioning_factor", 140, 1, UINT32_MAX));
+    p->overprovisioning = cut(
+        mesh_build_u32(x, policy->overprovisioning_factor, "overprovisioning_factor", 140, 1, UINT32_MAX));
 }
 
 void mesh_build_limits(struct build_reading *x, const Mesh__Cluster__Cluster *c,

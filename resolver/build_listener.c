@@ -145,8 +145,7 @@ static const char *service_of(struct build *b, const struct build_weights *w) {
 /* What a tcp_proxy must not say; NULL: nothing. */
 static const char *tcp_fault(const Mesh__Tcp__TcpProxy *t) {
     const Mesh__Core__Percent *jitter = t->max_downstream_connection_duration_jitter_percentage;
-    if (t->max_downstream_connection_duration &&
-        !mesh_duration_ms(t->max_downstream_connection_duration, 0))
+    if (t->max_downstream_connection_duration && !mesh_duration_ms(t->max_downstream_connection_duration, 0))
         return "max_downstream_connection_duration: must be at least 1ms";
     if (jitter && !(jitter->value >= 0 && jitter->value <= 100))
         return "max_downstream_connection_duration_jitter_percentage: must be 0 to 100";

@@ -27,7 +27,8 @@ int mesh_build_bad(struct build_reading *x, const char *field, const char *what)
     return x->rc;
 }
 
-static uint32_t within(struct build_reading *x, const char *field, uint64_t n, uint32_t least, uint32_t most) {
+static uint32_t within(struct build_reading *x, const char *field, uint64_t n, uint32_t least,
+                       uint32_t most) {
     char what[64];
     if (n >= least && n <= most)
         return (uint32_t)n;
@@ -112,9 +113,9 @@ static void locality(struct reading *r, const Mesh__Lb__LocalityLbConfig *l) {
     const Mesh__Lb__LocalityLbConfig__ZoneAwareLbConfig *z = l->zone_aware_lb_config;
     r->lb->zone_aware =
         zones_asked(r, z->routing_enabled, "locality_lb_config.zone_aware_lb_config.routing_enabled");
-    r->lb->zone_min = mesh_build_u64(&r->x, z->min_cluster_size,
-                                     "locality_lb_config.zone_aware_lb_config.min_cluster_size", ZONE_MIN, 0,
-                                     UINT32_MAX);
+    r->lb->zone_min =
+        mesh_build_u64(&r->x, z->min_cluster_size, "locality_lb_config.zone_aware_lb_config.min_cluster_size",
+                       ZONE_MIN, 0, UINT32_MAX);
     r->lb->zone_direct = z->force_locality_direct_routing || z->force_local_zone;
     r->lb->policy.fail_in_panic = z->fail_traffic_on_panic;
 }
@@ -131,7 +132,8 @@ static void consistent(struct reading *r, const Mesh__Lb__ConsistentHashingLbCon
         balance(r, c->hash_balance_factor, "consistent_hashing_lb_config.hash_balance_factor");
 }
 
-static void choices(struct reading *r, const Mesh__Pb__UInt32Value *n, const Mesh__Core__RuntimeDouble *bias) {
+static void choices(struct reading *r, const Mesh__Pb__UInt32Value *n,
+                    const Mesh__Core__RuntimeDouble *bias) {
     struct mesh_policy *p = &r->lb->policy;
     p->choice_count = (uint16_t)mesh_build_u32(&r->x, n, "choice_count", 2, 2, UINT16_MAX);
     if (bias && !(bias->default_value >= 0 && isfinite(bias->default_value)))
@@ -171,8 +173,8 @@ static int read_list(struct reading *r, const Mesh__Cluster__LoadBalancingPolicy
     size_t mark = strlen(r->x.at);
     for (size_t i = 0; list && deep < POLICIES_DEEP && i < list->n_policies; i++) {
         const Mesh__Core__TypedExtensionConfig *e = list->policies[i]->typed_extension_config;
-        snprintf(r->x.at + mark, sizeof r->x.at - mark, "%s.policies[%zu].typed_extension_config.typed_config.",
-                 field, i);
+        snprintf(r->x.at + mark, sizeof r->x.at - mark,
+                 "%s.policies[%zu].typed_extension_config.typed_config.", field, i);
         int rc = e ? read_extension(r, e->typed_config, deep + 1) : MESH_E_UNSUPPORTED;
         r->x.at[mark] = 0;
         if (rc != MESH_E_UNSUPPORTED)
@@ -257,7 +259,8 @@ static int read_random_subsetting(struct reading *r, const void *m, int deep) {
 /* The extension's first seven fields are those of the cluster's own lb_subset_config, number by number. */
 static int read_subset(struct reading *r, const void *m, int deep) {
     const Mesh__Lb__Subset *c = m;
-    if (c->metadata_fallback_policy != MESH__LB__SUBSET__LB_SUBSET_METADATA_FALLBACK_POLICY__METADATA_NO_FALLBACK)
+    if (c->metadata_fallback_policy !=
+        MESH__LB__SUBSET__LB_SUBSET_METADATA_FALLBACK_POLICY__METADATA_NO_FALLBACK)
         return mesh_build_bad(&r->x, "metadata_fallback_policy", "FALLBACK_LIST is not supported");
     if (c->allow_redundant_keys)
         return mesh_build_bad(&r->x, "allow_redundant_keys", "is not supported");

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Selection of a cluster's endpoints by metadata (Envoy's lb_subset_config, the keys of envoy.lb). A route asks for
- * values of some keys. The selector with exactly these keys is used; when no endpoint has the values, the
- * selector's own fallback decides, else the cluster's. What a route gets is worked out once, by the build: a
- * subset is a cluster of its own to readers, with its own table, and costs a pick nothing.
+ * Selection of a cluster's endpoints by metadata (Envoy's lb_subset_config, the keys of envoy.lb). A route
+ * asks for values of some keys. The selector with exactly these keys is used; when no endpoint has the
+ * values, the selector's own fallback decides, else the cluster's. What a route gets is worked out once, by
+ * the build: a subset is a cluster of its own to readers, with its own table, and costs a pick nothing.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What lb's zone weights are made of: our own service's members by locality, in the numbers of the cluster at hand.
+ * What lb's zone weights are made of: our own service's members by locality, in the numbers of the cluster at
+ * hand.
  */
 #include <stdlib.h>
 #include "lb/lb.h"
@@ -21,7 +22,8 @@ static const Mesh__Endpoint__ClusterLoadAssignment *own_members(const struct bui
     const Mesh__Cluster__Cluster *c = r && !r->refused ? (const Mesh__Cluster__Cluster *)r->msg : NULL;
     if (c && c->load_assignment)
         return c->load_assignment;
-    if (c && c->eds_cluster_config && c->eds_cluster_config->service_name && *c->eds_cluster_config->service_name)
+    if (c && c->eds_cluster_config && c->eds_cluster_config->service_name &&
+        *c->eds_cluster_config->service_name)
         name = c->eds_cluster_config->service_name;
     const struct mesh_resource *eds = name ? mesh_build_find(&b->assignments, name) : NULL;
     return eds && !eds->refused ? (const Mesh__Endpoint__ClusterLoadAssignment *)eds->msg : NULL;
@@ -44,10 +46,8 @@ int mesh_build_zones(const struct build *b, struct build_lb *lb, struct mesh_end
                      const Mesh__Core__Locality *const *names, uint32_t nnames) {
     const Mesh__Core__Node *node = (const Mesh__Core__Node *)b->resources->node;
     const Mesh__Endpoint__ClusterLoadAssignment *own = own_members(b);
-    struct mesh_lb_zones z = {.own = UINT32_MAX,
-                              .n = nnames,
-                              .min_cluster_size = lb->zone_min,
-                              .force_direct = lb->zone_direct};
+    struct mesh_lb_zones z = {
+        .own = UINT32_MAX, .n = nnames, .min_cluster_size = lb->zone_min, .force_direct = lb->zone_direct};
     if (!lb->zone_aware || lb->policy.locality_weighted || hashes(&lb->policy) || !own || !node ||
         !node->locality)
         return 0;

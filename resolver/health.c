@@ -10,8 +10,8 @@
 #include "shim/base/sys.h"
 
 enum {
-    GOT_MAX = 4096,   /* what is looked at of an answer */
-    AT_ONCE = 64,     /* connections of checks at a time: others wait their turn */
+    GOT_MAX = 4096, /* what is looked at of an answer */
+    AT_ONCE = 64,   /* connections of checks at a time: others wait their turn */
 };
 
 enum stage { IDLE, CONNECTING, SENDING, READING };
@@ -21,7 +21,7 @@ struct group { /* one cluster */
     struct mesh_probe_spec spec;
 };
 
-struct target { /* one endpoint of it */
+struct target {     /* one endpoint of it */
     uint64_t key;   /* of cluster, address and port */
     uint64_t print; /* of how it is checked */
     uint32_t group;
@@ -130,7 +130,8 @@ static const Mesh__Core__SocketAddress *socket_of(const Mesh__Core__Address *a) 
 static int add(struct set *s, const struct group *g, const Mesh__Endpoint__LbEndpoint *lb, uint64_t now) {
     const Mesh__Endpoint__Endpoint *e = lb->endpoint;
     const Mesh__Endpoint__Endpoint__HealthCheckConfig *own = e ? e->health_check_config : NULL;
-    const Mesh__Core__SocketAddress *to = e ? socket_of(e->address) : NULL, *other = own ? socket_of(own->address) : NULL;
+    const Mesh__Core__SocketAddress *to = e ? socket_of(e->address) : NULL,
+                                    *other = own ? socket_of(own->address) : NULL;
     uint8_t family, addr[16];
     if (!to || to->port_value > UINT16_MAX || (own && own->disable_active_health_check) ||
         !mesh_parse_address(to->address, &family, addr))
@@ -160,9 +161,10 @@ static int add(struct set *s, const struct group *g, const Mesh__Endpoint__LbEnd
 
 static const Mesh__Endpoint__ClusterLoadAssignment *assignment_of(const struct mesh_resources *all,
                                                                   const Mesh__Cluster__Cluster *c) {
-    const char *name = c->eds_cluster_config && c->eds_cluster_config->service_name && *c->eds_cluster_config->service_name
-                           ? c->eds_cluster_config->service_name
-                           : c->name;
+    const char *name =
+        c->eds_cluster_config && c->eds_cluster_config->service_name && *c->eds_cluster_config->service_name
+            ? c->eds_cluster_config->service_name
+            : c->name;
     if (c->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS)
         return c->load_assignment;
     for (size_t i = 0; i < all->n; i++)
@@ -172,7 +174,8 @@ static const Mesh__Endpoint__ClusterLoadAssignment *assignment_of(const struct m
     return NULL;
 }
 
-static int add_cluster(struct set *s, const struct mesh_resources *all, const struct mesh_resource *r, uint64_t now) {
+static int add_cluster(struct set *s, const struct mesh_resources *all, const struct mesh_resource *r,
+                       uint64_t now) {
     const Mesh__Cluster__Cluster *c = (const Mesh__Cluster__Cluster *)r->msg;
     struct group *g = &s->groups[s->ngroups];
     struct mesh_why why;
@@ -231,8 +234,15 @@ static bool begin(struct mesh_checks *h, struct target *t, uint64_t now) {
         t->check.due = now + MESH_SEC;
         return false;
     }
-    *t = (struct target){.key = t->key, .print = t->print, .group = t->group, .to = t->to, .to_len = t->to_len,
-                         .host = t->host, .check = t->check, .stage = CONNECTING, .fd = fd,
+    *t = (struct target){.key = t->key,
+                         .print = t->print,
+                         .group = t->group,
+                         .to = t->to,
+                         .to_len = t->to_len,
+                         .host = t->host,
+                         .check = t->check,
+                         .stage = CONNECTING,
+                         .fd = fd,
                          .deadline = now + s->policy.timeout * MESH_MS};
     h->busy++;
     int r = mesh_sys_connect(fd, (struct sockaddr *)&t->to, t->to_len);
@@ -256,7 +266,8 @@ static size_t request(const struct mesh_probe_spec *s, const struct target *t, u
         memcpy(ret, s->send, s->send_len);
         return s->send_len;
     }
-    int n = snprintf((char *)ret, cap, "%.*s%.255s\r\n\r\n", (int)s->send_len, (const char *)s->send, t->host ? t->host : s->host);
+    int n = snprintf((char *)ret, cap, "%.*s%.255s\r\n\r\n", (int)s->send_len, (const char *)s->send,
+                     t->host ? t->host : s->host);
     return n > 0 ? (size_t)n : 0;
 }
 
@@ -315,13 +326,17 @@ static bool drive_one(struct mesh_checks *h, struct target *t, uint64_t now) {
     int r = advance(&h->set.groups[t->group].spec, t);
     if ((r == -EAGAIN || r == -EINTR) && now < t->deadline)
         return false;
-    return finish(h, t, r == GOOD ? MESH_CHECK_GOOD : r == WRONG ? MESH_CHECK_WRONG : MESH_CHECK_NETWORK, now);
+    return finish(h, t,
+                  r == GOOD    ? MESH_CHECK_GOOD
+                  : r == WRONG ? MESH_CHECK_WRONG
+                               : MESH_CHECK_NETWORK,
+                  now);
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------------
  */
-int mesh_health_new(const struct mesh_fd_hooks *hooks, bool (*traffic)(void *arg, const char *cluster), void *arg,
-                    struct mesh_checks **ret) {
+int mesh_health_new(const struct mesh_fd_hooks *hooks, bool (*traffic)(void *arg, const char *cluster),
+                    void *arg, struct mesh_checks **ret) {
     struct mesh_checks *h = calloc(1, sizeof *h);
     if (!h)
         return MESH_E_NOMEM;
@@ -356,7 +371,8 @@ uint32_t mesh_health_fill(struct mesh_checks *h, struct pollfd *ret, uint32_t ma
     return n;
 }
 
-enum mesh_health_verdict mesh_health_of(const struct mesh_checks *h, const char *cluster, const struct mesh_endpoint *e) {
+enum mesh_health_verdict mesh_health_of(const struct mesh_checks *h, const char *cluster,
+                                        const struct mesh_endpoint *e) {
     const struct target *t = h ? find(&h->set, key_of(cluster, e->family, e->addr, e->port)) : NULL;
     return !t ? MESH_VERDICT_NONE : t->check.healthy ? MESH_VERDICT_GOOD : MESH_VERDICT_BAD;
 }

@@ -28,7 +28,8 @@ static void read_policy(struct build_reading *x, const Check *c, struct mesh_che
         .no_traffic_healthy_interval =
             mesh_build_ms(x, c->no_traffic_healthy_interval, "no_traffic_healthy_interval", 0, 1),
         .unhealthy_interval = mesh_build_ms(x, c->unhealthy_interval, "unhealthy_interval", 0, 1),
-        .unhealthy_edge_interval = mesh_build_ms(x, c->unhealthy_edge_interval, "unhealthy_edge_interval", 0, 1),
+        .unhealthy_edge_interval =
+            mesh_build_ms(x, c->unhealthy_edge_interval, "unhealthy_edge_interval", 0, 1),
         .healthy_edge_interval = mesh_build_ms(x, c->healthy_edge_interval, "healthy_edge_interval", 0, 1),
         .interval_jitter = mesh_build_ms(x, c->interval_jitter, "interval_jitter", 0, 0),
         .interval_jitter_percent = c->interval_jitter_percent,
@@ -39,7 +40,10 @@ static void read_policy(struct build_reading *x, const Check *c, struct mesh_che
 }
 
 static int hex(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* Its bytes: text is written in hexadecimal. How many, or -1: not hexadecimal, or no room. */
@@ -90,7 +94,8 @@ static bool is_printable(const char *text) {
 
 static void read_http(struct build_reading *x, const Mesh__Core__HealthCheck__HttpHealthCheck *t,
                       const char *cluster, struct mesh_probe_spec *s) {
-    static const char *const methods[] = {"GET", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
+    static const char *const methods[] = {"GET",    "GET",     "HEAD",    "POST",  "PUT",
+                                          "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
     const char *method = (size_t)t->method < MESH_ARRAY_LEN(methods) ? methods[t->method] : NULL;
     const char *path = t->path ? t->path : "", *host = t->host && *t->host ? t->host : cluster;
     s->kind = MESH_PROBE_HTTP;
@@ -112,7 +117,9 @@ static void read_http(struct build_reading *x, const Mesh__Core__HealthCheck__Ht
     if (x->rc)
         return;
     snprintf(s->host, sizeof s->host, "%s", host);
-    s->send_len = (uint16_t)snprintf((char *)s->send, sizeof s->send, "%s %s HTTP/1.1\r\nUser-Agent: Envoy/HC\r\nConnection: close\r\nHost: ", method, path);
+    s->send_len = (uint16_t)snprintf(
+        (char *)s->send, sizeof s->send,
+        "%s %s HTTP/1.1\r\nUser-Agent: Envoy/HC\r\nConnection: close\r\nHost: ", method, path);
 }
 
 /* Is the cluster dialled in clear, whatever the endpoint? */
@@ -126,7 +133,8 @@ static bool is_clear(const Mesh__Cluster__Cluster *c, enum mesh_tls_default tls)
            (!c->transport_socket->typed_config && strcmp(name, "envoy.transport_sockets.raw_buffer") == 0);
 }
 
-int mesh_probe_read(const Mesh__Cluster__Cluster *c, enum mesh_tls_default tls, struct mesh_probe_spec *ret, struct mesh_why *why) {
+int mesh_probe_read(const Mesh__Cluster__Cluster *c, enum mesh_tls_default tls, struct mesh_probe_spec *ret,
+                    struct mesh_why *why) {
     struct build_reading x = {.why = why, .at = "health_checks[0]."};
     const Check *k = c->n_health_checks ? c->health_checks[0] : NULL;
     memset(ret, 0, sizeof *ret);
@@ -145,7 +153,8 @@ int mesh_probe_read(const Mesh__Cluster__Cluster *c, enum mesh_tls_default tls, 
     if (c->n_health_checks > 1)
         return mesh_why(why, MESH_E_UNSUPPORTED, "health_checks: more than one check is not supported");
     if (ret->kind == MESH_PROBE_HTTP && k->http_health_check->codec_client_type)
-        return mesh_why(why, MESH_E_UNSUPPORTED, "health_checks[0].http_health_check: only HTTP/1.1 is checked");
+        return mesh_why(why, MESH_E_UNSUPPORTED,
+                        "health_checks[0].http_health_check: only HTTP/1.1 is checked");
     if (!is_clear(c, tls))
         return mesh_why(why, MESH_E_UNSUPPORTED, "health_checks[0]: checks inside TLS are not made");
     return 0;
@@ -183,5 +192,7 @@ static int judge_http(const struct mesh_probe_spec *s, const uint8_t *p, size_t 
 }
 
 int mesh_probe_judge(const struct mesh_probe_spec *s, const uint8_t *p, size_t n) {
-    return s->kind == MESH_PROBE_CONNECT ? 1 : s->kind == MESH_PROBE_BYTES ? judge_bytes(s, p, n) : judge_http(s, p, n);
+    return s->kind == MESH_PROBE_CONNECT ? 1
+           : s->kind == MESH_PROBE_BYTES ? judge_bytes(s, p, n)
+                                         : judge_http(s, p, n);
 }

@@ -281,9 +281,9 @@ void mesh_ledger_release(struct mesh_view *v, uint64_t tree, uint32_t slot) {
     struct view_chunk *c;
     uint64_t what;
     struct view_slot *s = counted(v, tree, slot, &what, &c);
-    if (!s || !atomic_compare_exchange_strong(
-                  &s->what, &what,
-                  mesh_ledger_what(PHASE_LOWERING, mesh_ledger_dial_of(what), (uint32_t)what)))
+    if (!s ||
+        !atomic_compare_exchange_strong(
+            &s->what, &what, mesh_ledger_what(PHASE_LOWERING, mesh_ledger_dial_of(what), (uint32_t)what)))
         return;
     mesh_ledger_lower(v, what);
     mesh_ledger_free(c, slot % VIEW_CHUNK_SLOTS);

@@ -124,7 +124,8 @@ static void write_hash(const struct lookup *l, const struct view_route *r, struc
 }
 
 static int capture(const struct lookup *l, struct mesh_route *ret) {
-    *ret = (struct mesh_route){.cluster_id = CAPTURE_CLUSTER, .whole_id = CAPTURE_CLUSTER, .original_dst = true};
+    *ret =
+        (struct mesh_route){.cluster_id = CAPTURE_CLUSTER, .whole_id = CAPTURE_CLUSTER, .original_dst = true};
     write_name(l, ret->name, sizeof ret->name);
     memcpy(ret->route, "capture", 8);
     memcpy(ret->cluster, "capture", 8);

@@ -93,8 +93,9 @@ static void address_of(struct dial *d) {
     d->to_len = sizeof *in6;
 }
 
-/* connect() that does not wait, on a descriptor whose flags are the program's and stay so. *ret_known: 0 or -errno when
- * it has ended already, as on loopback, which a second call tells; 1: not yet. `flags`: F_GETFL's answer. */
+/* connect() that does not wait, on a descriptor whose flags are the program's and stay so. *ret_known: 0 or
+ * -errno when it has ended already, as on loopback, which a second call tells; 1: not yet. `flags`: F_GETFL's
+ * answer. */
 static int connect_now(int fd, const struct sockaddr *to, socklen_t len, int flags, int *ret_known) {
     if (flags < 0)
         return flags;

@@ -47,7 +47,8 @@ static enum reason judge(const struct mesh_cluster_view *cv, const struct mesh_c
 
 /* What the view says of its endpoint. A cluster that is gone says nothing. */
 static enum reason by_view(const struct mesh_view *v, const struct mesh_conn *c) {
-    const struct mesh_route whole = {.cluster_id = c->cluster_id, .cluster_generation = c->cluster_generation};
+    const struct mesh_route whole = {.cluster_id = c->cluster_id,
+                                     .cluster_generation = c->cluster_generation};
     for (int i = 0; i < TORN; i++) {
         struct mesh_cluster_view cv;
         uint64_t seq;

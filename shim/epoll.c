@@ -31,7 +31,8 @@ struct reg {
 };
 
 static struct reg *regs;
-static _Atomic uint32_t nregs; /* read without the guard: 0, and the program has never used epoll on one of ours */
+static _Atomic uint32_t
+    nregs; /* read without the guard: 0, and the program has never used epoll on one of ours */
 static uint32_t cap, free_list = NONE;
 static uint32_t buckets[BUCKETS]; /* index + 1 */
 static uint32_t magic;

@@ -247,8 +247,8 @@ static void stats_text(const struct stats *s, const struct mesh_ctl_cluster *k) 
         const struct mesh_ctl_endpoint *e = &k->endpoints[i];
         printf("  %-24s %-9s weight=%u priority=%u in_flight=%u connects=%llu failures=%llu in_row=%u "
                "latency=%.1fms",
-               e->address, e->health, e->weight, e->priority, e->inflight, (unsigned long long)e->connects, (unsigned long long)e->failures,
-               e->failures_in_row, e->latency_us / 1000.0);
+               e->address, e->health, e->weight, e->priority, e->inflight, (unsigned long long)e->connects,
+               (unsigned long long)e->failures, e->failures_in_row, e->latency_us / 1000.0);
         if (left(e->ejected_until, s->now))
             printf(" ejected for %.1fs", (double)left(e->ejected_until, s->now) / (double)MESH_SEC);
         putchar('\n');

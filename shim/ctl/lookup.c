@@ -235,7 +235,8 @@ static void describe(const struct mesh_cluster_view *v, const struct mesh_endpoi
     memcpy(ret->cluster, r->cluster, sizeof ret->cluster);
     if (e->stat < v->nstats)
         snprintf(ret->why.text + n, sizeof ret->why.text - n, "; weight %u, %u in flight, %.1f ms", e->weight,
-                 atomic_load(&v->stats[e->stat].inflight), atomic_load(&v->stats[e->stat].latency_us) / 1000.0);
+                 atomic_load(&v->stats[e->stat].inflight),
+                 atomic_load(&v->stats[e->stat].latency_us) / 1000.0);
 }
 
 /* One pick, as a connection of its own would get it. The counters of the cluster are a copy: asking changes

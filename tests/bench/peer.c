@@ -298,7 +298,8 @@ int main(int argc, char **argv) {
         static const struct {
             const char *name;
             void (*run)(const struct addrinfo *, uint64_t);
-        } table[] = {{"bulk", bulk}, {"connects", connects}, {"hold", hold}, {"dial", dial}, {"spread", spread}};
+        } table[] = {
+            {"bulk", bulk}, {"connects", connects}, {"hold", hold}, {"dial", dial}, {"spread", spread}};
         if (files)
             tls_load(files, 0);
         for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -307,7 +308,8 @@ int main(int argc, char **argv) {
                 return 0;
             }
     }
-    fprintf(stderr, "usage: peer [-t PREFIX,CA] serve PORT | bulk|connects|hold|dial|spread HOST PORT N | resolve "
-                    "HOST N | wait HOST\n");
+    fprintf(stderr,
+            "usage: peer [-t PREFIX,CA] serve PORT | bulk|connects|hold|dial|spread HOST PORT N | resolve "
+            "HOST N | wait HOST\n");
     return 2;
 }

@@ -6,8 +6,11 @@
 #include "lb/check.h"
 #include "shim/base/clock.h"
 
-static const struct mesh_check_policy plain = {
-    .timeout = 1000, .interval = 5000, .no_traffic_interval = 60000, .unhealthy_threshold = 3, .healthy_threshold = 2};
+static const struct mesh_check_policy plain = {.timeout = 1000,
+                                               .interval = 5000,
+                                               .no_traffic_interval = 60000,
+                                               .unhealthy_threshold = 3,
+                                               .healthy_threshold = 2};
 
 static struct mesh_check made(const struct mesh_check_policy *p, bool healthy) {
     struct mesh_check c;
@@ -53,7 +56,8 @@ Test(check, first_failure_stays_unhealthy_and_then_the_threshold_counts) {
     cr_assert_eq(changes_after(&c, MESH_CHECK_GOOD), 2);
 }
 
-static uint64_t next(struct mesh_check *c, const struct mesh_check_policy *p, enum mesh_check_result r, bool traffic) {
+static uint64_t next(struct mesh_check *c, const struct mesh_check_policy *p, enum mesh_check_result r,
+                     bool traffic) {
     mesh_check_result(c, p, r, traffic, 0, 0);
     return c->due / MESH_MS;
 }

@@ -296,7 +296,9 @@ Test(pick, ejected_one_goes_before_one_that_was_tried) {
     cluster_free(c);
 }
 
-Test(pick, retry_budget_replaces_max_retries) { /* 20 percent of 100 in flight: 20 retries; of 5: 1, the minimum 3 */
+Test(
+    pick,
+    retry_budget_replaces_max_retries) { /* 20 percent of 100 in flight: 20 retries; of 5: 1, the minimum 3 */
     struct cluster *c = cluster_new(4, MESH_LB_ROUND_ROBIN);
     c->policy.max_retries = 1;
     c->policy.retry_min = 3;
@@ -320,7 +322,8 @@ static void fill_hosts(struct cluster *c, uint32_t but, uint32_t inflight) {
         c->stats[i].inflight = i == but ? inflight - 1 : inflight;
 }
 
-Test(pick, host_at_its_own_limit_is_stepped_over) { /* in a small cluster and in a large one, whatever the policy */
+Test(pick,
+     host_at_its_own_limit_is_stepped_over) { /* in a small cluster and in a large one, whatever the policy */
     static const uint32_t sizes[] = {4, 40};
     for (uint8_t policy = 0; policy <= MESH_LB_PEAK_EWMA; policy++)
         for (int k = 0; k < 2; k++) {

@@ -5,11 +5,12 @@
 #include "tests/unit/resolver/fixture.h"
 
 #define EXT(type, fields)                                                                                    \
-    "load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {'@type': "          \
+    "load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {'@type': "         \
     "type.googleapis.com/envoy.extensions.load_balancing_policies." type ", " fields "}}}]}"
 #define AT "load_balancing_policy.policies[0].typed_extension_config.typed_config."
-#define ROUND "{policies: [{typed_extension_config: {name: r, typed_config: {'@type': "                      \
-              "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin}}}]}"
+#define ROUND                                                                                                \
+    "{policies: [{typed_extension_config: {name: r, typed_config: {'@type': "                                \
+    "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin}}}]}"
 #define SELECTORS(x) "lb_subset_config: {subset_selectors: [" x "]}"
 
 static const struct {
@@ -96,7 +97,8 @@ static const struct {
      "circuit_breakers.per_host_thresholds.max_connections: is the only limit that there is for one host"},
     {"circuit_breakers: {thresholds: [{retry_budget: {budget_percent: {value: 101}}}]}",
      "circuit_breakers.thresholds.retry_budget.budget_percent: must be 0 to 100"},
-    {"load_assignment: {cluster_name: c, policy: {drop_overloads: [{category: x, drop_percentage: {numerator: "
+    {"load_assignment: {cluster_name: c, policy: {drop_overloads: [{category: x, drop_percentage: "
+     "{numerator: "
      "101}}]}}",
      "load_assignment.policy.drop_overloads[0].drop_percentage: must be 0 to 100 percent"},
     {"load_assignment: {cluster_name: c, policy: {overprovisioning_factor: 0}}",

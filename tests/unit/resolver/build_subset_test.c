@@ -5,39 +5,36 @@
 #include "tests/unit/resolver/fixture.h"
 
 #define EP(addr, meta)                                                                                       \
-    "     - {endpoint: {address: {socket_address: {address: " addr                                             \
+    "     - {endpoint: {address: {socket_address: {address: " addr                                           \
     ", port_value: 80}}}, metadata: {filter_metadata: {envoy.lb: " meta "}}}\n"
 #define LISTEN(name, what)                                                                                   \
-    "- '@type': type.googleapis.com/envoy.config.listener.v3.Listener\n  name: '" name "'\n"                  \
+    "- '@type': type.googleapis.com/envoy.config.listener.v3.Listener\n  name: '" name "'\n"                 \
     "  filter_chains: [{filters: [{name: envoy.filters.network.tcp_proxy, typed_config: {'@type': "          \
     "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, " what      \
     "}}]}]\n"
 #define MATCH(m) "cluster: c, metadata_match: {filter_metadata: {envoy.lb: " m "}}"
 
 /* 1: v1 prod, 2: v1 test, 3: v2 prod, 4: no metadata of ours, 5: a list of versions */
-static const char endpoints[] = "resources:\n"
-                                "- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n"
-                                "  name: c\n"
-                                "  type: STATIC\n"
-                                "%s"
-                                "  load_assignment:\n"
-                                "   cluster_name: c\n"
-                                "   endpoints:\n"
-                                "   - lb_endpoints:\n"
-                                EP("10.0.0.1", "{version: v1, stage: prod}")
-                                EP("10.0.0.2", "{version: v1, stage: test}")
-                                EP("10.0.0.3", "{version: v2, stage: prod}")
-                                EP("10.0.0.4", "{other: x}")
-                                EP("10.0.0.5", "{version: [v1, v7]}");
+static const char endpoints[] =
+    "resources:\n"
+    "- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n"
+    "  name: c\n"
+    "  type: STATIC\n"
+    "%s"
+    "  load_assignment:\n"
+    "   cluster_name: c\n"
+    "   endpoints:\n"
+    "   - lb_endpoints:\n" EP("10.0.0.1", "{version: v1, stage: prod}")
+        EP("10.0.0.2", "{version: v1, stage: test}") EP("10.0.0.3", "{version: v2, stage: prod}")
+            EP("10.0.0.4", "{other: x}") EP("10.0.0.5", "{version: [v1, v7]}");
 static const char routes[] = LISTEN("none.mesh:80", "cluster: c") LISTEN("v1.mesh:80", MATCH("{version: v1}"))
     LISTEN("v2.mesh:80", MATCH("{version: v2}")) LISTEN("v9.mesh:80", MATCH("{version: v9}"))
-        LISTEN("prod.mesh:80", MATCH("{stage: prod, version: v1}"))
-            LISTEN("both.mesh:80", MATCH("{stage: canary, version: v2}"))
-                LISTEN("key.mesh:80", MATCH("{other: x}"))
-                    LISTEN("weighted.mesh:80",
-                           "weighted_clusters: {clusters: [{name: c, weight: 1, metadata_match: {filter_metadata: "
-                           "{envoy.lb: {version: v2}}}}]}, metadata_match: {filter_metadata: {envoy.lb: "
-                           "{version: v1, stage: prod}}}");
+        LISTEN("prod.mesh:80", MATCH("{stage: prod, version: v1}")) LISTEN(
+            "both.mesh:80", MATCH("{stage: canary, version: v2}")) LISTEN("key.mesh:80", MATCH("{other: x}"))
+            LISTEN("weighted.mesh:80",
+                   "weighted_clusters: {clusters: [{name: c, weight: 1, metadata_match: {filter_metadata: "
+                   "{envoy.lb: {version: v2}}}}]}, metadata_match: {filter_metadata: {envoy.lb: "
+                   "{version: v1, stage: prod}}}");
 
 static void begin(struct fixture *f, const char *config) {
     static char text[16384];
@@ -95,8 +92,9 @@ Test(build_subset, any_endpoint_leaves_all) {
 }
 
 Test(build_subset, default_subset_serves_what_fits_nothing) {
-    static const char config[] = "  lb_subset_config: {fallback_policy: DEFAULT_SUBSET, default_subset: {stage: "
-                                 "prod}, subset_selectors: [{keys: [version]}]}\n";
+    static const char config[] =
+        "  lb_subset_config: {fallback_policy: DEFAULT_SUBSET, default_subset: {stage: "
+        "prod}, subset_selectors: [{keys: [version]}]}\n";
     expect(config, "v9.mesh", "13");
     expect(config, "none.mesh", "13");
     expect(config, "v1.mesh", "12");
@@ -111,7 +109,8 @@ Test(build_subset, selectors_own_fallback_goes_before) {
 }
 
 Test(build_subset, list_values_count_singly_when_asked) {
-    expect("  lb_subset_config: {list_as_any: true, subset_selectors: [{keys: [version]}]}\n", "v1.mesh", "125");
+    expect("  lb_subset_config: {list_as_any: true, subset_selectors: [{keys: [version]}]}\n", "v1.mesh",
+           "125");
 }
 
 Test(build_subset, panic_mode_any_serves_all_where_nobody_is_left) {
@@ -197,7 +196,8 @@ Test(build_subset, random_subsetting_keeps_its_number_and_its_choice) {
     static const char config[] =
         "  load_balancing_policy: {policies: [{typed_extension_config: {name: s, typed_config: {'@type': "
         "type.googleapis.com/envoy.extensions.load_balancing_policies.random_subsetting.v3.RandomSubsetting, "
-        "subset_size: 2, child_policy: {policies: [{typed_extension_config: {name: r, typed_config: {'@type': "
+        "subset_size: 2, child_policy: {policies: [{typed_extension_config: {name: r, typed_config: "
+        "{'@type': "
         "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin}}}]}}}}]}\n";
     struct fixture f;
     struct mesh_route r;

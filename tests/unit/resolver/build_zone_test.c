@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/resolver/fixture.h"
 
-#define EPS(zone, n)                                                                                         \
-    "{locality: {region: r, zone: " zone "}, lb_endpoints: [" n "]}"
+#define EPS(zone, n) "{locality: {region: r, zone: " zone "}, lb_endpoints: [" n "]}"
 #define EP(addr) "{endpoint: {address: {socket_address: {address: " addr ", port_value: 80}}}}"
 #define CLUSTER(name, more, endpoints)                                                                       \
-    "  - {name: " name ", type: STATIC, " more "load_assignment: {cluster_name: " name ", endpoints: ["       \
-    endpoints "]}}\n"
+    "  - {name: " name ", type: STATIC, " more "load_assignment: {cluster_name: " name                       \
+    ", endpoints: [" endpoints "]}}\n"
 #define THREE(x) EP("10.0." x ".1") ", " EP("10.0." x ".2") ", " EP("10.0." x ".3")
 
-/* We are 3 of 4 in zone a; the cluster has 3 endpoints in a, 3 in b: 50 of 75 percent stay, 2/3; the rest goes to b */
+/* We are 3 of 4 in zone a; the cluster has 3 endpoints in a, 3 in b: 50 of 75 percent stay, 2/3; the rest
+ * goes to b */
 #define BOOTSTRAP(node, manager, more)                                                                       \
     node manager "static_resources:\n  clusters:\n" CLUSTER(                                                 \
         "us", "", EPS("a", THREE("1")) ", " EPS("b", EP("10.0.2.1")))                                        \
@@ -43,11 +43,13 @@ Test(build_zone, without_locality_or_own_cluster_zones_do_not_weigh) {
 }
 
 Test(build_zone, cluster_that_does_not_want_it_is_left_alone) {
-    cr_assert_eq(share(BOOTSTRAP(NODE, MANAGER, "common_lb_config: {zone_aware_lb_config: {routing_enabled: "
-                                                "{value: 0}}}, ")),
+    cr_assert_eq(share(BOOTSTRAP(NODE, MANAGER,
+                                 "common_lb_config: {zone_aware_lb_config: {routing_enabled: "
+                                 "{value: 0}}}, ")),
                  -1);
-    cr_assert_eq(share(BOOTSTRAP(NODE, MANAGER, "common_lb_config: {zone_aware_lb_config: {min_cluster_size: "
-                                                "7}}, ")),
+    cr_assert_eq(share(BOOTSTRAP(NODE, MANAGER,
+                                 "common_lb_config: {zone_aware_lb_config: {min_cluster_size: "
+                                 "7}}, ")),
                  -1);
     cr_assert_eq(share(BOOTSTRAP(NODE, MANAGER, "lb_policy: MAGLEV, ")), -1);
 }
@@ -59,9 +61,10 @@ Test(build_zone, new_dialect_has_it_where_it_says_so) {
         "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin, "
         "locality_lb_config: {zone_aware_lb_config: {force_locality_direct_routing: true}}}}}]}, ");
     cr_assert_eq(share(policy), 100);
-    cr_assert_eq(share(BOOTSTRAP(NODE, MANAGER, "load_balancing_policy: {policies: [{typed_extension_config: "
-                                                "{name: x, typed_config: {'@type': "
-                                                "type.googleapis.com/envoy.extensions.load_balancing_policies."
-                                                "round_robin.v3.RoundRobin}}}]}, ")),
+    cr_assert_eq(share(BOOTSTRAP(NODE, MANAGER,
+                                 "load_balancing_policy: {policies: [{typed_extension_config: "
+                                 "{name: x, typed_config: {'@type': "
+                                 "type.googleapis.com/envoy.extensions.load_balancing_policies."
+                                 "round_robin.v3.RoundRobin}}}]}, ")),
                  -1);
 }

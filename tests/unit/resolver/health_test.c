@@ -46,12 +46,15 @@ static struct mesh_resources *read_view(const char *check, uint16_t port, const 
     char text[2048];
     struct mesh_resources *all;
     struct mesh_why why;
-    snprintf(text, sizeof text,
-             "resources: [{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: c, type: STATIC, "
-             "transport_socket: {name: envoy.transport_sockets.raw_buffer}, health_checks: [{%s}], load_assignment: "
-             "{cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, "
-             "port_value: %u}}%s}}]}]}}]",
-             check, port, more);
+    snprintf(
+        text, sizeof text,
+        "resources: [{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: c, type: STATIC, "
+        "transport_socket: {name: envoy.transport_sockets.raw_buffer}, health_checks: [{%s}], "
+        "load_assignment: "
+        "{cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: "
+        "127.0.0.1, "
+        "port_value: %u}}%s}}]}]}}]",
+        check, port, more);
     cr_assert_eq(mesh_resources_read(text, strlen(text), NULL, &all, &why), 0, "%s", why.text);
     return all;
 }
@@ -77,7 +80,8 @@ static bool check_once(struct mesh_checks *h, struct peer *p, uint64_t now, char
     return changed;
 }
 
-static enum mesh_health_verdict outcome(const char *check, const char *answer, const char *more, char *ret_asked) {
+static enum mesh_health_verdict outcome(const char *check, const char *answer, const char *more,
+                                        char *ret_asked) {
     struct peer p = listening(answer);
     struct mesh_resources *all = read_view(check, p.port, more);
     struct mesh_checks *h;
@@ -86,7 +90,8 @@ static enum mesh_health_verdict outcome(const char *check, const char *answer, c
     cr_assert_eq(mesh_health_load(h, all, MESH_TLS_MUTUAL, 0), 0);
     mesh_resources_free(all); /* nothing of it is kept */
     if (mesh_health_of(h, "c", &e) != MESH_VERDICT_NONE)
-        cr_assert_eq(mesh_health_of(h, "c", &e), MESH_VERDICT_BAD, "nobody has passed before the first check");
+        cr_assert_eq(mesh_health_of(h, "c", &e), MESH_VERDICT_BAD,
+                     "nobody has passed before the first check");
     check_once(h, &p, 1, ret_asked, 1024);
     enum mesh_health_verdict v = mesh_health_of(h, "c", &e);
     mesh_health_free(h);
@@ -100,7 +105,8 @@ Test(health, tcp_connect_alone_is_good, .timeout = 60) {
 }
 
 Test(health, tcp_bytes_are_sent_and_looked_for_in_order, .timeout = 60) {
-    static const char check[] = COMMON "tcp_health_check: {send: {text: '50494e47'}, receive: [{text: '504f'}, {text: '4e47'}]}";
+    static const char check[] =
+        COMMON "tcp_health_check: {send: {text: '50494e47'}, receive: [{text: '504f'}, {text: '4e47'}]}";
     char asked[1024] = "";
     cr_assert_eq(outcome(check, "+PONG", "", asked), MESH_VERDICT_GOOD);
     cr_assert_str_eq(asked, "PING");
@@ -115,17 +121,21 @@ Test(health, http_status_decides, .timeout = 60) {
     cr_assert(strstr(asked, "\r\nHost: c\r\n\r\n"));
     cr_assert_eq(outcome(check, "HTTP/1.1 503 No\r\n\r\n", "", asked), MESH_VERDICT_BAD);
     cr_assert_eq(outcome(check, "SSH-2.0-OpenSSH_9\r\n", "", asked), MESH_VERDICT_BAD);
-    cr_assert_eq(outcome(COMMON "http_health_check: {path: /, host: h, expected_statuses: [{start: 500, end: 504}]}",
-                         "HTTP/1.0 503 No\r\n\r\n", "", asked), MESH_VERDICT_GOOD);
+    cr_assert_eq(outcome(COMMON
+                         "http_health_check: {path: /, host: h, expected_statuses: [{start: 500, end: 504}]}",
+                         "HTTP/1.0 503 No\r\n\r\n", "", asked),
+                 MESH_VERDICT_GOOD);
     cr_assert(strstr(asked, "Host: h\r\n"));
 }
 
 Test(health, endpoints_own_settings_win, .timeout = 60) {
     static const char check[] = COMMON "http_health_check: {path: /}";
     char asked[1024] = "";
-    cr_assert_eq(outcome(check, "HTTP/1.1 200 OK\r\n\r\n", ", health_check_config: {hostname: own}", asked), MESH_VERDICT_GOOD);
+    cr_assert_eq(outcome(check, "HTTP/1.1 200 OK\r\n\r\n", ", health_check_config: {hostname: own}", asked),
+                 MESH_VERDICT_GOOD);
     cr_assert(strstr(asked, "Host: own\r\n"));
-    cr_assert_eq(outcome(check, "", ", health_check_config: {disable_active_health_check: true}", asked), MESH_VERDICT_NONE);
+    cr_assert_eq(outcome(check, "", ", health_check_config: {disable_active_health_check: true}", asked),
+                 MESH_VERDICT_NONE);
     cr_assert_eq(outcome(check, "", ", health_check_config: {port_value: 1}", asked), MESH_VERDICT_BAD);
 }
 
@@ -185,8 +195,8 @@ Test(health, what_is_not_checked_or_means_nothing_is_told, .timeout = 60) {
          "health_checks[0].timeout: must be given"},
         {"timeout: 1s, interval: 5s, healthy_threshold: 2, tcp_health_check: {}", MESH_E_INVALID,
          "health_checks[0].unhealthy_threshold: must be given"},
-        {"timeout: 1s, interval: 5s, unhealthy_threshold: 2, healthy_threshold: 0, tcp_health_check: {}", MESH_E_INVALID,
-         "health_checks[0].healthy_threshold: must be at least 1"},
+        {"timeout: 1s, interval: 5s, unhealthy_threshold: 2, healthy_threshold: 0, tcp_health_check: {}",
+         MESH_E_INVALID, "health_checks[0].healthy_threshold: must be at least 1"},
         {COMMON "tcp_health_check: {send: {text: xyz}}", MESH_E_INVALID,
          "health_checks[0].tcp_health_check.send: must be hexadecimal and at most 1024 bytes"},
         {COMMON "http_health_check: {path: healthz}", MESH_E_INVALID,
@@ -195,7 +205,8 @@ Test(health, what_is_not_checked_or_means_nothing_is_told, .timeout = 60) {
          "health_checks[0].http_health_check.host: is no host"},
         {COMMON "http_health_check: {path: /, expected_statuses: [{start: 300, end: 300}]}", MESH_E_INVALID,
          "health_checks[0].http_health_check.expected_statuses: must lie within 100 to 600"},
-        {COMMON "grpc_health_check: {}", MESH_E_UNSUPPORTED, "health_checks[0]: only TCP and HTTP/1.1 are checked"},
+        {COMMON "grpc_health_check: {}", MESH_E_UNSUPPORTED,
+         "health_checks[0]: only TCP and HTTP/1.1 are checked"},
         {COMMON "http_health_check: {path: /, codec_client_type: HTTP2}", MESH_E_UNSUPPORTED,
          "health_checks[0].http_health_check: only HTTP/1.1 is checked"},
     };
@@ -203,8 +214,9 @@ Test(health, what_is_not_checked_or_means_nothing_is_told, .timeout = 60) {
         struct mesh_resources *all = read_view(table[i].check, 80, "");
         struct mesh_probe_spec spec;
         struct mesh_why why = {""};
-        cr_expect_eq(mesh_probe_read((const Mesh__Cluster__Cluster *)all->items[0].msg, MESH_TLS_MUTUAL, &spec, &why), table[i].rc,
-                     "%s", table[i].check);
+        cr_expect_eq(
+            mesh_probe_read((const Mesh__Cluster__Cluster *)all->items[0].msg, MESH_TLS_MUTUAL, &spec, &why),
+            table[i].rc, "%s", table[i].check);
         cr_expect_str_eq(why.text, table[i].why);
         mesh_resources_free(all);
     }
@@ -218,9 +230,10 @@ Test(health, view_from_a_file_says_that_nobody_checks, .timeout = 60) {
     struct fixture f;
     struct mesh_route r;
     char why[256] = "";
-    fixture_start(&f, "resources: [{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: c.mesh, type: "
-                      "STATIC, transport_socket: {name: envoy.transport_sockets.raw_buffer}, health_checks: [{" COMMON
-                      "tcp_health_check: {}}]}]");
+    fixture_start(
+        &f, "resources: [{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: c.mesh, type: "
+            "STATIC, transport_socket: {name: envoy.transport_sockets.raw_buffer}, health_checks: [{" COMMON
+            "tcp_health_check: {}}]}]");
     cr_assert_eq(mesh_view_each_fault(f.view, keep, why), 1);
     cr_assert(strstr(why, "nobody makes them for a view from a file"), "%s", why);
     cr_assert_eq(fixture_connect(f.view, "c.mesh", 80, 0, &r), 0, "the cluster is used all the same");
