@@ -17,11 +17,11 @@ WARN = -Wall -Wextra -Wshadow -Wno-unused-parameter -Werror=implicit -Werror=inc
 CFLAGS ?= -O2 -g
 SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(CFLAGS) -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS) -I. -I$(BUILD) -I$(BUILD)/proto
-LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a
+LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a -l:libnghttp2.a -l:libcares.a
 # Test programs link the distribution's shared libraries: the same code, and a link takes a tenth of the time.
 TEST_LIBS = $(LIBS) -lpthread
 
-PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
+PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev libnghttp2-dev libc-ares-dev
 CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind python3 openssl iproute2
 
 ROOMS = shim shim/base resolver lb tls proto
@@ -34,7 +34,8 @@ PROTO_C = $(PROTO:%.proto=$(BUILD)/proto/%.pb-c.c)
 SRC_OBJ = $(SRC:%.c=$(BUILD)/%.o)
 PROTO_OBJ = $(PROTO_C:.c=.o)
 LIB_OBJ = $(SRC_OBJ) $(PROTO_OBJ)
-PRIVATE_OBJ = $(BUILD)/shim/link/private.o # the library alone has these
+PRIVATE_OBJ = $(BUILD)/shim/link/private.o $(if $(filter thread,$(SAN)),$(BUILD)/tests/lib/tsan_first.o) # the library alone has these
+PRIVATE_LIBS = $(BUILD)/libnghttp2.a $(BUILD)/libcares.a
 ROOM_OBJ = $(filter-out $(BUILD)/shim/entry.o,$(LIB_OBJ)) # what tests and meshctl link: everything but the exports
 CTL_OBJ = $(CTL_SRC:%.c=$(BUILD)/%.o)
 
@@ -86,21 +87,29 @@ $(BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_C)
 	$(Q)$(CC) $(ALL_CFLAGS) -w -MMD -MP -c $< -o $@
 # The entries define what gcc knows by heart (execl, _exit): as ordinary functions, never as themselves. They are
 # on every call's path: optimised and uninstrumented in every build.
+$(BUILD)/tests/lib/tsan_first.o: OBJ_CFLAGS = -fno-sanitize=all
 $(BUILD)/shim/link/private.o: OBJ_CFLAGS = -fno-builtin
 $(BUILD)/shim/entry.o: OBJ_CFLAGS = -O2 -fno-builtin -fno-sanitize=all
 
 # ---- the library ----
 # No start files and no constructors: DT_INIT is ours. No RELRO: it would be a system call for every program, to protect
 # nothing but the loader's own table; mesh_heavy_load protects what it relocates. One text segment: two mappings less.
+INIT = $(if $(filter thread,$(SAN)),mesh_tsan_init,mesh_init)
 LINK = -shared -nostartfiles -Wl,-soname,libmeshshim.so -Wl,--version-script=$(BUILD)/shim/exports.map -Wl,-Bsymbolic \
-	-Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-init=mesh_init -Wl,-u,mesh_heavy_load -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,-z,lazy \
+	-Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-init=$(INIT) -Wl,-u,mesh_heavy_load -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,-z,lazy \
 	-Wl,-z,nodelete -Wl,-z,noexecstack -Wl,--hash-style=gnu -Wl,--build-id -Wl,-T,shim/link/layout.ld \
 	-Wl,--wrap=ossl_safe_getenv -Wl,--wrap=getenv -Wl,--wrap=atexit $(if $(SAN),,-Wl,-z,defs)
-$(LIB): $(LIB_OBJ) $(PRIVATE_OBJ) $(BUILD)/shim/exports.map shim/link/layout.ld $(BUILD)/defer
+$(LIB): $(LIB_OBJ) $(PRIVATE_OBJ) $(PRIVATE_LIBS) $(BUILD)/shim/exports.map shim/link/layout.ld $(BUILD)/defer
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SANFLAGS) $(LINK) -o $@.new $(filter %.o,$^) $(LIBS)
+	$(Q)$(CC) $(SANFLAGS) $(LINK) -o $@.new $(filter %.o,$^) $(filter-out -l:libnghttp2.a -l:libcares.a,$(LIBS)) $(PRIVATE_LIBS)
 	$(Q)$(if $(SAN),,$(BUILD)/defer $@.new >$(BUILD)/defer.log) # sanitizers read their tables at load
 	$(Q)mv $@.new $@
+# In the library c-ares calls what shim/link/private.c has instead of libc, and neither it nor nghttp2 aborts.
+PRIVATE_CARES = bind close connect fclose fcntl fopen free getsockname malloc rand realloc recv recvfrom send setsockopt socket writev
+$(BUILD)/libcares.a: REDEFINED = $(foreach f,$(PRIVATE_CARES),--redefine-sym $(f)=mesh_private_$(f))
+$(PRIVATE_LIBS): Makefile | $(BUILD)/.setup
+	$(call say,COPY,$@)
+	$(Q)objcopy $(REDEFINED) --redefine-sym __assert_fail=mesh_private_assert_fail "$$($(CC) -print-file-name=$(@F))" $@
 $(BUILD)/defer: shim/link/defer.c shim/link/deferred.h | $(BUILD)/.setup
 	$(call say,CC,$<)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 $(WARN) -I. -o $@ $<
@@ -115,12 +124,13 @@ check: all
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | $(BUILD)/.setup-check
 	$(call say,TEST,$<)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) -lcriterion $(TEST_LIBS)
+	$(Q)mkdir -p $(@D) && $(CC) $(UNIT_DRIVER) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) $(TEST_LIBS)
 $(filter $(BUILD)/tests/unit/shim/ctl/%,$(UNIT)): $(CTL_TEST_OBJ)
 UNIT_RUN = $(if $(T),$(filter $(BUILD)/tests/unit/$(T)_test,$(UNIT)),$(UNIT))
-# Criterion's arena and ThreadSanitizer do not share an address space: there the wire tests are what is looked at.
-check-unit: $(if $(filter thread,$(SAN)),,$(UNIT_RUN))
-	$(Q)$(if $(filter thread,$(SAN)),echo 'unit: not under ThreadSanitizer',sh tests/unit/run.sh $(UNIT_RUN))
+# Criterion does not start under ThreadSanitizer and hides leaks from AddressSanitizer: tests/unit/plain runs the same files.
+UNIT_DRIVER = $(if $(filter address thread,$(SAN)),-Itests/unit/plain -lm,-lcriterion)
+check-unit: $(UNIT_RUN)
+	$(Q)SAN=$(SAN) sh tests/unit/run.sh $(UNIT_RUN)
 
 WIRE_RUN = $(if $(T),$(filter $(T),$(WIRE)),$(WIRE))
 check-wire: all | $(BUILD)/.setup-check
@@ -181,7 +191,6 @@ clean:
 help:
 	@echo 'all      build/libmeshshim.so, build/meshctl'
 	@echo 'check    all tests that fit a laptop; T=lb/ring_hash one of them, SAN=address|thread|undefined instrumented'
-	@echo '         (SAN=thread: wire tests and fuzz corpora; Criterion does not start under it)'
 	@echo 'fuzz     fuzz each parser for TIME= seconds (T= one of them)'
 	@echo 'demo     the main job on real programs'
 	@echo 'apps     real programs;  suites  third-party test suites;  interop  real control planes and proxies'

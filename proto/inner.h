@@ -8,6 +8,7 @@
 #define MESH_PROTO_INNER_H
 
 #include "proto/proto.h"
+#include "proto/scan.h"
 
 enum {
     MESH_UNIT_DEPTH = 32,  /* messages inside each other in one serialised piece: what protobuf-c recurses
@@ -22,6 +23,16 @@ enum {
  * and has such a pair, *ret is a copy (free()) that says \U instead, with its length in *io_len; else NULL.
  */
 int mesh_json_join_surrogates(const char *text, size_t *io_len, char **ret) MESH_MUST_CHECK;
+
+/* ---- wire -------------------------------------------------------------------------------------------------
+ * Does a field have the wire type of its descriptor, and a sound text? MESH_E_SYNTAX. */
+int mesh_scan_fits(const ProtobufCFieldDescriptor *d, const struct mesh_field *f) MESH_MUST_CHECK;
+const ProtobufCFieldDescriptor *mesh_scan_find(const ProtobufCMessageDescriptor *d, uint32_t number); /* NULL: none */
+/* mesh_scan_next with that check; fields that d does not have come with number 0. */
+int mesh_scan_known(struct mesh_scan *s, const ProtobufCMessageDescriptor *d, struct mesh_field *ret) MESH_MUST_CHECK;
+/* Is it a whole message of type d, at most `limit` (<= MESH_UNIT_DEPTH) messages inside each other? Unknown fields are
+ * passed over, Any fields not opened. No recursion. MESH_E_SYNTAX, MESH_E_LIMIT. */
+int mesh_scan_skim(const ProtobufCMessageDescriptor *d, struct mesh_bytes b, int limit) MESH_MUST_CHECK;
 
 /* ---- heap -------------------------------------------------------------------------------------------------
  * malloc with a ceiling. `left` is not given back by free: it bounds the work too. */

@@ -2,7 +2,9 @@
  *
  * The bounded wire scanner: walks protobuf bytes without building messages, for what arrives in bulk (discovery responses,
  * ClusterLoadAssignments of 100,000 endpoints). No heap, no recursion, never reads outside [p, p + n). What it accepts is what
- * protobuf-c accepts (a fuzz target holds it to that); unknown fields are skipped. Threads: any.
+ * mesh_proto_unpack accepts (a fuzz target holds it to that), parts that no sink is given included; unknown fields are skipped.
+ * One difference: of a ClusterLoadAssignment, a singular message that comes twice, which protobuf would merge, is
+ * MESH_E_UNSUPPORTED; no encoder writes that. Threads: any.
  */
 #ifndef MESH_PROTO_SCAN_H
 #define MESH_PROTO_SCAN_H
@@ -17,25 +19,33 @@ struct mesh_bytes {
     size_t n;
 };
 
+enum { MESH_WIRE_VARINT, MESH_WIRE_FIXED64, MESH_WIRE_BYTES, MESH_WIRE_FIXED32 = 5 };
+
 /* ---- fields ---------------------------------------------------------------------------------------------------------- */
 struct mesh_scan {
     const uint8_t *p, *end;
 };
+static inline struct mesh_scan mesh_scan_of(struct mesh_bytes b) {
+    return (struct mesh_scan){b.p, b.n ? b.p + b.n : b.p};
+}
 struct mesh_field {
     uint32_t number;
-    uint8_t wire;            /* 0 varint, 1 64-bit, 2 bytes, 5 32-bit */
+    uint8_t wire;            /* MESH_WIRE_ */
     uint64_t value;          /* wire 0, 1, 5 */
     struct mesh_bytes bytes; /* wire 2 */
 };
 /* The next field: 1, 0 at the end, MESH_E_SYNTAX (truncated, over-long varint, group, number 0). */
 int mesh_scan_next(struct mesh_scan *s, struct mesh_field *ret) MESH_MUST_CHECK;
 
+/* Well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF) without NUL. */
+bool mesh_text_sound(const uint8_t *p, size_t n);
+
 /* ---- discovery.v3.DiscoveryResponse, DeltaDiscoveryResponse ----------------------------------------------------------- */
 struct mesh_scan_resource {
     struct mesh_bytes name;     /* Resource wrapper's; empty for a bare Any */
     struct mesh_bytes version;  /* Resource wrapper's */
     struct mesh_bytes type_url, value; /* of the Any; value.p NULL: a wrapper without resource (heartbeat) */
-    bool is_wrapped, has_ttl;
+    bool is_wrapped, has_ttl;   /* a ttl that is no sound duration: none */
     uint64_t ttl;               /* ns */
 };
 struct mesh_scan_response {
@@ -64,16 +74,16 @@ struct mesh_scan_endpoint {
     struct mesh_bytes address; /* text of socket_address.address */
     struct mesh_bytes hostname;
     uint16_t port;
-    uint8_t health;            /* core.v3.HealthStatus */
+    uint8_t health;            /* core.v3.HealthStatus; a number beyond DEGRADED comes as UNHEALTHY */
     bool has_weight;
     uint32_t weight;
     struct mesh_bytes metadata;   /* core.v3.Metadata bytes, empty: none */
     struct mesh_bytes additional; /* the whole `endpoint` message when it has additional_addresses, else empty */
-    uint8_t kind;              /* 0 socket_address, 1 pipe, 2 something else, 3 none */
+    uint8_t kind;              /* 0 socket_address of TCP, 1 pipe, 2 something else, 3 none */
 };
 struct mesh_scan_drop {
     struct mesh_bytes category;
-    uint32_t numerator, denominator; /* denominator 100, 10000 or 1000000 */
+    uint32_t numerator, denominator; /* denominator 100, 10000 or 1000000; UINT32_MAX when it is none of them */
 };
 struct mesh_scan_assignment_sink { /* any of them NULL: passed over; negative ends the walk */
     int (*name)(void *arg, struct mesh_bytes cluster_name);

@@ -67,7 +67,7 @@ struct mesh_bootstrap {
 };
 
 /* Parses a text. Errors name the key: MESH_E_SYNTAX (why: FILE:LINE:COLUMN: what), MESH_E_INVALID (a missing or wrong
- * value: `xds_servers[0].channel_creds: ...`), MESH_E_UNSUPPORTED (no supported channel_creds), MESH_E_NOMEM, MESH_E_LIMIT
+ * value: `FILE:LINE:COLUMN: xds_servers[0].channel_creds: ...`), MESH_E_UNSUPPORTED (no supported channel_creds), MESH_E_NOMEM, MESH_E_LIMIT
  * (16 MiB). Certificate files are not opened here. `file` names the text in errors. */
 int mesh_bootstrap_parse(const char *text, size_t len, const char *file, struct mesh_bootstrap **ret, struct mesh_why *why)
     MESH_MUST_CHECK;

@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "resolver/blend.h"
 #include "resolver/builder.h"
 #include "shim/base/mem.h"
 
@@ -105,6 +106,29 @@ uint32_t mesh_build_number(const struct build *b, const struct mesh_resource *r)
     return (uint32_t)(r - b->resources->items);
 }
 
+/* Not more of them than there are clusters. */
+void mesh_build_keep(struct build *b, const char *name, const uint8_t *p, size_t n) {
+    uint32_t at = (uint32_t)mesh_hash_bytes(&p, sizeof p, 0) & b->raws_mask;
+    while (b->raws[at].p && b->raws[at].p != p)
+        at = (at + 1) & b->raws_mask;
+    b->raws[at] = (struct build_raw){name, p, n};
+}
+
+static int put_raws(struct build *b, int (*put)(struct mesh_pub *, const struct mesh_resource_in *)) {
+    int rc = 0;
+    for (uint32_t i = 0; b->raws && i <= b->raws_mask && rc == 0; i++) {
+        struct mesh_resource_in in = {.type = mesh_proto_type_name(&mesh__endpoint__cluster_load_assignment__descriptor),
+                                      .name = b->raws[i].name,
+                                      .path = "EDS",
+                                      .rank = RANK_CONTROL,
+                                      .bytes = b->raws[i].p,
+                                      .n = b->raws[i].n};
+        if (in.bytes)
+            rc = put(b->pub, &in);
+    }
+    return rc;
+}
+
 int mesh_fault(struct build *b, const struct mesh_resource *r, const char *fmt, ...) {
     char text[sizeof((struct mesh_why *)0)->text];
     const char **why = &b->why[mesh_build_number(b, r)];
@@ -155,8 +179,14 @@ static int put_resource(struct build *b, const struct mesh_resource *r) {
         return MESH_E_NOMEM;
     protobuf_c_message_pack(r->msg, bytes);
     const char *type = mesh_proto_type_name(r->type);
-    int rc = mesh_pub_resource_put(b->pub, type ? type : "", r->name, r->path,
-                                   b->why[mesh_build_number(b, r)], bytes, n);
+    struct mesh_resource_in in = {.type = type ? type : "",
+                                  .name = r->name,
+                                  .path = r->path,
+                                  .why = b->why[mesh_build_number(b, r)],
+                                  .rank = mesh_build_rank(b, r),
+                                  .bytes = bytes,
+                                  .n = n};
+    int rc = mesh_pub_resource_put(b->pub, &in);
     mesh_zero(bytes, n);
     free(bytes);
     return rc;
@@ -185,6 +215,11 @@ static int open_build(struct build *b) {
     mesh_blob_add(&b->inbound, &head, sizeof head, 8);
     if (!b->names || !b->why || !b->ports)
         return MESH_E_NOMEM;
+    b->raws_mask = 15;
+    while (b->raws_mask < n * 2)
+        b->raws_mask = b->raws_mask * 2 + 1;
+    if (b->in->assignment && !(b->raws = calloc((size_t)b->raws_mask + 1, sizeof *b->raws)))
+        return MESH_E_NOMEM;
     int rc = index_open(b, &b->clusters, &mesh__cluster__cluster__descriptor);
     if (rc == 0)
         rc = index_open(b, &b->assignments, &mesh__endpoint__cluster_load_assignment__descriptor);
@@ -200,6 +235,9 @@ static int open_build(struct build *b) {
 
 static int run_build(struct build *b) {
     int rc = mesh_host_reserve_routes(b->pub);
+    for (size_t i = 0; i < b->resources->n; i++)
+        if (mesh_build_rank(b, &b->resources->items[i]) == RANK_BEFORE)
+            b->pub->root.flags |= ROOT_BEFORE;
     if (rc == 0)
         rc = mesh_build_clusters(b);
     if (rc == 0)
@@ -212,23 +250,33 @@ static int run_build(struct build *b) {
         rc = mesh_build_names_put(b);
     if (rc == 0)
         rc = put_inbound(b);
+    if (rc == 0)
+        rc = put_raws(b, mesh_pub_resource_put);
     for (size_t i = 0; i < b->resources->n && rc == 0; i++)
         rc = put_resource(b, &b->resources->items[i]);
     return rc;
 }
 
-int mesh_build(struct mesh_pub *pub, const struct mesh_resources *resources, struct mesh_why *why) {
+static int run_again(struct build *b) {
+    int rc = mesh_build_clusters(b);
+    return rc == 0 ? put_raws(b, mesh_pub_resource_replace) : rc;
+}
+
+static int build(struct mesh_pub *pub, const struct mesh_build_in *in, int (*run)(struct build *b),
+                 struct mesh_why *why) {
     struct build *b = calloc(1, sizeof *b);
     if (!b)
         return MESH_E_NOMEM;
     b->pub = pub;
-    b->resources = resources;
+    b->resources = in->resources;
+    b->in = in;
     int rc = open_build(b);
     if (rc == 0)
-        rc = run_build(b);
+        rc = run(b);
     if (rc < 0)
         mesh_why(why, rc, "the view cannot be built: %s", mesh_err_text(rc));
     free(b->names);
+    free(b->raws);
     free(b->chains.p);
     free(b->inbound.p);
     free(b->endpoints);
@@ -237,4 +285,12 @@ int mesh_build(struct mesh_pub *pub, const struct mesh_resources *resources, str
     mesh_arena_done(&b->arena);
     free(b);
     return rc;
+}
+
+int mesh_build(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) {
+    return build(pub, in, run_build, why);
+}
+
+int mesh_build_again(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) {
+    return build(pub, in, run_again, why);
 }

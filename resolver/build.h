@@ -12,8 +12,20 @@
 
 /* Puts all resources into a transaction that mesh_pub_fresh began. MESH_E_NOMEM, _LIMIT, _IO: the whole must
  * be given up. */
-int mesh_build(struct mesh_pub *pub, const struct mesh_resources *resources,
-               struct mesh_why *why) MESH_MUST_CHECK;
+struct mesh_hosts;
+struct mesh_build_in {
+    const struct mesh_resources *resources;
+    const uint8_t *ranks;     /* one a resource, or NULL: a name that one of a lower rank lists is its alone */
+    struct mesh_hosts *hosts; /* addresses of endpoints that are host names (resolver/hosts.h), or NULL: none known */
+    /* The ClusterLoadAssignment of an EDS cluster of the control plane as it came by wire; NULL: all are in resources.
+     * Valid during the build. */
+    bool (*assignment)(void *arg, const char *cluster, const uint8_t **ret_p, size_t *ret_n);
+    void *arg;
+};
+int mesh_build(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) MESH_MUST_CHECK;
+/* Puts these clusters (all of in->resources; each stands in the view already, none is an aggregate's member or headless)
+ * anew, and nothing else: their endpoints changed. */
+int mesh_build_again(struct mesh_pub *pub, const struct mesh_build_in *in, struct mesh_why *why) MESH_MUST_CHECK;
 
 /* ---- of this host (resolver/host.c)
  * ----------------------------------------------------------------------------- */

@@ -2,41 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "lb/lb.h"
-#include "resolver/builder.h"
+#include "resolver/build_cluster.h"
 #include "resolver/health.h"
 
-enum { TRANSPORTS_MAX = 64, LOCALITIES_MAX = 512, PRIORITY_MAX = 127 };
-
-struct locality { /* equal ones share an index */
-    uint32_t priority;
-    const Mesh__Core__Locality *name;
-};
-struct cluster { /* the one at hand */
-    struct build *b;
-    const struct mesh_resource *r;
-    const Mesh__Cluster__Cluster *c;
-    const Mesh__Endpoint__ClusterLoadAssignment *cla;
-    const struct mesh_resource *cla_resource;
-    struct view_tls transports[TRANSPORTS_MAX];
-    uint32_t ntransports, n;
-    struct locality localities[LOCALITIES_MAX];
-    uint32_t nlocalities;
-    uint64_t *seen; /* addresses of this cluster, hashed */
-    uint32_t seen_mask;
-    struct build_lb lb;
-    const struct build_match
-        *match; /* the subset to put, NULL with is_subset: the one of routes that ask nothing */
-    bool is_subset;
-    int error;
-    struct mesh_why why;
-};
-
-static int refuse(struct cluster *x, int err, const char *what, const char *subject) {
-    if (!x->error)
-        x->error = mesh_why(&x->why, err, "cluster %s: %s%s%s", x->r->name, what, subject ? ": " : "",
-                            subject ? subject : "");
-    return 0;
-}
+enum { AGGREGATE_DEPTH = 16 /* gRFC A37 */ };
 
 /* ---- transports -------------------------------------------------------------------------------------------
  */
@@ -48,209 +17,42 @@ static bool match_metadata(const Mesh__Pb__Struct *match, const Mesh__Pb__Struct
     return true;
 }
 
-static uint8_t transport_of(const struct cluster *x, const Mesh__Core__Metadata *m) {
+uint8_t mesh_cluster_transport(const struct cluster *x, const Mesh__Core__Metadata *m) {
     const Mesh__Pb__Struct *own = mesh_metadata_of(m, "envoy.transport_socket_match");
-    for (uint32_t i = 0; i + 1 < x->ntransports; i++)
+    for (uint32_t i = 0; i < x->c->n_transport_socket_matches; i++)
         if (match_metadata(x->c->transport_socket_matches[i]->match, own))
-            return (uint8_t)(i + 1);
-    return 0;
+            return (uint8_t)(x->first_transport + i + 1);
+    return (uint8_t)x->first_transport;
 }
 
 static int read_transports(struct cluster *x, struct mesh_blob *blob) {
-    if (x->c->n_transport_socket_matches >= TRANSPORTS_MAX)
-        return refuse(x, MESH_E_LIMIT, "too many transport_socket_matches", NULL);
-    int rc = mesh_build_transport(x->b, x->c->transport_socket, blob, &x->transports[0]);
-    x->ntransports = 1;
+    if (x->ntransports + x->c->n_transport_socket_matches >= TRANSPORTS_MAX)
+        return mesh_cluster_refuse(x, MESH_E_LIMIT, "too many transport_socket_matches", NULL);
+    x->first_transport = x->ntransports;
+    int rc = mesh_build_transport(x->b, x->c->transport_socket, blob, &x->transports[x->ntransports++]);
     for (size_t i = 0; i < x->c->n_transport_socket_matches && rc == 0; i++)
         rc = mesh_build_transport(x->b, x->c->transport_socket_matches[i]->transport_socket, blob,
                                   &x->transports[x->ntransports++]);
     return rc;
 }
 
-/* ---- endpoints --------------------------------------------------------------------------------------------
- */
-static uint32_t locality_of(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoints *l) {
-    for (uint32_t i = 0; i < x->nlocalities; i++)
-        if (x->localities[i].priority == l->priority &&
-            mesh_same_locality(x->localities[i].name, l->locality))
-            return i;
-    if (x->nlocalities < LOCALITIES_MAX)
-        x->localities[x->nlocalities++] = (struct locality){l->priority, l->locality};
-    return x->nlocalities - 1;
-}
-
-/* The first of two equal addresses stays: control planes do send doubles. */
-static bool is_double(struct cluster *x, const struct mesh_endpoint *e) {
-    uint64_t h = mesh_hash_addr(e->family, e->addr, e->port) | 1;
-    uint32_t i = (uint32_t)(h >> 8) & x->seen_mask;
-    for (; x->seen[i]; i = (i + 1) & x->seen_mask)
-        if (x->seen[i] == h)
-            return true;
-    x->seen[i] = h;
-    return false;
-}
-
-static uint32_t hash_key(struct cluster *x, const Mesh__Endpoint__LbEndpoint *lb) {
-    const Mesh__Pb__Value *v = mesh_metadata_field(mesh_metadata_of(lb->metadata, "envoy.lb"), "hash_key");
-    const char *text = v && v->kind_case == MESH__PB__VALUE__KIND_STRING_VALUE ? v->string_value
-                       : x->lb.hash_by_host                                    ? lb->endpoint->hostname
-                                                                               : NULL;
-    size_t n = text ? strlen(text) : 0;
-    if (!n || n > UINT16_MAX)
-        return 0;
-    uint16_t len = (uint16_t)n;
-    struct view_span at = mesh_blob_add(&x->b->keys, &len, sizeof len, 2);
-    mesh_blob_add(&x->b->keys, text, n, 1);
-    return at.off + 1;
-}
-
-static int add_endpoint(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoints *l,
-                        const Mesh__Endpoint__LbEndpoint *lb, uint16_t locality) {
-    struct mesh_endpoint *e = &x->b->endpoints[x->n];
-    const Mesh__Core__Address *a =
-        lb->host_identifier_case == MESH__ENDPOINT__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT && lb->endpoint
-            ? lb->endpoint->address
-            : NULL;
-    const Mesh__Core__SocketAddress *s =
-        a && a->address_case == MESH__CORE__ADDRESS__ADDRESS_SOCKET_ADDRESS ? a->socket_address : NULL;
-    memset(e, 0, sizeof *e);
-    if (!s || s->protocol != 0 || s->port_value > UINT16_MAX ||
-        !mesh_parse_address(s->address, &e->family, e->addr))
-        return mesh_fault(x->b, x->cla_resource,
-                          "%s: an endpoint without an IP address and TCP port is left out%s%s", x->r->name,
-                          s && s->address ? ": " : "", s && s->address ? s->address : "");
-    e->port = (uint16_t)s->port_value;
-    e->transport = transport_of(x, lb->metadata);
-    if (x->transports[e->transport].error)
-        return mesh_fault(x->b, x->r, "endpoints are left out whose transport socket is not supported");
-    if (is_double(x, e))
-        return 0;
-    e->health = lb->health_status >= 0 && (int)lb->health_status <= MESH_HEALTH_DEGRADED
-                    ? (uint8_t)lb->health_status
-                    : MESH_HEALTH_UNHEALTHY;
-    if (e->health != MESH_HEALTH_DRAINING &&
-        mesh_health_of(x->b->pub->health, x->r->name, e) == MESH_VERDICT_BAD)
-        e->health = MESH_HEALTH_UNHEALTHY;
-    e->priority = (uint8_t)(l->priority > PRIORITY_MAX ? PRIORITY_MAX : l->priority);
-    e->locality = locality;
-    e->weight =
-        lb->load_balancing_weight && lb->load_balancing_weight->value ? lb->load_balancing_weight->value : 1;
-    e->locality_weight = l->load_balancing_weight ? l->load_balancing_weight->value : 0;
-    e->hash_key = hash_key(x, lb);
-    x->b->metadata[x->n] = lb->metadata;
-    x->n++;
-    return mesh_build_reserve(x->b, e->family, e->addr);
-}
-
-/* What Envoy refuses of a load assignment's numbers. */
-static void check_numbers(struct cluster *x, size_t i) {
-    const Mesh__Endpoint__LocalityLbEndpoints *l = x->cla->endpoints[i];
-    uint64_t sum = 0;
-    char path[128];
-    snprintf(path, sizeof path, "load_assignment.endpoints[%zu]", i);
-    if (l->priority > PRIORITY_MAX + 1)
-        refuse(x, MESH_E_INVALID, path, "priority must be 0 to 128");
-    for (size_t j = 0; j < l->n_lb_endpoints; j++) {
-        const Mesh__Pb__UInt32Value *w = l->lb_endpoints[j]->load_balancing_weight;
-        sum += w ? w->value : 1;
-        if (w && !w->value)
-            refuse(x, MESH_E_INVALID, path, "load_balancing_weight of an endpoint must be at least 1");
-    }
-    if (sum > UINT32_MAX)
-        refuse(x, MESH_E_INVALID, path, "the endpoints' weights sum up to more than 2^32-1");
-}
-
-static size_t count_endpoints(const Mesh__Endpoint__ClusterLoadAssignment *cla) {
-    size_t n = 0;
-    for (size_t i = 0; i < cla->n_endpoints; i++)
-        n += cla->endpoints[i]->n_lb_endpoints;
-    return n;
-}
-
-static int make_room(struct cluster *x, size_t n) {
-    uint32_t slots = 16;
-    while (slots < n * 2 && slots < 1u << 30)
-        slots *= 2;
-    x->seen = calloc(slots, sizeof *x->seen);
-    x->seen_mask = slots - 1;
-    if (n > x->b->endpoints_room) {
-        struct mesh_endpoint *p = realloc(x->b->endpoints, n * sizeof *p);
-        if (p)
-            x->b->endpoints = p;
-        const Mesh__Core__Metadata **m = realloc(x->b->metadata, n * sizeof *m);
-        if (m)
-            x->b->metadata = m;
-        if (!p || !m)
-            return MESH_E_NOMEM;
-        x->b->endpoints_room = (uint32_t)n;
-    }
-    return x->seen ? 0 : MESH_E_NOMEM;
-}
-
-static int read_endpoints(struct cluster *x) {
-    size_t n = x->cla ? count_endpoints(x->cla) : 0;
-    if (n > (1u << 24))
-        return MESH_E_LIMIT;
-    for (size_t i = 0; x->cla && i < x->cla->n_endpoints; i++)
-        check_numbers(x, i);
-    int rc = x->error ? 0 : make_room(x, n + 1);
-    for (size_t i = 0; n && !x->error && i < x->cla->n_endpoints && rc == 0; i++) {
-        const Mesh__Endpoint__LocalityLbEndpoints *l = x->cla->endpoints[i];
-        uint16_t locality = (uint16_t)locality_of(x, l);
-        for (size_t j = 0; j < l->n_lb_endpoints && rc == 0; j++)
-            rc = add_endpoint(x, l, l->lb_endpoints[j], locality);
-    }
-    if (rc == 0 && n && !x->n && !x->error && x->transports[0].error == 0)
-        refuse(x, MESH_E_UNSUPPORTED, "none of its endpoints can be used",
-               x->b->why[mesh_build_number(x->b, x->cla_resource)]);
-    return rc;
-}
-
-static int weigh_zones(struct cluster *x) {
-    const Mesh__Core__Locality *names[LOCALITIES_MAX];
-    for (uint32_t i = 0; i < x->nlocalities; i++)
-        names[i] = x->localities[i].priority ? NULL : x->localities[i].name;
-    return mesh_build_zones(x->b, &x->lb, x->b->endpoints, x->n, names, x->nlocalities);
-}
-
-/* Leaves the endpoints that a route, or this host, is to use. */
-static int select_endpoints(struct cluster *x) {
-    struct mesh_policy *p = &x->lb.policy;
-    int rc = 0;
-    if (x->is_subset) {
-        rc = mesh_subset_select(x->lb.subsets, x->match, x->b->metadata, x->b->endpoints, x->n, &x->n);
-        p->locality_weighted = p->locality_weighted && x->lb.subsets->locality_weight_aware;
-    }
-    if (rc == 0 && x->lb.subset_size)
-        rc = mesh_lb_subset(x->b->endpoints, x->n, x->lb.subset_size, mesh_view_head(x->b->pub->v)->seed,
-                            &x->n);
-    return rc == 0 ? weigh_zones(x) : rc;
-}
-
 /* ---- which endpoints --------------------------------------------------------------------------------------
  */
 static void use_assignment(struct cluster *x, const char *name) {
+    const struct mesh_build_in *in = x->b->in;
     const struct mesh_resource *r = mesh_build_find(&x->b->assignments, name);
+    if (in->assignment && mesh_build_rank(x->b, x->r) != RANK_FILE &&
+        in->assignment(in->arg, x->r->name, &x->raw, &x->raw_len)) {
+        x->eds = name;
+        mesh_build_keep(x->b, name, x->raw, x->raw_len);
+        return;
+    }
     if (!r)
         return;
     if (r->refused)
-        refuse(x, MESH_E_UNSUPPORTED, "its endpoints are refused", r->refused);
+        mesh_cluster_refuse(x, MESH_E_UNSUPPORTED, "its endpoints are refused", r->refused);
     x->cla = (const Mesh__Endpoint__ClusterLoadAssignment *)r->msg;
     x->cla_resource = r;
-}
-
-/* Host names in a STATIC or DNS cluster would have to be looked up. */
-static bool all_numeric(const Mesh__Endpoint__ClusterLoadAssignment *cla) {
-    uint8_t family, addr[16];
-    for (size_t i = 0; cla && i < cla->n_endpoints; i++)
-        for (size_t j = 0; j < cla->endpoints[i]->n_lb_endpoints; j++) {
-            const Mesh__Endpoint__LbEndpoint *lb = cla->endpoints[i]->lb_endpoints[j];
-            const Mesh__Core__Address *a = lb->endpoint ? lb->endpoint->address : NULL;
-            if (a && a->address_case == MESH__CORE__ADDRESS__ADDRESS_SOCKET_ADDRESS && a->socket_address &&
-                !mesh_parse_address(a->socket_address->address, &family, addr))
-                return false;
-        }
-    return true;
 }
 
 static void find_endpoints(struct cluster *x) {
@@ -259,11 +61,12 @@ static void find_endpoints(struct cluster *x) {
         c->eds_cluster_config && c->eds_cluster_config->service_name && *c->eds_cluster_config->service_name
             ? c->eds_cluster_config->service_name
             : x->r->name;
+    x->raw = NULL;
     x->cla = c->load_assignment;
     x->cla_resource = x->r;
     if (c->cluster_discovery_type_case == MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE) {
-        refuse(x, MESH_E_UNSUPPORTED, "custom cluster type is not supported",
-               c->cluster_type ? c->cluster_type->name : NULL);
+        mesh_cluster_refuse(x, MESH_E_UNSUPPORTED, "custom cluster type is not supported",
+                            c->cluster_type ? c->cluster_type->name : NULL);
         return;
     }
     switch (c->type) {
@@ -277,34 +80,11 @@ static void find_endpoints(struct cluster *x) {
         break;
     case MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__STRICT_DNS:
     case MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__LOGICAL_DNS:
-        if (!all_numeric(x->cla))
-            refuse(x, MESH_E_UNSUPPORTED,
-                   "endpoints by host name (STRICT_DNS, LOGICAL_DNS) are not supported yet", NULL);
-        break;
     case MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__STATIC:
         break;
     default:
-        refuse(x, MESH_E_UNSUPPORTED, "discovery type is not known", NULL);
+        mesh_cluster_refuse(x, MESH_E_UNSUPPORTED, "discovery type is not known", NULL);
     }
-}
-
-/* Settings of checks are judged in any case; whether they are made is another matter, and is told. */
-static int check_health(struct cluster *x) {
-    struct mesh_probe_spec spec;
-    struct mesh_why why;
-    int rc = mesh_probe_read(x->c, x->b->pub->v->tls, &spec, &why);
-    if (rc == MESH_E_INVALID)
-        return refuse(x, rc, why.text, NULL);
-    if (rc == MESH_E_UNSUPPORTED)
-        return mesh_fault(x->b, x->r, "cluster %s: %s; its health is what connections show", x->r->name,
-                          why.text);
-    if (rc == 0 && !x->b->pub->health)
-        return mesh_fault(
-            x->b, x->r,
-            "cluster %s: health_checks: nobody makes them for a view from a file; its health is "
-            "what connections show",
-            x->r->name);
-    return 0;
 }
 
 static void check_filters(struct cluster *x) {
@@ -314,7 +94,7 @@ static void check_filters(struct cluster *x) {
         if (what) {
             struct mesh_why w;
             mesh_why(&w, 0, "filter %s: %s", f->name, what);
-            refuse(x, MESH_E_UNSUPPORTED, w.text, NULL);
+            mesh_cluster_refuse(x, MESH_E_UNSUPPORTED, w.text, NULL);
         }
     }
 }
@@ -336,6 +116,41 @@ static uint32_t drain_flags(const Mesh__Cluster__Cluster *c) {
            (change ? CLUSTER_DRAIN_REMOVED : 0);
 }
 
+/* Leaves the endpoints that a route, or this host, is to use. */
+static int select_endpoints(struct cluster *x) {
+    struct mesh_policy *p = &x->lb.policy;
+    uint64_t seed = mesh_view_head(x->b->pub->v)->seed;
+    uint32_t n = x->n - x->first;
+    struct mesh_endpoint *e = x->b->endpoints + x->first;
+    int rc = 0;
+    if (x->is_subset && x->lb.subsets) {
+        rc = mesh_subset_select(x->lb.subsets, x->match, x->b->metadata + x->first, e, n, &n);
+        p->locality_weighted = p->locality_weighted && x->lb.subsets->locality_weight_aware;
+    }
+    if (rc == 0 && x->lb.subset_size)
+        rc = mesh_lb_subset(e, n, x->lb.subset_size, seed, &n);
+    x->n = x->first + n;
+    return rc == 0 ? mesh_build_zones(x, e, n) : rc;
+}
+
+/* Settings of checks are judged in any case; whether they are made is another matter, and is told. */
+static int check_health(struct cluster *x) {
+    struct mesh_probe_spec spec;
+    struct mesh_why why;
+    int rc = mesh_probe_read(x->c, x->b->pub->v->tls, &spec, &why);
+    if (rc == MESH_E_INVALID)
+        return mesh_cluster_refuse(x, rc, why.text, NULL);
+    if (rc == MESH_E_UNSUPPORTED)
+        return mesh_fault(x->b, x->r, "cluster %s: %s; its health is what connections show", x->r->name,
+                          why.text);
+    if (rc == 0 && !x->b->pub->health)
+        return mesh_fault(
+            x->b, x->r,
+            "cluster %s: health_checks: nobody makes them here; its health is what connections show",
+            x->r->name);
+    return 0;
+}
+
 static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *blob) {
     struct view_span at = mesh_blob_add(blob, x->transports, x->ntransports * sizeof x->transports[0], 4);
     if (blob->broken || x->b->keys.broken)
@@ -346,8 +161,9 @@ static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *
     if (x->c->cluster_discovery_type_case == MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE &&
         x->c->type == MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__ORIGINAL_DST)
         in->flags |= CLUSTER_ORIGINAL_DST;
-    in->policy = x->lb.policy;
     in->flags |= plain_flags(x) | drain_flags(x->c);
+    if (x->is_pending && !x->n)
+        in->flags |= CLUSTER_PENDING;
     in->error = x->error;
     in->why = x->why.text;
     in->config = blob->p;
@@ -360,12 +176,12 @@ static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *
     return rc ? rc : mesh_pub_cluster_put(x->b->pub, in);
 }
 
-static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *blob) {
-    struct view_config head = {.spare = 0};
+/* The cluster at hand, or the member of the aggregate at hand. */
+static int read_one(struct cluster *x, struct mesh_policy *ret_policy, struct mesh_blob *blob) {
     struct mesh_why why = {""};
-    mesh_blob_add(blob, &head, sizeof head, 8);
+    x->first = x->n;
     if (x->r->refused)
-        refuse(x, MESH_E_UNSUPPORTED, x->r->refused, NULL);
+        mesh_cluster_refuse(x, MESH_E_UNSUPPORTED, x->r->refused, NULL);
     find_endpoints(x);
     check_filters(x);
     int rc = check_health(x);
@@ -373,18 +189,101 @@ static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_b
         rc = read_transports(x, blob);
     if (rc < 0)
         return rc;
-    if (x->transports[0].error && x->c->n_transport_socket_matches == 0) {
+    const struct view_tls *socket = &x->transports[x->first_transport];
+    if (!x->error && socket->error && x->c->n_transport_socket_matches == 0) {
         char text[sizeof why.text];
-        mesh_view_text(blob->p, blob->len, &x->transports[0].why, text, sizeof text);
-        refuse(x, x->transports[0].error, text, NULL);
+        mesh_view_text(blob->p, blob->len, &socket->why, text, sizeof text);
+        mesh_cluster_refuse(x, socket->error, text, NULL);
     }
+    mesh_build_policy_done(&x->lb);
     rc = mesh_build_policy(x->c, x->cla, &x->lb, &why);
+    if (rc == 0 && x->raw)
+        rc = mesh_cluster_scan_policy(x, &x->lb.policy);
     if (rc == MESH_E_NOMEM)
         return rc;
     if (rc < 0)
-        refuse(x, rc, why.text, NULL);
-    rc = x->error ? 0 : read_endpoints(x);
-    return rc < 0 || x->error ? rc : select_endpoints(x);
+        mesh_cluster_refuse(x, rc, why.text, NULL);
+    rc = x->error ? 0 : mesh_cluster_endpoints(x);
+    if (rc == 0 && !x->error)
+        rc = select_endpoints(x);
+    *ret_policy = x->lb.policy;
+    return rc;
+}
+
+/* ---- aggregates -------------------------------------------------------------------------------------------
+ */
+static Mesh__Cluster__AggregateConfig *aggregate_of(const Mesh__Cluster__Cluster *c, int *ret_rc) {
+    bool custom =
+        c->cluster_discovery_type_case == MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE &&
+        c->cluster_type;
+    *ret_rc = 0;
+    return custom ? mesh_any_open(c->cluster_type->typed_config, &mesh__cluster__aggregate_config__descriptor,
+                                  ret_rc)
+                  : NULL;
+}
+
+static uint32_t next_priority(const struct cluster *x) {
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < x->n; i++)
+        if (x->b->endpoints[i].priority >= next)
+            next = x->b->endpoints[i].priority + 1u;
+    return next < PRIORITY_MAX ? next : PRIORITY_MAX;
+}
+
+/* The members' priorities one after the other, each with its own transport sockets; the first good one's
+ * policy (envoy.extensions.clusters.aggregate.v3). A member that cannot be used is left out, and the next one
+ * serves. */
+static int read_members(struct cluster *x, const Mesh__Cluster__AggregateConfig *a,
+                        struct mesh_policy *ret_policy, struct mesh_blob *blob, unsigned depth,
+                        uint32_t *io_good) {
+    const struct mesh_resource *whole = x->r;
+    const Mesh__Cluster__Cluster *c = x->c;
+    int rc = 0;
+    for (size_t i = 0; i < a->n_clusters && rc == 0; i++) {
+        struct mesh_policy policy;
+        const struct mesh_resource *r = mesh_build_find(&x->b->clusters, a->clusters[i]);
+        if (!r || depth == AGGREGATE_DEPTH)
+            continue;
+        x->r = r;
+        x->c = (const Mesh__Cluster__Cluster *)r->msg;
+        x->first_priority = next_priority(x);
+        Mesh__Cluster__AggregateConfig *inner = aggregate_of(x->c, &rc);
+        if (inner) {
+            rc = read_members(x, inner, ret_policy, blob, depth + 1, io_good);
+            protobuf_c_message_free_unpacked(&inner->base, NULL);
+        } else {
+            uint32_t before = x->n, transports = x->ntransports;
+            rc = rc == MESH_E_NOMEM ? rc : read_one(x, &policy, blob);
+            if (rc == 0 && x->error) {
+                x->n = before;
+                x->ntransports = transports;
+            } else if (rc == 0 && (*io_good)++ == 0) {
+                *ret_policy = policy;
+            }
+        }
+        if (x->error && rc == 0)
+            rc = mesh_fault(x->b, whole, "member %s is left out: %s", r->name, x->why.text);
+        x->error = 0;
+        x->why.text[0] = 0;
+    }
+    x->r = whole;
+    x->c = c;
+    return rc;
+}
+
+static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *blob) {
+    struct view_config head = {.spare = 0};
+    uint32_t good = 0;
+    int rc;
+    mesh_blob_add(blob, &head, sizeof head, 8);
+    Mesh__Cluster__AggregateConfig *a = x->r->refused ? NULL : aggregate_of(x->c, &rc);
+    if (!a)
+        return read_one(x, &in->policy, blob);
+    rc = read_members(x, a, &in->policy, blob, 0, &good);
+    protobuf_c_message_free_unpacked(&a->base, NULL);
+    if (rc == 0 && !good)
+        mesh_cluster_refuse(x, MESH_E_UNSUPPORTED, "an aggregate without a member that can be used", NULL);
+    return rc;
 }
 
 /* `subset`: how the subset is called that is to be put, with what is asked of it. */
@@ -405,6 +304,9 @@ static int build_cluster(struct build *b, const struct mesh_resource *r, const c
     if (rc == 0)
         rc = put(x, &in, &blob);
     mesh_build_policy_done(&x->lb);
+    for (uint32_t i = 0; i < x->nkept; i++)
+        protobuf_c_message_free_unpacked(x->kept[i], NULL);
+    free(x->kept);
     free(x->seen);
     free(x);
     free(blob.p);
@@ -419,8 +321,7 @@ int mesh_build_clusters(struct build *b) {
     return rc;
 }
 
-/* Does it select by metadata? A cluster whose settings are refused does not: what leads to it is refused. */
-static bool selects(const Mesh__Cluster__Cluster *c) {
+bool mesh_cluster_selects(const Mesh__Cluster__Cluster *c) {
     struct build_lb lb;
     struct mesh_why why;
     bool yes = mesh_build_policy(c, NULL, &lb, &why) == 0 && lb.subsets;
@@ -432,7 +333,7 @@ int mesh_build_cluster_id(struct build *b, const char *name, const struct build_
                           uint32_t *ret_id) {
     char text[1024];
     const struct mesh_resource *r = mesh_build_find(&b->clusters, name);
-    if (!r || r->refused || !selects((const Mesh__Cluster__Cluster *)r->msg))
+    if (!r || r->refused || !mesh_cluster_selects((const Mesh__Cluster__Cluster *)r->msg))
         return mesh_pub_cluster_id(b->pub, name, ret_id);
     mesh_subset_name(name, match, text, sizeof text);
     int rc = mesh_pub_cluster_id(b->pub, text, ret_id);

@@ -372,6 +372,7 @@ int mesh_build_listeners(struct build *b) {
         if (r->type != &mesh__listener__listener__descriptor)
             continue;
         b->pub->root.listeners_n++;
+        mesh_build_at(b, i);
         rc = is_inbound(listener_of(r)) ? mesh_build_inbound(b, r) : build_outbound(b, r);
     }
     return rc;

@@ -146,7 +146,7 @@ struct build_name *mesh_build_name(struct build *b, const char *text, size_t len
     return n;
 }
 
-int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level,
+static int add_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level,
                      const struct build_route *route) {
     for (uint32_t i = 0; i < n->nentries; i++)
         if (n->entries[i].port == port && n->entries[i].level == level)
@@ -163,6 +163,16 @@ int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum 
     }
     n->entries[n->nentries++] = (struct build_entry){port, (uint16_t)level, route};
     return 0;
+}
+
+int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level,
+                     const struct build_route *route) {
+    if (n->nentries && n->rank < b->rank)
+        return 0;
+    if (n->rank > b->rank)
+        n->nentries = 0;
+    n->rank = b->rank;
+    return add_entry(b, n, port, level, route);
 }
 
 int mesh_build_reserve(struct build *b, int family, const uint8_t *addr) {
@@ -194,6 +204,7 @@ static int add_clusters(struct build *b) {
         if (r->type != &mesh__cluster__cluster__descriptor || !mesh_host_name(r->name, name, &port))
             continue;
         struct build_name *n = mesh_build_name(b, name, strlen(name));
+        mesh_build_at(b, i);
         rc = n ? mesh_build_route(b, "default", r->name, &route) : MESH_E_NOMEM;
         if (rc == 0)
             rc = mesh_build_entry(b, n, port, LEVEL_CLUSTER, route);
@@ -222,8 +233,7 @@ static void note_lengths(const struct build *b, struct lengths *ret) {
 static int merge(struct build *b, struct build_name *n, const struct build_name *pattern) {
     int rc = 0;
     for (uint32_t i = 0; pattern && i < pattern->nentries && rc == 0; i++)
-        rc = mesh_build_entry(b, n, pattern->entries[i].port, pattern->entries[i].level,
-                              pattern->entries[i].route);
+        rc = add_entry(b, n, pattern->entries[i].port, pattern->entries[i].level, pattern->entries[i].route);
     return rc;
 }
 

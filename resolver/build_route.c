@@ -318,6 +318,7 @@ int mesh_build_routes(struct build *b) {
     int rc = 0;
     for (size_t i = 0; i < b->resources->n && rc == 0; i++) {
         const struct mesh_resource *r = &b->resources->items[i];
+        mesh_build_at(b, i);
         if (r->type == &mesh__route__route_configuration__descriptor)
             rc = mesh_build_config(b, r, (const Mesh__Route__RouteConfiguration *)r->msg, &b->ports[i]);
     }

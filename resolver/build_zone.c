@@ -5,16 +5,7 @@
  */
 #include <stdlib.h>
 #include "lb/lb.h"
-#include "resolver/builder.h"
-
-static bool same_text(const char *a, const char *b) {
-    return strcmp(a ? a : "", b ? b : "") == 0;
-}
-
-bool mesh_same_locality(const Mesh__Core__Locality *a, const Mesh__Core__Locality *b) {
-    return a == b || (a && b && same_text(a->region, b->region) && same_text(a->zone, b->zone) &&
-                      same_text(a->sub_zone, b->sub_zone));
-}
+#include "resolver/build_cluster.h"
 
 static const Mesh__Endpoint__ClusterLoadAssignment *own_members(const struct build *b) {
     const char *name = b->resources->local_cluster;
@@ -42,32 +33,38 @@ static bool hashes(const struct mesh_policy *p) {
     return p->policy == MESH_LB_RING_HASH || p->policy == MESH_LB_MAGLEV;
 }
 
-int mesh_build_zones(const struct build *b, struct build_lb *lb, struct mesh_endpoint *endpoints, uint32_t n,
-                     const Mesh__Core__Locality *const *names, uint32_t nnames) {
-    const Mesh__Core__Node *node = (const Mesh__Core__Node *)b->resources->node;
-    const Mesh__Endpoint__ClusterLoadAssignment *own = own_members(b);
-    struct mesh_lb_zones z = {
-        .own = UINT32_MAX, .n = nnames, .min_cluster_size = lb->zone_min, .force_direct = lb->zone_direct};
+static uint32_t number_of(const struct cluster *x, uint64_t name) {
+    for (uint32_t i = 0; i < x->nlocalities; i++)
+        if (x->localities[i].priority == 0 && x->localities[i].name == name)
+            return i;
+    return UINT32_MAX;
+}
+
+int mesh_build_zones(struct cluster *x, struct mesh_endpoint *endpoints, uint32_t n) {
+    const Mesh__Core__Node *node = (const Mesh__Core__Node *)x->b->resources->node;
+    const Mesh__Endpoint__ClusterLoadAssignment *own = own_members(x->b);
+    struct build_lb *lb = &x->lb;
     if (!lb->zone_aware || lb->policy.locality_weighted || hashes(&lb->policy) || !own || !node ||
         !node->locality)
         return 0;
-    uint32_t *callers = calloc(nnames + 1u, sizeof *callers);
+    uint64_t here = mesh_locality_name(node->locality);
+    uint32_t *callers = calloc(x->nlocalities + 1u, sizeof *callers);
     if (!callers)
         return MESH_E_NOMEM;
-    z.callers = callers;
-    for (uint32_t i = 0; i < nnames; i++)
-        if (names[i] && mesh_same_locality(names[i], node->locality))
-            z.own = i;
+    struct mesh_lb_zones z = {.own = number_of(x, here),
+                              .n = x->nlocalities,
+                              .callers = callers,
+                              .min_cluster_size = lb->zone_min,
+                              .force_direct = lb->zone_direct};
     for (size_t k = 0; k < own->n_endpoints; k++) {
         const Mesh__Endpoint__LocalityLbEndpoints *l = own->endpoints[k];
-        uint32_t here = l->priority ? 0 : healthy(l);
-        z.total += here;
-        z.localities += here > 0;
-        if (mesh_same_locality(l->locality, node->locality))
-            z.mine += here;
-        for (uint32_t i = 0; i < nnames; i++)
-            if (names[i] && mesh_same_locality(names[i], l->locality))
-                callers[i] += here;
+        uint64_t name = mesh_locality_name(l->locality);
+        uint32_t members = l->priority ? 0 : healthy(l), at = number_of(x, name);
+        z.total += members;
+        z.localities += members > 0;
+        z.mine += name == here ? members : 0;
+        if (at != UINT32_MAX)
+            callers[at] += members;
     }
     int rc = mesh_lb_zone_weights(endpoints, n, &lb->policy, &z);
     free(callers);

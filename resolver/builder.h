@@ -44,6 +44,7 @@ struct build_name { /* a name, or a pattern, and where it leads */
     char *text;
     uint32_t len;
     uint32_t nentries, room;
+    uint8_t rank; /* of who lists it */
     struct build_entry *entries;
     uint8_t own4[4], own6[16];
     bool has_own4, has_own6;
@@ -96,9 +97,16 @@ struct build_ports { /* ports that listeners lead to a route configuration; none
     const char *guard; /* what guards it and is not supported; NULL: nothing */
     bool is_api;       /* some api_listener uses it */
 };
+struct build_raw {
+    const char *name;
+    const uint8_t *p;
+    size_t n;
+};
 struct build {
     struct mesh_pub *pub;
     const struct mesh_resources *resources;
+    const struct mesh_build_in *in;
+    uint8_t rank; /* of the resource at hand */
     struct mesh_arena arena;
     struct build_index clusters, assignments, routes, secrets;
     struct build_ports *ports; /* one a resource, for route configurations */
@@ -111,10 +119,21 @@ struct build {
     const Mesh__Core__Metadata **metadata; /* of each */
     uint32_t endpoints_room;
     struct mesh_blob keys;
+    struct build_raw *raws; /* assignments that came by wire, each once: a table by their bytes' address */
+    uint32_t raws_mask;
 };
 
 uint32_t mesh_build_number(const struct build *b, const struct mesh_resource *r); /* its place in resources */
+static inline uint8_t mesh_build_rank(const struct build *b, const struct mesh_resource *r) {
+    return b->in->ranks ? b->in->ranks[mesh_build_number(b, r)] : 0;
+}
+/* From here on it is what is being built. */
+static inline void mesh_build_at(struct build *b, size_t i) {
+    b->rank = mesh_build_rank(b, &b->resources->items[i]);
+}
 const struct mesh_resource *mesh_build_find(const struct build_index *i, const char *name);
+/* Keeps an assignment that came by wire beside the flat form. */
+void mesh_build_keep(struct build *b, const char *name, const uint8_t *p, size_t n);
 /* Notes what is wrong with a resource: the first fault stays. NOMEM is the only error. */
 int mesh_fault(struct build *b, const struct mesh_resource *r, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -145,17 +164,10 @@ bool mesh_parse_address(const char *text, uint8_t *ret_family,
 int mesh_build_clusters(struct build *b) MESH_MUST_CHECK;
 /* The id by which a route names a cluster: where its lb_subset_config selects, that of the subset, which is put on
  * demand. `match` may be NULL. After mesh_build_clusters. */
+/* Does it select by metadata? A cluster whose settings are refused does not: what leads to it is refused. */
+bool mesh_cluster_selects(const Mesh__Cluster__Cluster *c);
 int mesh_build_cluster_id(struct build *b, const char *name, const struct build_match *match,
                           uint32_t *ret_id) MESH_MUST_CHECK;
-
-/* ---- zone-aware routing (resolver/build_zone.c)
- * ------------------------------------------------------------------- */
-bool mesh_same_locality(const Mesh__Core__Locality *a, const Mesh__Core__Locality *b);
-/* Weighs the localities of priority 0 by where our own service runs: the members of cluster_manager's
- * local_cluster_name, and node.locality for ourselves; without both nothing is done. names[i]: the locality that
- * endpoints call i, NULL when it is not of priority 0. */
-int mesh_build_zones(const struct build *b, struct build_lb *lb, struct mesh_endpoint *endpoints, uint32_t n,
-                     const Mesh__Core__Locality *const *names, uint32_t nnames) MESH_MUST_CHECK;
 
 /* ---- selection by metadata (resolver/build_subset.c)
  * ------------------------------------------------------------- */

@@ -40,6 +40,8 @@ enum {
     VIEW_MAILS = 16,
     VIEW_DEPOSED = 4,
     VIEW_WILD_NAMES = 512,
+    VIEW_DEMANDS = 2048,
+    VIEW_USES = 8192,
 };
 #define VIEW_MAGIC UINT64_C(0x3157454956485345) /* "ESHVIEW1" */
 
@@ -47,7 +49,9 @@ enum {
  */
 struct view_owner {         /* of the publisher's lease */
     _Atomic uint64_t who;   /* epoch << 40 | low 16 bits of the process's start << 24 | pid; pid 0: nobody */
-    _Atomic uint64_t since; /* mesh_now() of its last transaction */
+    _Atomic uint64_t since; /* mesh_now() of its last transaction or beat */
+    _Atomic uint64_t standing; /* its word once more when it beats (resolver/publisher.h): silence means that it is gone */
+    _Atomic uint64_t agent;    /* start bits << 24 | pid of a process that comes before others; 0: none */
 };
 
 struct view_deposed { /* a publisher that was given up without being dead: its free space is never used while
@@ -92,6 +96,18 @@ struct view_wild { /* a name that only a wildcard lists: its virtual address is 
     char text[MESH_NAME_MAX + 1];
 };
 
+enum demand_state { DEMAND_FREE, DEMAND_WRITING, DEMAND_ASKED, DEMAND_SILENT, DEMAND_KNOWN, DEMAND_DENIED };
+struct view_demand { /* a name that somebody asked for and the view did not list (resolver/demand.h) */
+    _Atomic uint32_t state;    /* enum demand_state */
+    _Atomic uint32_t writer;   /* pid, while it is written */
+    _Atomic uint64_t asked;    /* mesh_now() of the last asking */
+    _Atomic uint64_t answered; /* mesh_now() of DENIED */
+    uint64_t hash;             /* of the text */
+    uint16_t port;             /* 0: not known */
+    uint16_t len;
+    char text[MESH_NAME_MAX + 1];
+};
+
 struct view_head {
     uint64_t magic;
     uint32_t layout, head_size;
@@ -127,6 +143,13 @@ struct view_head {
     _Atomic uint32_t mails_posted;
     struct view_mail mails[VIEW_MAILS];
     struct view_wild wild[VIEW_WILD_NAMES];
+    /* demand and its answers */
+    _Atomic uint64_t waker;           /* names the socket on which the publisher is woken; 0: none */
+    _Atomic int64_t confirmed;        /* wall clock, s: a control plane said so then; 0: never */
+    _Atomic uint32_t demands_posted;  /* counts */
+    _Atomic uint32_t demand_answers;  /* counts; waited for as a futex */
+    struct view_demand demands[VIEW_DEMANDS];
+    _Atomic uint32_t uses[VIEW_USES]; /* mesh_now() in seconds of the last look-up of a name with this hash */
 };
 
 enum view_extent { EXTENT_RECORDS = 1, EXTENT_LEDGER = 2 };
@@ -186,6 +209,7 @@ enum view_kind {
     KIND_STATS,
     KIND_LIVES,
     KIND_CHUNK,
+    KIND_REPORT,
 };
 
 struct view_rec { /* every record begins so */
@@ -222,13 +246,17 @@ struct view_root {
     struct view_pages clusters;      /* vector: flags << 32 | KIND_CLUSTER */
     struct view_pages resources;     /* vector: KIND_RESOURCE */
     uint32_t inbound;                /* KIND_INBOUND or 0 */
+    uint32_t report;                 /* KIND_REPORT or 0 */
     uint32_t names_n, clusters_n, endpoints_n, listeners_n, faults_n;
     uint64_t suffixes[4]; /* bit n: some wildcard `*SUFFIX` has n bytes after the star */
     uint64_t prefixes[4]; /* the same of `PREFIX*` */
     uint32_t flags;
-    uint32_t spare;
 };
-enum { ROOT_SOURCE_IP = 1 }; /* some route hashes the source address */
+enum {
+    ROOT_SOURCE_IP = 1, /* some route hashes the source address */
+    ROOT_HOSTS = 2,     /* some endpoint is a host name: a standing publisher is needed */
+    ROOT_BEFORE = 4,    /* something in it is there only until the control plane has answered */
+};
 
 enum { NAME_OWN4 = 1, NAME_OWN6 = 2, NAME_HAS4 = 4, NAME_HAS6 = 8, NAME_HEADLESS = 16, NAME_PATTERN = 32 };
 struct view_entry {
@@ -290,8 +318,9 @@ enum {
     CLUSTER_ORIGINAL_DST = 4,
     CLUSTER_PLAIN = 8,
     CLUSTER_SOME_PLAIN = 16,
-    CLUSTER_DRAIN_UNHEALTHY = 32,
-    CLUSTER_DRAIN_REMOVED = 64
+    CLUSTER_PENDING = 32, /* its endpoints are host names that nobody has answered for yet */
+    CLUSTER_DRAIN_UNHEALTHY = 64,
+    CLUSTER_DRAIN_REMOVED = 128
 };
 struct view_cluster {
     struct view_rec rec;
@@ -357,9 +386,30 @@ struct view_assign { /* a virtual address, kept after the name has left */
 
 struct view_resource {
     struct view_rec rec;
+    uint32_t rank, spare;  /* enum mesh_rank */
     struct view_span type; /* protobuf name */
     struct view_span name, path, why;
     struct view_span bytes; /* packed */
+};
+
+struct view_report_server {
+    uint8_t state, is_active, spare[6]; /* enum mesh_channel_state */
+    uint32_t acks, nacks;
+    uint64_t since; /* mesh_now() */
+    struct view_span uri, authority, peer, error;
+};
+struct view_report_resource {
+    uint32_t status, spare; /* enum mesh_xds_status */
+    int64_t updated;        /* wall clock, s */
+    struct view_span type, name, version, error, error_version;
+};
+struct view_report { /* what the publisher says of itself and of the control plane */
+    struct view_rec rec;
+    int32_t pid;
+    uint32_t is_agent;
+    int64_t wall;
+    uint64_t word; /* its lease */
+    struct view_span servers, resources;
 };
 
 struct view_range {

@@ -82,6 +82,7 @@ int mesh_mark_root(struct mesh_space *s, const struct view_root *root) {
                  mark_pages(s, &root->cluster_names, mark_cluster_name) &&
                  mark_pages(s, &root->clusters, mark_cluster) &&
                  mark_pages(s, &root->resources, mark_resource) &&
-                 mark_optional(s, root->inbound, KIND_INBOUND, sizeof(struct view_inbound));
+                 mark_optional(s, root->inbound, KIND_INBOUND, sizeof(struct view_inbound)) &&
+                 mark_optional(s, root->report, KIND_REPORT, sizeof(struct view_report));
     return whole ? 0 : MESH_E_INTERNAL;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
-#include "resolver/view.h"
+#include "resolver/demand.h"
 
 size_t mesh_name_normal(const char *name, char ret_name[MESH_NAME_MAX + 1]) {
     size_t n = 0;
@@ -96,7 +96,8 @@ static const uint32_t *clusters_of(const struct mesh_found *f, uint32_t *ret_n) 
     return ids;
 }
 
-/* Families that the name's endpoints have; without endpoints both, so that connect can say what is wrong. */
+/* Families that the name's endpoints have; without endpoints both, so that connect can say what is wrong, and
+ * CLUSTER_PENDING when some are still asked for. */
 static uint32_t families_of(const struct mesh_view *v, const struct view_root *root,
                             const struct mesh_found *f) {
     uint32_t n, flags = 0;
@@ -105,8 +106,8 @@ static uint32_t families_of(const struct mesh_view *v, const struct view_root *r
     if (mesh_pages_open(v, &root->clusters, &r))
         for (uint32_t i = 0; i < n; i++)
             flags |= (uint32_t)(mesh_pages_get(&r, ids[i]) >> 32);
-    flags &= CLUSTER_HAS4 | CLUSTER_HAS6;
-    return flags ? flags : CLUSTER_HAS4 | CLUSTER_HAS6;
+    uint32_t families = flags & (CLUSTER_HAS4 | CLUSTER_HAS6);
+    return families ? families : CLUSTER_HAS4 | CLUSTER_HAS6 | (flags & CLUSTER_PENDING);
 }
 
 static void add_address(struct mesh_answer *a, const struct mesh_endpoint *e) {
@@ -146,7 +147,11 @@ static int answer(const struct mesh_view *v, const struct view_root *root, const
         answer_headless(v, root, &f, a);
         return a->naddrs ? 0 : MESH_E_NOENDPOINT;
     }
-    bool four = families_of(v, root, &f) & CLUSTER_HAS4;
+    uint32_t families = families_of(v, root, &f);
+    bool four = families & CLUSTER_HAS4;
+    if (families & CLUSTER_PENDING)
+        return MESH_E_AGAIN;
+    mesh_demand_use(v, mesh_hash_bytes(name, len, 0));
     if (f.pattern) {
         bool has6;
         if (!mesh_virtual_wild((struct mesh_view *)v, name, len, four, a->v4, a->v6, &has6))
@@ -164,15 +169,55 @@ static int answer(const struct mesh_view *v, const struct view_root *root, const
     return 0;
 }
 
-/* What a name is that the view does not list. */
-static int not_listed(const struct mesh_view *v, const struct view_root *root, const char *name, size_t len) {
-    const struct view_domain *d = mesh_domain_find(v, name, len);
-    if (!d || d->or_libc)
-        return MESH_E_NOTFOUND;
-    return root && v->source ? MESH_E_DENIED : MESH_E_AGAIN;
+/* The control plane is silent about the bare name: which ports it has is asked at connect, and for that the
+ * program needs an address. */
+static int answer_tentatively(const struct mesh_view *v, const char *name, size_t len,
+                              struct mesh_answer *a) {
+    bool has6;
+    memset(a, 0, offsetof(struct mesh_answer, addrs));
+    memcpy(a->canon, name, len);
+    if (!mesh_virtual_wild((struct mesh_view *)v, name, len, true, a->v4, a->v6, &has6))
+        return MESH_E_AGAIN;
+    a->has4 = (a->v4[0] | a->v4[1] | a->v4[2] | a->v4[3]) != 0;
+    a->has6 = has6;
+    return 0;
 }
 
-int mesh_view_name(const struct mesh_view *v, const char *name, struct mesh_answer *ret) {
+/* What a name is that the view does not list. */
+static int not_listed(const struct mesh_view *v, const struct view_root *root, const char *name, size_t len,
+                      uint16_t port, struct mesh_answer *a) {
+    const struct view_domain *d = mesh_domain_find(v, name, len);
+    if (!d || (d->or_libc && !v->learns))
+        return MESH_E_NOTFOUND;
+    if (!v->learns)
+        return root && v->source ? MESH_E_DENIED : MESH_E_AGAIN;
+    int rc = mesh_demand_look(v, name, len, port);
+    if (rc == 0)
+        return answer_tentatively(v, name, len, a);
+    if (rc == MESH_E_DENIED && !root) /* what is known of names is of a view that is too old, or not there yet */
+        return MESH_E_AGAIN;
+    return rc == MESH_E_DENIED && d->or_libc ? MESH_E_NOTFOUND : rc;
+}
+
+bool mesh_view_falls_through(const struct mesh_view *v, const char *name) {
+    char normal[MESH_NAME_MAX + 1];
+    const struct view_domain *d = mesh_domain_find(v, normal, mesh_name_normal(name, normal));
+    return d && d->or_libc;
+}
+
+bool mesh_view_is_provisional(const struct mesh_view *v) {
+    uint64_t seq;
+    const struct view_root *root = v->bootstrap ? mesh_view_begin(v, &seq) : NULL;
+    return root && root->flags & ROOT_BEFORE;
+}
+
+bool mesh_view_learns(const struct mesh_view *v) {
+    uint64_t seq;
+    const struct view_root *root = v->bootstrap ? NULL : mesh_view_begin(v, &seq);
+    return v->bootstrap || (root && root->flags & ROOT_HOSTS);
+}
+
+int mesh_view_name_at(const struct mesh_view *v, const char *name, uint16_t port, struct mesh_answer *ret) {
     char normal[MESH_NAME_MAX + 1];
     size_t len = mesh_name_normal(name, normal);
     if (!len || mesh_cidr_has_name(v->exclude, normal, 0))
@@ -182,11 +227,15 @@ int mesh_view_name(const struct mesh_view *v, const char *name, struct mesh_answ
         const struct view_root *root = mesh_view_begin(v, &seq);
         int rc = root ? answer(v, root, normal, len, ret) : MESH_E_NOTFOUND;
         if (rc == MESH_E_NOTFOUND)
-            rc = not_listed(v, root, normal, len);
+            rc = not_listed(v, root, normal, len, port, ret);
         if (mesh_view_still(v, seq))
             return rc;
     }
     return MESH_E_AGAIN;
+}
+
+int mesh_view_name(const struct mesh_view *v, const char *name, struct mesh_answer *ret) {
+    return mesh_view_name_at(v, name, 0, ret);
 }
 
 static int name_of(const struct mesh_view *v, const struct view_root *root, int family, const void *addr,

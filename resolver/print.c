@@ -5,96 +5,14 @@
 #include "proto/discovery.pb-c.h"
 #include "proto/proto.h"
 #include "proto/route.pb-c.h"
-#include "resolver/view.h"
+#include "resolver/copies.h"
 
 static const char type_prefix[] = "type.googleapis.com/";
 
-struct copy { /* a resource, copied out of the view */
-    char *type, *name, *path, *why;
-    uint8_t *bytes;
-    size_t n;
-};
-struct copies {
-    struct copy *items;
-    uint32_t n, room;
-};
-
-static void free_copies(struct copies *c) {
-    for (uint32_t i = 0; i < c->n; i++) {
-        free(c->items[i].type);
-        free(c->items[i].name);
-        free(c->items[i].path);
-        free(c->items[i].why);
-        free(c->items[i].bytes);
-    }
-    free(c->items);
-    *c = (struct copies){0};
-}
-
-static char *copy_span(const void *rec, uint32_t len, const struct view_span *where, size_t *ret_n) {
-    uint32_t n;
-    const void *p = mesh_view_span(rec, len, where, 1, &n);
-    char *copy = p ? malloc((size_t)n + 1) : NULL;
-    if (copy) {
-        memcpy(copy, p, n);
-        copy[n] = 0;
-    }
-    *ret_n = n;
-    return copy;
-}
-
-static int copy_resource(const struct mesh_view *v, uint32_t ref, struct copies *to) {
-    uint32_t len;
-    size_t n;
-    const struct view_resource *r = mesh_view_rec(v, ref, KIND_RESOURCE, sizeof *r, &len);
-    if (!r)
-        return MESH_E_INTERNAL;
-    if (to->n == to->room) {
-        uint32_t room = to->room ? to->room * 2 : 64;
-        struct copy *items = realloc(to->items, room * sizeof *items);
-        if (!items)
-            return MESH_E_NOMEM;
-        to->items = items;
-        to->room = room;
-    }
-    struct copy *c = &to->items[to->n++];
-    c->type = copy_span(r, len, &r->type, &n);
-    c->name = copy_span(r, len, &r->name, &n);
-    c->path = copy_span(r, len, &r->path, &n);
-    c->why = copy_span(r, len, &r->why, &n);
-    c->bytes = (uint8_t *)copy_span(r, len, &r->bytes, &c->n);
-    return c->type && c->name && c->path && c->why && c->bytes ? 0 : MESH_E_NOMEM;
-}
-
-static int copy_all_once(const struct mesh_view *v, const struct view_root *root, struct copies *to) {
-    struct view_reader r;
-    int rc = 0;
-    if (!root || !mesh_pages_open(v, &root->resources, &r))
-        return 0;
-    for (uint32_t i = 0; i < r.used && i < r.npages * VIEW_PAGE_SLOTS && rc == 0; i++)
-        rc = copy_resource(v, (uint32_t)mesh_pages_get(&r, i), to);
-    return rc;
-}
-
-static int copy_all(const struct mesh_view *v, struct copies *to) {
-    for (int i = 0; i < VIEW_RETRIES; i++) {
-        uint64_t seq;
-        *to = (struct copies){0};
-        int rc = copy_all_once(v, mesh_view_begin(v, &seq), to);
-        bool still = mesh_view_still(v, seq);
-        if (still && rc == 0)
-            return 0;
-        free_copies(to);
-        if (still)
-            return rc;
-    }
-    return MESH_E_AGAIN;
-}
-
 int mesh_view_each_fault(const struct mesh_view *v,
                          void (*fn)(void *arg, const char *resource, const char *why), void *arg) {
-    struct copies all;
-    int count = 0, rc = copy_all(v, &all);
+    struct mesh_copies all;
+    int count = 0, rc = mesh_copies_all(v, &all);
     if (rc < 0)
         return rc;
     for (uint32_t i = 0; i < all.n; i++) {
@@ -103,8 +21,36 @@ int mesh_view_each_fault(const struct mesh_view *v,
         fn(arg, all.items[i].path, all.items[i].why);
         count++;
     }
-    free_copies(&all);
+    mesh_copies_done(&all);
     return count;
+}
+
+static int print_one(const struct mesh_copy *c, void (*fn)(void *, const char *, const char *, const char *),
+                     void *arg) {
+    char url[256], *json;
+    Mesh__Pb__Any any;
+    protobuf_c_message_init(&mesh__pb__any__descriptor, &any);
+    snprintf(url, sizeof url, "%s%s", type_prefix, c->type);
+    any.type_url = url;
+    any.value = (ProtobufCBinaryData){c->n, c->bytes};
+    int rc = mesh_proto_print(&any.base, false, 0, &json);
+    if (rc < 0)
+        return rc;
+    json[strcspn(json, "\n")] = 0; /* the one at its end */
+    fn(arg, url, c->name, json);
+    free(json);
+    return 0;
+}
+
+int mesh_view_each_resource(const struct mesh_view *v,
+                            void (*fn)(void *arg, const char *type_url, const char *name, const char *json),
+                            void *arg) {
+    struct mesh_copies all;
+    int rc = mesh_copies_all(v, &all);
+    for (uint32_t i = 0; rc == 0 && i < all.n; i++)
+        rc = print_one(&all.items[i], fn, arg);
+    mesh_copies_done(&all);
+    return rc;
 }
 
 /* ---- what a name leads to ---------------------------------------------------------------------------------
@@ -191,7 +137,7 @@ static void free_wanted(struct wanted *w) {
 }
 
 /* Endpoints may come under another name than their cluster's. */
-static void want_service(struct wanted *w, const struct copy *c) {
+static void want_service(struct wanted *w, const struct mesh_copy *c) {
     ProtobufCMessage *m;
     if (strcmp(c->type, "envoy.config.cluster.v3.Cluster") != 0 || !is_wanted(w, c->name) ||
         mesh_proto_unpack(&mesh__cluster__cluster__descriptor, c->bytes, c->n, &m) < 0)
@@ -202,7 +148,7 @@ static void want_service(struct wanted *w, const struct copy *c) {
     protobuf_c_message_free_unpacked(m, NULL);
 }
 
-static bool has_domain(const struct wanted *w, const struct copy *c) {
+static bool has_domain(const struct wanted *w, const struct mesh_copy *c) {
     ProtobufCMessage *m;
     bool has = false;
     if (strcmp(c->type, "envoy.config.route.v3.RouteConfiguration") != 0 ||
@@ -219,7 +165,7 @@ static bool has_domain(const struct wanted *w, const struct copy *c) {
     return has;
 }
 
-static bool is_chosen(const struct wanted *w, const struct copy *c) {
+static bool is_chosen(const struct wanted *w, const struct mesh_copy *c) {
     size_t n = w->len;
     return is_wanted(w, c->name) ||
            (strncasecmp(c->name, w->name, n) == 0 && (!c->name[n] || c->name[n] == ':')) || has_domain(w, c);
@@ -227,13 +173,13 @@ static bool is_chosen(const struct wanted *w, const struct copy *c) {
 
 /* ---- text -------------------------------------------------------------------------------------------------
  */
-static int print_copies(const struct copies *all, const bool *chosen, bool yaml, char **ret_text) {
+static int print_copies(const struct mesh_copies *all, const bool *chosen, bool yaml, char **ret_text) {
     Mesh__Discovery__DiscoveryResponse response;
     protobuf_c_message_init(&mesh__discovery__discovery_response__descriptor, &response);
     Mesh__Pb__Any *anys = calloc(all->n + 1, sizeof *anys), **list = calloc(all->n + 1, sizeof *list);
     int rc = anys && list ? 0 : MESH_E_NOMEM;
     for (uint32_t i = 0; i < all->n && rc == 0; i++) {
-        const struct copy *c = &all->items[i];
+        const struct mesh_copy *c = &all->items[i];
         char *url = chosen[i] ? malloc(sizeof type_prefix + strlen(c->type)) : NULL;
         if (!chosen[i])
             continue;
@@ -262,7 +208,7 @@ static int print_copies(const struct copies *all, const bool *chosen, bool yaml,
 int mesh_view_print(const struct mesh_view *v, const char *name, bool yaml, char **ret_text) {
     char normal[MESH_NAME_MAX + 1];
     struct wanted w = {.name = normal};
-    struct copies all = {0};
+    struct mesh_copies all = {0};
     bool *chosen = NULL;
     int rc = 0;
     if (name && !(w.len = mesh_name_normal(name, normal)))
@@ -270,7 +216,7 @@ int mesh_view_print(const struct mesh_view *v, const char *name, bool yaml, char
     if (name)
         rc = find_wanted(v, &w);
     if (rc == 0)
-        rc = copy_all(v, &all);
+        rc = mesh_copies_all(v, &all);
     if (rc == 0 && !(chosen = calloc(all.n + 1, sizeof *chosen)))
         rc = MESH_E_NOMEM;
     for (uint32_t i = 0; rc == 0 && name && i < all.n; i++)
@@ -280,7 +226,7 @@ int mesh_view_print(const struct mesh_view *v, const char *name, bool yaml, char
     if (rc == 0)
         rc = print_copies(&all, chosen, yaml, ret_text);
     free(chosen);
-    free_copies(&all);
+    mesh_copies_done(&all);
     free_wanted(&w);
     return rc;
 }

@@ -72,6 +72,7 @@ static int open_counters(struct mesh_pub *pub) {
 static int collect(struct mesh_pub *pub) {
     mesh_counters_done(&pub->stats);
     mesh_counters_done(&pub->lives);
+    mesh_pub_resources_moved(pub);
     int rc = adopt_root(pub);
     return rc == 0 ? open_counters(pub) : rc;
 }
@@ -115,6 +116,7 @@ void mesh_pub_close(struct mesh_pub *pub) {
     mesh_counters_done(&pub->lives);
     mesh_space_done(&pub->space);
     free(pub->ids);
+    mesh_pub_resources_moved(pub);
     free(pub->reserved);
     free(pub->taken);
     free(pub->changed);
@@ -130,14 +132,21 @@ int mesh_pub_begin(struct mesh_pub *pub, uint64_t now) {
     return mesh_space_full(&pub->space) ? collect(pub) : 0;
 }
 
+int mesh_pub_undo(struct mesh_pub *pub) {
+    pub->is_fresh = false;
+    return mesh_lease_ours(pub->v, pub->lease) ? collect(pub) : MESH_E_AGAIN;
+}
+
 int mesh_pub_fresh(struct mesh_pub *pub) {
     struct view_root old = pub->root;
     memset(&pub->root, 0, sizeof pub->root);
     pub->root.version = old.version;
     pub->root.assigns = old.assigns;
+    pub->root.report = old.report;
     pub->old_cluster_names = old.cluster_names;
     pub->first_pass = pub->pass + 1;
     pub->is_fresh = true;
+    mesh_pub_resources_moved(pub);
     tables_done(pub);
     return tables_open(pub);
 }
@@ -157,7 +166,7 @@ static int commit_tables(struct mesh_pub *pub, struct view_root *ret) {
     return rc;
 }
 
-int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) {
+static int commit(struct mesh_pub *pub) {
     struct view_root *root;
     uint32_t ref;
     int rc = commit_tables(pub, &pub->root);
@@ -165,9 +174,6 @@ int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) {
         rc = mesh_space_new(&pub->space, KIND_ROOT, sizeof *root, &ref, (void **)&root);
     if (rc < 0)
         return rc;
-    pub->root.version++;
-    pub->root.built_wall = wall;
-    pub->root.stamp = stamp;
     pub->root.rec = root->rec;
     *root = pub->root;
     uint64_t word = (pub->lease >> 40) << 40 | ref;
@@ -184,6 +190,17 @@ int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) {
     }
     pub->is_fresh = false;
     return 0;
+}
+
+int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) {
+    pub->root.version++;
+    pub->root.built_wall = wall;
+    pub->root.stamp = stamp;
+    return commit(pub);
+}
+
+int mesh_pub_commit_aside(struct mesh_pub *pub) {
+    return commit(pub);
 }
 
 /* ---- clusters ---------------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ struct mesh_pub {
     uint64_t now;
     struct mesh_reserved *reserved;
     uint32_t nreserved;
+    uint32_t *kept; /* where each resource stands, by its hash: made when one is first replaced */
+    uint32_t kept_mask;
     uint64_t *taken; /* virtual addresses in use: hashes, open addressing */
     uint32_t taken_mask, ntaken;
     bool taken_known, is_fresh;
@@ -62,6 +64,10 @@ int mesh_pub_begin(struct mesh_pub *pub, uint64_t now) MESH_MUST_CHECK;
 /* Starts from an empty view; virtual addresses, cluster ids and counters are kept for the names that come
  * again. */
 int mesh_pub_fresh(struct mesh_pub *pub) MESH_MUST_CHECK;
+/* The same for what is no publication of resources: version, stamp and time stay as they are. */
+int mesh_pub_commit_aside(struct mesh_pub *pub) MESH_MUST_CHECK;
+/* Gives up what the transaction did; the next one may begin. */
+int mesh_pub_undo(struct mesh_pub *pub) MESH_MUST_CHECK;
 /* MESH_E_AGAIN: another publisher took over; nothing was published. */
 int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) MESH_MUST_CHECK;
 
@@ -116,12 +122,21 @@ int mesh_pub_name_put(struct mesh_pub *pub, const struct mesh_name_in *in, uint3
 int mesh_pub_addr_put(struct mesh_pub *pub, const struct view_addr *in) MESH_MUST_CHECK;
 /* Keeps virtual addresses out of a range. */
 int mesh_pub_reserve(struct mesh_pub *pub, int family, const void *addr, uint8_t bits) MESH_MUST_CHECK;
-int mesh_pub_resource_put(struct mesh_pub *pub, const char *type, const char *name, const char *path,
-                          const char *why, const void *bytes, size_t n) MESH_MUST_CHECK;
+struct mesh_resource_in {
+    const char *type, *name, *path, *why;
+    uint8_t rank; /* enum mesh_rank */
+    const void *bytes;
+    size_t n;
+};
+int mesh_pub_resource_put(struct mesh_pub *pub, const struct mesh_resource_in *in) MESH_MUST_CHECK;
+/* Puts it in the place of the one of its type and name. MESH_E_NOTFOUND. */
+int mesh_pub_resource_replace(struct mesh_pub *pub, const struct mesh_resource_in *in) MESH_MUST_CHECK;
+int mesh_pub_report_put(struct mesh_pub *pub, const void *rec, size_t len) MESH_MUST_CHECK;
 int mesh_pub_inbound_put(struct mesh_pub *pub, const void *rec, size_t len) MESH_MUST_CHECK;
 
-/* ---- parts (resolver/counters.c, resolver/lease.c)
+/* ---- parts (resolver/put.c, resolver/counters.c, resolver/lease.c)
  * --------------------------------------------------------------- */
+void mesh_pub_resources_moved(struct mesh_pub *pub); /* what is known of their places is forgotten */
 int mesh_counters_open(struct mesh_pub *pub, struct mesh_counters *c, uint32_t kind) MESH_MUST_CHECK;
 void mesh_counters_done(struct mesh_counters *c);
 int mesh_counters_get(struct mesh_pub *pub, struct mesh_counters *c, uint64_t key, uint32_t live,
@@ -137,5 +152,13 @@ void mesh_lease_renew(struct mesh_view *v, uint64_t now);
 void mesh_lease_drop(struct mesh_view *v, uint64_t word);
 /* Does a living process hold it? */
 bool mesh_lease_held(const struct mesh_view *v);
+/* The holder beats from now on (mesh_lease_renew, several times a second): its silence means that it is gone. */
+void mesh_lease_stand(struct mesh_view *v, uint64_t word);
+/* Is there a holder that beats? `thorough`: and is its process alive (a system call or two)? */
+bool mesh_lease_stands(const struct mesh_view *v, uint64_t now, bool thorough);
+/* This process comes before all others, or no longer does (meshctl agent). */
+void mesh_lease_claim(struct mesh_view *v, bool first);
+bool mesh_lease_yields(const struct mesh_view *v); /* some other living process comes first */
+int mesh_lease_pid(const struct mesh_view *v);     /* of the holder, 0: none */
 
 #endif

@@ -248,30 +248,109 @@ int mesh_pub_addr_put(struct mesh_pub *pub, const struct view_addr *in) {
     return mesh_wmap_add(&pub->addrs, hash, ref);
 }
 
-int mesh_pub_resource_put(struct mesh_pub *pub, const char *type, const char *name, const char *path,
-                          const char *why, const void *bytes, size_t n) {
+static int put_resource(struct mesh_pub *pub, const struct mesh_resource_in *in, uint32_t *ret_ref) {
     struct view_resource *r;
-    uint32_t ref, at = sizeof *r;
-    size_t len = sizeof *r + text_len(type) + text_len(name) + text_len(path) + text_len(why) + n;
-    int rc = mesh_space_new(&pub->space, KIND_RESOURCE, len, &ref, (void **)&r);
+    uint32_t at = sizeof *r;
+    size_t len = sizeof *r + text_len(in->type) + text_len(in->name) + text_len(in->path) + text_len(in->why) + in->n;
+    int rc = mesh_space_new(&pub->space, KIND_RESOURCE, len, ret_ref, (void **)&r);
     if (rc < 0)
         return rc;
-    r->bytes = put_bytes(r, &at, bytes, n);
-    r->type = put_bytes(r, &at, type, text_len(type));
-    r->name = put_bytes(r, &at, name, text_len(name));
-    r->path = put_bytes(r, &at, path, text_len(path));
-    r->why = put_bytes(r, &at, why, text_len(why));
-    pub->root.faults_n += text_len(why) > 0;
+    r->rank = in->rank;
+    r->spare = 0;
+    r->bytes = put_bytes(r, &at, in->bytes, in->n);
+    r->type = put_bytes(r, &at, in->type, text_len(in->type));
+    r->name = put_bytes(r, &at, in->name, text_len(in->name));
+    r->path = put_bytes(r, &at, in->path, text_len(in->path));
+    r->why = put_bytes(r, &at, in->why, text_len(in->why));
+    return 0;
+}
+
+int mesh_pub_resource_put(struct mesh_pub *pub, const struct mesh_resource_in *in) {
+    uint32_t ref;
+    int rc = put_resource(pub, in, &ref);
+    if (rc < 0)
+        return rc;
+    pub->root.faults_n += text_len(in->why) > 0;
     return mesh_wpages_set(&pub->resources, pub->resources.p.used, ref);
 }
 
-int mesh_pub_inbound_put(struct mesh_pub *pub, const void *rec, size_t len) {
-    struct view_inbound *r;
-    int rc = mesh_space_new(&pub->space, KIND_INBOUND, len, &pub->root.inbound, (void **)&r);
+static uint32_t place_of(const char *type, size_t type_len, const char *name, size_t name_len) {
+    return (uint32_t)mesh_hash_bytes(name, name_len, mesh_hash_bytes(type, type_len, 1));
+}
+
+static const struct view_resource *resource_at(const struct mesh_pub *pub, uint32_t i, uint32_t *ret_len) {
+    return mesh_view_rec(pub->v, (uint32_t)mesh_wpages_get(&pub->resources, i), KIND_RESOURCE,
+                         sizeof(struct view_resource), ret_len);
+}
+
+static bool is_of(const struct view_resource *r, uint32_t len, const char *type, const char *name) {
+    uint32_t n;
+    const char *t = mesh_view_span(r, len, &r->type, 1, &n);
+    if (!t || n != strlen(type) || memcmp(t, type, n) != 0)
+        return false;
+    t = mesh_view_span(r, len, &r->name, 1, &n);
+    return t && n == strlen(name) && memcmp(t, name, n) == 0;
+}
+
+static int find_places(struct mesh_pub *pub) {
+    uint32_t slots = 16, used = pub->resources.p.used;
+    while (slots < used * 2)
+        slots *= 2;
+    pub->kept = calloc(slots, sizeof *pub->kept);
+    if (!pub->kept)
+        return MESH_E_NOMEM;
+    pub->kept_mask = slots - 1;
+    for (uint32_t i = 0; i < used; i++) {
+        uint32_t len, nt, nn;
+        const struct view_resource *r = resource_at(pub, i, &len);
+        const char *type = r ? mesh_view_span(r, len, &r->type, 1, &nt) : NULL;
+        const char *name = r ? mesh_view_span(r, len, &r->name, 1, &nn) : NULL;
+        if (!type || !name)
+            continue;
+        uint32_t at = place_of(type, nt, name, nn) & pub->kept_mask;
+        while (pub->kept[at])
+            at = (at + 1) & pub->kept_mask;
+        pub->kept[at] = i + 1;
+    }
+    return 0;
+}
+
+void mesh_pub_resources_moved(struct mesh_pub *pub) {
+    free(pub->kept);
+    pub->kept = NULL;
+}
+
+int mesh_pub_resource_replace(struct mesh_pub *pub, const struct mesh_resource_in *in) {
+    uint32_t len, ref, at;
+    int rc = pub->kept ? 0 : find_places(pub);
     if (rc < 0)
         return rc;
-    struct view_rec head = r->rec;
+    at = place_of(in->type, strlen(in->type), in->name, strlen(in->name)) & pub->kept_mask;
+    for (; pub->kept[at]; at = (at + 1) & pub->kept_mask) {
+        const struct view_resource *r = resource_at(pub, pub->kept[at] - 1, &len);
+        if (!r || !is_of(r, len, in->type, in->name))
+            continue;
+        rc = put_resource(pub, in, &ref);
+        return rc < 0 ? rc : mesh_wpages_set(&pub->resources, pub->kept[at] - 1, ref);
+    }
+    return MESH_E_NOTFOUND;
+}
+
+static int put_whole(struct mesh_pub *pub, uint32_t kind, const void *rec, size_t len, uint32_t *ret_ref) {
+    struct view_rec *r;
+    int rc = mesh_space_new(&pub->space, kind, len, ret_ref, (void **)&r);
+    if (rc < 0)
+        return rc;
+    struct view_rec head = *r;
     memcpy(r, rec, len);
-    r->rec = head;
+    *r = head;
     return 0;
+}
+
+int mesh_pub_inbound_put(struct mesh_pub *pub, const void *rec, size_t len) {
+    return put_whole(pub, KIND_INBOUND, rec, len, &pub->root.inbound);
+}
+
+int mesh_pub_report_put(struct mesh_pub *pub, const void *rec, size_t len) {
+    return put_whole(pub, KIND_REPORT, rec, len, &pub->root.report);
 }

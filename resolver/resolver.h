@@ -25,6 +25,9 @@ enum mesh_tls_default { MESH_TLS_MUTUAL, MESH_TLS_VIEW, MESH_TLS_REQUIRED }; /* 
 
 struct mesh_view_config { /* from the environment table; all strings are copied */
     const char *file;         /* MESH_VIEW, NULL: none */
+    const char *bootstrap, *bootstrap_text; /* GRPC_XDS_BOOTSTRAP, GRPC_XDS_BOOTSTRAP_CONFIG; NULL: none */
+    const char *seed;         /* MESH_VIEW_SEED, NULL: none */
+    uint64_t max_age;         /* MESH_VIEW_MAX_AGE in ns, 0: none */
     const char *run_dir;      /* MESH_RUN_DIR resolved by the caller, NULL: private mapping */
     const char *domains;      /* MESH_DOMAINS, NULL: none */
     enum mesh_tls_default tls;
@@ -60,11 +63,31 @@ struct mesh_answer {
     uint16_t naddrs;               /* headless (ORIGINAL_DST): endpoints' own addresses instead; */
     struct { uint8_t family; uint8_t addr[16]; } addrs[MESH_ANSWER_ADDRS]; /* at most 64, in view order */
 };
-/* One name as written (a trailing dot is ignored, ASCII case too). 0: a mesh name; MESH_E_NOTFOUND: not of the mesh,
- * ask libc; MESH_E_DENIED: in MESH_DOMAINS and not listed (static file: the view is complete); MESH_E_AGAIN: not
- * known yet. Search lists are the caller's. IPv4 is offered only when the name has endpoints that an IPv4 socket
- * reaches (D13). Excluded names are NOTFOUND. Threads: any, lock-free, no system call. */
+/* One name as written (a trailing dot is ignored, ASCII case too). 0: a mesh name; MESH_E_NOTFOUND: not of the mesh, ask
+ * libc; MESH_E_DENIED: in MESH_DOMAINS and not listed (static file: the view is complete; control plane: it said so);
+ * MESH_E_AGAIN: not known yet. Search lists are the caller's. IPv4 is offered only when the name has endpoints that an
+ * IPv4 socket reaches (D13). Excluded names are NOTFOUND. Threads: any, lock-free, no system call. */
 int mesh_view_name(const struct mesh_view *v, const char *name, struct mesh_answer *ret) MESH_MUST_CHECK;
+/* The same when the port is known that will be dialled (0: not): it matters to a name that the view does not list. */
+int mesh_view_name_at(const struct mesh_view *v, const char *name, uint16_t port, struct mesh_answer *ret) MESH_MUST_CHECK;
+/* Is there a control plane, or a DNS server, from which something may become known later? */
+bool mesh_view_learns(const struct mesh_view *v);
+/* Does it hold what is there only until the control plane has answered (a seed, an earlier publisher's)? Names are then
+ * asked for though they are listed. */
+bool mesh_view_is_provisional(const struct mesh_view *v);
+/* Is the name in a domain of MESH_DOMAINS that was written with `?`: does one that is not answered go to libc? */
+bool mesh_view_falls_through(const struct mesh_view *v, const char *name);
+
+/* ---- demand (resolver/demand.c) ----------------------------------------------------------------------------
+ * A name that is MESH_E_AGAIN is asked for through the view: post it, then look again after each answer.
+ * mesh_view_ask: cheap when it is posted already. 0; MESH_E_NOTFOUND: there is no control plane to ask; MESH_E_LIMIT: the
+ * table is full; MESH_E_INVALID: no name. mesh_view_wait: until an answer came after `seen`, at most ns. Threads: any. */
+int mesh_view_ask(struct mesh_view *v, const char *name, uint16_t port) MESH_MUST_CHECK;
+/* What came of asking: MESH_E_AGAIN nothing yet, MESH_E_DENIED: the control plane has no such name and port. */
+int mesh_view_asked(const struct mesh_view *v, const char *name, uint16_t port) MESH_MUST_CHECK;
+void mesh_view_call(const struct mesh_view *v); /* wakes the publisher, wherever it is */
+uint32_t mesh_view_answers(const struct mesh_view *v);
+void mesh_view_wait(const struct mesh_view *v, uint32_t seen, uint64_t ns);
 /* The name whose address this is (getnameinfo, gethostbyaddr). MESH_E_NOTFOUND if none of ours. */
 int mesh_view_name_of(const struct mesh_view *v, int family, const void *addr, char *ret_name, size_t cap) MESH_MUST_CHECK;
 /* Is the address inside MESH_VIRTUAL (whether or not in use)? Such an address never reaches the kernel. */
@@ -192,10 +215,12 @@ int mesh_why_read(const struct mesh_view *v, uint64_t *io_seq, void (*fn)(void *
 /* ---- for meshctl ------------------------------------------------------------------------------------------------ */
 struct mesh_view_info {
     char path[256];          /* of the mapping, "" if private */
-    char source[256];        /* file */
+    char source[256];        /* file, or the first server of the bootstrap */
     char error[240];         /* of the newest source, "" if it is in force */
     uint64_t version;        /* counts publications */
     int64_t built_wall;      /* seconds */
+    bool learns;             /* a control plane is its source */
+    int64_t confirmed;       /* seconds: when a control plane last stood behind it; 0: never */
     uint32_t names, clusters, endpoints, listeners;
 };
 int mesh_view_describe(const struct mesh_view *v, struct mesh_view_info *ret) MESH_MUST_CHECK;
@@ -204,6 +229,9 @@ int mesh_view_each_fault(const struct mesh_view *v, void (*fn)(void *arg, const 
 /* The resources in force as text (canonical proto JSON or YAML, only those a name leads to when `name` is given).
  * Heap, free(). The view keeps them beside the flat form. */
 int mesh_view_print(const struct mesh_view *v, const char *name, bool yaml, char **ret_text) MESH_MUST_CHECK;
+/* Calls fn with each resource in force as JSON on one line, its Any with "@type". */
+int mesh_view_each_resource(const struct mesh_view *v,
+                            void (*fn)(void *arg, const char *type_url, const char *name, const char *json), void *arg);
 /* Subsets are not told apart: their endpoints are the cluster's. */
 int mesh_view_each_cluster(const struct mesh_view *v, void (*fn)(void *arg, const struct mesh_route *cluster), void *arg);
 

@@ -294,7 +294,7 @@ static int route_name(const struct mesh_view *v, const char *name, uint16_t port
     if (!n || mesh_cidr_has_name(v->exclude, l.name, port))
         return MESH_E_NOTFOUND;
     int rc = ask(&l, by_name, ret);
-    return rc == MESH_E_NOTFOUND ? mesh_view_name(v, name, &a) ?: rc : rc;
+    return rc == MESH_E_NOTFOUND ? mesh_view_name_at(v, name, port, &a) ?: rc : rc;
 }
 
 int mesh_view_route_name(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random,

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include "lb/lb.h"
 #include "proto/proto.h"
+#include "resolver/blend.h"
 #include "resolver/build.h"
+#include "resolver/publisher.h"
 #include "shim/base/clock.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
@@ -16,7 +18,7 @@ enum {
 
 /* ---- the file's stamp -------------------------------------------------------------------------------------
  */
-static uint64_t stamp_of(const char *path) { /* 0: there is none */
+uint64_t mesh_source_stamp(const char *path) {
     struct stat st;
     if (mesh_sys_stat(path, &st) < 0)
         return 0;
@@ -34,7 +36,8 @@ static uint64_t stamp_in_force(const struct mesh_view *v) {
     return mesh_view_still(v, seq) ? stamp : 0;
 }
 
-static void say_error(struct view_head *h, const char *text) {
+void mesh_source_say(struct mesh_view *v, const char *text) {
+    struct view_head *h = mesh_view_head(v);
     uint32_t odd = atomic_load(&h->error_sequence) | 1;
     atomic_store(&h->error_sequence, odd);
     atomic_thread_fence(memory_order_release);
@@ -59,7 +62,7 @@ static void trace_unknown(void *arg, const char *path, uint32_t line, uint32_t c
     mesh_line_end(&l);
 }
 
-static int read_resources(const char *path, struct mesh_resources **ret, struct mesh_why *why) {
+int mesh_source_read(const char *path, struct mesh_resources **ret, struct mesh_why *why) {
     char *text;
     size_t len;
     uint32_t told = 0;
@@ -72,8 +75,26 @@ static int read_resources(const char *path, struct mesh_resources **ret, struct 
     return rc;
 }
 
+/* What the first process of a view starts from: its file, and what serves until a control plane has answered. */
+static int read_first(const struct mesh_view *v, struct mesh_blend *ret, struct mesh_why *why) {
+    struct mesh_resources *file = NULL, *seed = NULL;
+    int rc = v->source ? mesh_source_read(v->source, &file, why) : 0;
+    if (rc == 0 && v->seed)
+        rc = mesh_source_read(v->seed, &seed, why);
+    if (rc == 0)
+        rc = mesh_blend_make(ret, file, NULL, seed);
+    if (rc == 0) {
+        ret->own[0] = file;
+        ret->own[1] = seed;
+        return 0;
+    }
+    mesh_resources_free(file);
+    mesh_resources_free(seed);
+    return rc;
+}
+
 static int publish(struct mesh_view *v, uint64_t stamp, uint64_t now, struct mesh_why *why) {
-    struct mesh_resources *resources;
+    struct mesh_blend blend;
     struct mesh_pub *pub;
     int rc = mesh_pub_open(v, now, &pub);
     if (rc < 0)
@@ -82,13 +103,14 @@ static int publish(struct mesh_view *v, uint64_t stamp, uint64_t now, struct mes
         mesh_pub_close(pub);
         return MESH_E_AGAIN;
     }
-    rc = read_resources(v->source, &resources, why);
+    rc = read_first(v, &blend, why);
     if (rc < 0)
         goto close_publisher;
     rc = mesh_pub_fresh(pub);
+    struct mesh_build_in in = {.resources = &blend.set, .ranks = blend.ranks};
     if (rc == 0)
-        rc = mesh_build(pub, resources, why);
-    mesh_resources_free(resources);
+        rc = mesh_build(pub, &in, why);
+    mesh_blend_done(&blend);
     if (rc == 0)
         rc = mesh_pub_commit(pub, stamp, mesh_wall());
 close_publisher:
@@ -103,9 +125,10 @@ static int update(struct mesh_view *v, uint64_t stamp, uint64_t now, struct mesh
     if (rc == MESH_E_AGAIN)
         return 0;
     if (rc == MESH_E_NOMEM)
-        return rc;
-    say_error(h, rc < 0 ? (own.text[0] ? own.text : mesh_err_text(rc)) : "");
-    atomic_store(&h->bad_stamp, rc < 0 ? stamp : 0);
+        return mesh_why(why, rc, "%s", mesh_err_text(rc));
+    mesh_source_say(v, rc < 0 ? (own.text[0] ? own.text : mesh_err_text(rc)) : "");
+    /* No descriptor, no room on the disk: that says nothing of the file, and the next look may succeed. */
+    atomic_store(&h->bad_stamp, rc < 0 && rc != MESH_E_IO ? stamp : 0);
     if (rc < 0)
         return mesh_why(why, rc, "%s", own.text[0] ? own.text : mesh_err_text(rc));
     mesh_source_ip(v);
@@ -116,15 +139,25 @@ static bool has_root(const struct mesh_view *v) {
     return atomic_load(&mesh_view_head(v)->root) != 0;
 }
 
+bool mesh_source_published(const struct mesh_view *v) {
+    uint64_t seq;
+    if (v->learns)
+        return has_root(v);
+    const struct view_root *root = mesh_view_begin(v, &seq);
+    return root && root->flags & ROOT_HOSTS && mesh_lease_stands(v, mesh_now_coarse(), false);
+}
+
 int mesh_source_first(struct mesh_view *v, uint64_t now, struct mesh_why *why) {
     struct view_head *h = mesh_view_head(v);
     int rc = 0;
     mesh_source_ip(v);
-    if (!v->source)
+    if (!v->source && !v->seed)
         return 0;
     now = now ? now : mesh_now();
-    uint64_t stamp = stamp_of(v->source);
+    uint64_t stamp = v->source ? mesh_source_stamp(v->source) : 1;
     atomic_store(&h->checked_at, now);
+    if (mesh_source_published(v)) /* by a publisher that also knows what the file does not say */
+        return 0;
     if (!stamp)
         rc = mesh_why(why, MESH_E_IO, "%s: cannot be read", v->source);
     else if (stamp != stamp_in_force(v))
@@ -139,10 +172,10 @@ int mesh_source_first(struct mesh_view *v, uint64_t now, struct mesh_why *why) {
 int mesh_view_refresh(struct mesh_view *v, uint64_t now, struct mesh_why *why) {
     struct view_head *h = mesh_view_head(v);
     uint64_t last = atomic_load_explicit(&h->checked_at, memory_order_relaxed);
-    if (!v->source || (now >= last && now - last < MESH_SEC) ||
+    if (!v->source || mesh_source_published(v) || (now >= last && now - last < MESH_SEC) ||
         !atomic_compare_exchange_strong(&h->checked_at, &last, now))
         return 0;
-    uint64_t stamp = stamp_of(v->source);
+    uint64_t stamp = mesh_source_stamp(v->source);
     if (!stamp || stamp == stamp_in_force(v) || stamp == atomic_load(&h->bad_stamp))
         return 0;
     return update(v, stamp, now, why);

@@ -3,15 +3,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 
 /* ---- reading ----------------------------------------------------------------------------------------------
  */
+/* Too old at the start, and no control plane has confirmed it since? */
+static bool still_stale(const struct mesh_view *v) {
+    const struct view_head *h = mesh_view_head(v);
+    if (atomic_load_explicit(&((struct view_head *)h)->confirmed, memory_order_acquire) == v->stale_since)
+        return true;
+    atomic_store(&((struct mesh_view *)v)->is_stale, false);
+    return false;
+}
+
 const struct view_root *mesh_view_begin(const struct mesh_view *v, uint64_t *ret_seq) {
     const struct view_head *h = mesh_view_head(v);
     uint32_t len;
     *ret_seq = atomic_load_explicit(&((struct view_head *)h)->recycled, memory_order_acquire);
+    if (mesh_unlikely(atomic_load_explicit(&v->is_stale, memory_order_relaxed)) && still_stale(v))
+        return NULL;
     uint64_t root = atomic_load_explicit(&((struct view_head *)h)->root, memory_order_acquire);
     return mesh_view_rec(v, (uint32_t)root, KIND_ROOT, sizeof(struct view_root), &len);
 }
@@ -114,6 +126,8 @@ static int default_ranges(const struct mesh_view_config *cfg, struct mesh_cidr_l
 static int copy_config(struct mesh_view *v, const struct mesh_view_config *cfg, struct mesh_why *why) {
     int rc = copy_text(cfg->file, &v->source);
     if (rc == 0)
+        rc = copy_text(cfg->seed, &v->seed);
+    if (rc == 0)
         rc = copy_text(cfg->hash_key, &v->hash_text);
     if (rc == 0)
         rc = copy_list(cfg->exclude, &v->exclude);
@@ -162,11 +176,17 @@ static uint64_t pid_namespace(void) {
     return mesh_sys_stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
 }
 
-static void digest_of(const struct mesh_view *v, uint8_t ret_digest[16]) {
+static void digest_of(const struct mesh_view *v, const struct mesh_view_config *cfg, uint8_t ret_digest[16]) {
     struct digest d = {1, 2};
     uint64_t fixed[4] = {MESH_VIEW_LAYOUT, v->uid, (uint64_t)v->tls, pid_namespace()};
     digest_add(&d, fixed, sizeof fixed);
     digest_text(&d, v->source);
+    if (v->bootstrap) {
+        digest_add(&d, v->bootstrap->digest, sizeof v->bootstrap->digest);
+    } else if (v->learns) { /* a wrong one */
+        digest_text(&d, cfg->bootstrap);
+        digest_text(&d, cfg->bootstrap_text);
+    }
     for (uint32_t i = 0; i < v->ndomains; i++)
         digest_text(&d, v->domains[i].text);
     digest_list(&d, v->exclude);
@@ -174,6 +194,26 @@ static void digest_of(const struct mesh_view *v, uint8_t ret_digest[16]) {
     digest_list(&d, v->virtual_ranges);
     memcpy(ret_digest, &d.a, 8);
     memcpy(ret_digest + 8, &d.b, 8);
+}
+
+/* ---- the control plane's side -----------------------------------------------------------------------------
+ */
+/* A wrong bootstrap is no error of the view: its names are refused, and `why` says so. */
+static int load_bootstrap(struct mesh_view *v, const struct mesh_view_config *cfg, struct mesh_why *why) {
+    v->learns = cfg->bootstrap || cfg->bootstrap_text;
+    if (!v->learns)
+        return 0;
+    int rc = mesh_bootstrap_load(cfg->bootstrap, cfg->bootstrap_text, &v->bootstrap, why);
+    return rc == MESH_E_NOMEM ? rc : 0;
+}
+
+static void judge_age(struct mesh_view *v, uint64_t max_age) {
+    int64_t confirmed = atomic_load(&mesh_view_head(v)->confirmed);
+    if (!v->learns || !max_age || !atomic_load(&mesh_view_head(v)->root) ||
+        mesh_wall() - confirmed <= (int64_t)(max_age / MESH_SEC))
+        return;
+    v->stale_since = confirmed;
+    atomic_store(&v->is_stale, true);
 }
 
 /* ---- open, close ------------------------------------------------------------------------------------------
@@ -186,17 +226,23 @@ int mesh_view_open(const struct mesh_view_config *cfg, struct mesh_view **ret_vi
     struct mesh_view *v = calloc(1, sizeof *v);
     if (!v)
         return MESH_E_NOMEM;
+    struct mesh_why bad = {""};
     int rc = copy_config(v, cfg, why);
+    if (rc == 0)
+        rc = load_bootstrap(v, cfg, &bad);
     if (rc < 0)
         goto free_view;
-    digest_of(v, digest);
+    digest_of(v, cfg, digest);
     v->boot = mesh_boot_id();
     rc = mesh_view_map(v, cfg->run_dir, digest, why);
     if (rc < 0)
         goto free_view;
+    judge_age(v, cfg->max_age);
     rc = mesh_source_first(v, 0, why);
     if (rc == MESH_E_NOMEM)
         goto free_view;
+    if (bad.text[0] && why)
+        *why = bad;
     *ret_view = v;
     *ret_private = v->is_private;
     return 0;
@@ -212,6 +258,8 @@ void mesh_view_close(struct mesh_view *v) {
         mesh_sys_munmap(v->base, v->span);
     free(v->path);
     free(v->source);
+    free(v->seed);
+    mesh_bootstrap_free(v->bootstrap);
     free(v->hash_text);
     free(v->exclude);
     free(v->capture);
@@ -241,7 +289,11 @@ int mesh_view_describe(const struct mesh_view *v, struct mesh_view_info *ret) {
         const struct view_root *root = mesh_view_begin(v, &seq);
         memset(&info, 0, sizeof info);
         snprintf(info.path, sizeof info.path, "%s", v->path ? v->path : "");
-        snprintf(info.source, sizeof info.source, "%s", v->source ? v->source : "");
+        snprintf(info.source, sizeof info.source, "%s", v->source      ? v->source
+                                                          : v->bootstrap ? v->bootstrap->servers[0].uri
+                                                                         : "");
+        info.learns = v->learns;
+        info.confirmed = atomic_load(&mesh_view_head(v)->confirmed);
         copy_error(mesh_view_head(v), info.error, sizeof info.error);
         if (root) {
             info.version = root->version;

@@ -9,6 +9,7 @@
 #define MESH_RESOLVER_VIEW_H
 
 #include <string.h>
+#include "resolver/bootstrap.h"
 #include "resolver/layout.h"
 #include "resolver/resolver.h"
 
@@ -29,6 +30,11 @@ struct mesh_view {
     ino_t ino;
     char *path;                      /* of the mapping, NULL: private */
     char *source;                    /* MESH_VIEW, NULL: none */
+    char *seed;                      /* MESH_VIEW_SEED, NULL: none */
+    bool learns;                     /* a bootstrap is set: names may become known later */
+    struct mesh_bootstrap *bootstrap; /* NULL: none, or a wrong one */
+    _Atomic bool is_stale;           /* older than MESH_VIEW_MAX_AGE when attached: not used until confirmed */
+    int64_t stale_since;             /* what `confirmed` was then */
     char *hash_text;                 /* MESH_HASH_KEY */
     _Atomic uint64_t source_ip_hash; /* 0: not known */
     enum mesh_tls_default tls;
@@ -82,7 +88,8 @@ static inline const void *mesh_view_span(const void *rec, uint32_t len, const st
 /* Copies a span's text, cut and NUL-terminated; false (and an empty text) when it is not inside. */
 bool mesh_view_text(const void *rec, uint32_t len, const struct view_span *where, char *ret_text, size_t cap);
 
-/* Starts a reading: the root in force (NULL: nothing was published) and the sequence for mesh_view_still. */
+/* Starts a reading: the root in force (NULL: nothing was published, or it is too old) and the sequence for
+ * mesh_view_still. */
 const struct view_root *mesh_view_begin(const struct mesh_view *v, uint64_t *ret_seq);
 
 /* ---- slots in pages (resolver/pages.c has the writing side)
@@ -157,6 +164,12 @@ int mesh_file_read(const char *path, size_t max, char **ret_text, size_t *ret_le
 /* ---- source (resolver/source.c)
  * ----------------------------------------------------------------------------- */
 int mesh_source_first(struct mesh_view *v, uint64_t now, struct mesh_why *why) MESH_MUST_CHECK;
+uint64_t mesh_source_stamp(const char *path); /* 0: there is none */
+struct mesh_resources;
+int mesh_source_read(const char *path, struct mesh_resources **ret, struct mesh_why *why) MESH_MUST_CHECK;
+void mesh_source_say(struct mesh_view *v, const char *error); /* what describe tells; "": all is well */
+/* Does a standing publisher build this view, so that the file alone would not say all? */
+bool mesh_source_published(const struct mesh_view *v);
 
 /* ---- virtual addresses (resolver/virtual.c)
  * -------------------------------------------------------------------- */

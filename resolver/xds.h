@@ -6,6 +6,16 @@
  * build one consistent set of resources at a time: make before break, errors of one cluster stay inside it.
  * facts: xds_protocol (Envoy docs), A27, A46, A47, A53, A57, A71, A74, A88.
  *
+ * What is a NACK: what does not parse, duplicate names, what no control plane may say (resolver/valid.c: as strict as Envoy);
+ * the last good form stays. What parses but asks for something unsupported (proto/guard.def) is accepted and comes with
+ * `refused`; what only the build can judge is the build's. A cluster comes with `refused` as well when its endpoints were never
+ * good, or its aggregate leads back to itself or is nested more than 16 deep.
+ * What is deleted: a listener at once; other things when nothing published leads to them any more (at once with
+ * fail_on_data_errors, not at all with ignore_resource_deletion). A newer form that leads to something which does not exist
+ * waits 15 s for it while the older one is whole: answers come in any order.
+ * By wildcard LDS and CDS are asked for with an empty list (Delta: "*"), as Envoy does. NDS (type
+ * istio.networking.nds.v1.NameTable, resource name "") is asked for where the node's metadata says DNS_CAPTURE "true".
+ *
  * Does no I/O itself: channels are made through `open`, so tests put scripted ones in their place. Time is an argument.
  * Threads: one at a time per object (the publisher's).
  */
@@ -39,8 +49,9 @@ extern const struct mesh_xds_transport mesh_xds_channels; /* the real one */
 
 int mesh_xds_new(const struct mesh_xds_config *cfg, struct mesh_xds **ret) MESH_MUST_CHECK;
 void mesh_xds_free(struct mesh_xds *x);
+/* As mesh_channel_fill. Requests are sent from here: drive, publish what it brought, then fill and poll. */
 uint32_t mesh_xds_fill(struct mesh_xds *x, struct pollfd *ret, uint32_t max, uint64_t *io_deadline);
-void mesh_xds_drive(struct mesh_xds *x, uint64_t now); /* channels, timers, TTLs */
+void mesh_xds_drive(struct mesh_xds *x, uint64_t now); /* channels, timers, TTLs, the closure */
 
 /* ---- what is wanted --------------------------------------------------------------------------------------------------
  * By name (gRPC's dialect), a name NAME[:PORT] wants, each through the bootstrap's template where it is a listener: LDS
@@ -71,11 +82,14 @@ struct mesh_xds_change {
  * caller may wait a moment (100 ms at most) for the rest of a push. Memory is the client's, valid until the next call of it. */
 bool mesh_xds_changed(struct mesh_xds *x, uint64_t now, struct mesh_xds_change *ret, bool *ret_settled);
 /* The consistent set: every resource of it is whole (closure complete, or its last good form), in build order. A resource
- * that was never good and is refused is here with `refused`. Owned by the client, valid until the next call of drive. */
+ * that was never good and is refused is here with `refused`, saying nothing but its name. Assignments are not in it. NULL: out
+ * of memory. Owned by the client, valid until the next call of drive. */
 const struct mesh_resources *mesh_xds_resources(struct mesh_xds *x);
 /* Raw bytes of a ClusterLoadAssignment in force (of the cluster's EDS name), for the wire scanner (proto/scan.h). False: none.
  * Valid until the next drive. */
 bool mesh_xds_assignment(const struct mesh_xds *x, const char *cluster, const uint8_t **ret_p, size_t *ret_n);
+/* The Cluster in the consistent set, NULL: none. Valid until the next drive. */
+const ProtobufCMessage *mesh_xds_cluster(const struct mesh_xds *x, const char *name);
 void mesh_xds_taken(struct mesh_xds *x); /* what changed() and resources() said is published */
 
 /* ---- for people: meshctl status, csds ------------------------------------------------------------------------------- */

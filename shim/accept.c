@@ -10,6 +10,7 @@
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
 #include "shim/conn.h"
+#include "shim/datagram.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
@@ -39,7 +40,7 @@ static bool is_tcp_listener(int fd, struct sockaddr_storage *ret_at) {
     if (mesh_sys_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &v, &n) || !v)
         return false;
     n = sizeof v;
-    if (mesh_sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &v, &n) || v != IPPROTO_TCP)
+    if (mesh_sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &v, &n) || !mesh_protocol_is_tcp(v))
         return false;
     if (mesh_sys_getsockname(fd, (struct sockaddr *)ret_at, &len))
         return false;

@@ -10,6 +10,7 @@
 #include "shim/base/sys.h"
 #include "shim/bodies.h"
 #include "shim/conn.h"
+#include "shim/datagram.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/real.h"
@@ -209,13 +210,20 @@ static bool wants_fast_open(int fd, const struct msghdr *msg, int flags) {
     return flags & MSG_FASTOPEN && msg->msg_name && mesh_fd_kind(mesh_fd_get(fd)) == MESH_FD_FRESH;
 }
 
+static bool to_virtual(int fd, const struct msghdr *msg) {
+    return msg && msg->msg_name && mesh_datagram_to(fd, msg->msg_name, msg->msg_namelen) != 0;
+}
+
 ssize_t shim_sendmsg(int fd, const struct msghdr *msg, int flags) {
     uint32_t slot;
     if (wants_fast_open(fd, msg, flags))
         return give(fast_open(fd, msg, flags));
     (void)mesh_fd_shown(&fd);
-    if (!conn_of(fd, &slot))
+    if (!conn_of(fd, &slot)) {
+        if (to_virtual(fd, msg))
+            return give(-EACCES);
         return mesh_scm_concerns(msg) ? give(mesh_scm_send(fd, msg, flags)) : real.sendmsg(fd, msg, flags);
+    }
     if (msg->msg_iovlen > IOV_MAX)
         return give(-EMSGSIZE);
     return give(transmit(slot, fd, msg->msg_iov, (int)msg->msg_iovlen, flags));
@@ -229,7 +237,7 @@ ssize_t shim_sendto(int fd, const void *buf, size_t n, int flags, const struct s
     if (wants_fast_open(fd, &m, flags))
         return give(fast_open(fd, &m, flags));
     if (!conn_of(fd, &slot))
-        return real.sendto(fd, buf, n, flags, addr, len);
+        return to_virtual(fd, &m) ? give(-EACCES) : real.sendto(fd, buf, n, flags, addr, len);
     return give(transmit(slot, fd, &iov, 1, flags)); /* a connected TCP socket ignores the address */
 }
 
@@ -238,7 +246,7 @@ int shim_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags) {
     (void)mesh_fd_shown(&fd);
     bool concerns = conn_of(fd, &slot);
     for (unsigned i = 0; i < n && !concerns; i++)
-        concerns = mesh_scm_concerns(&msgs[i].msg_hdr);
+        concerns = mesh_scm_concerns(&msgs[i].msg_hdr) || to_virtual(fd, &msgs[i].msg_hdr);
     if (!concerns)
         return real.sendmmsg(fd, msgs, n, flags);
     for (unsigned i = 0; i < n; i++) {

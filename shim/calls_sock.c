@@ -15,6 +15,7 @@
 #include "shim/bodies.h"
 #include "shim/close.h"
 #include "shim/conn.h"
+#include "shim/datagram.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
@@ -57,7 +58,7 @@ int shim_socket(int domain, int type, int protocol) {
         return fd;
     mesh_fd_new(fd);
     bool tcp = (domain == AF_INET || domain == AF_INET6) && (type & 0xf) == SOCK_STREAM &&
-               (protocol == 0 || protocol == IPPROTO_TCP);
+               (protocol == 0 || mesh_protocol_is_tcp(protocol));
     if (tcp) /* epoll_ctl and dup before connect must be seen */
         mesh_fd_set(fd, MESH_FD_FRESH, atomic_fetch_add(&sockets, 1) & FRESH_IDS);
     return fd;
@@ -77,17 +78,6 @@ static void refused(const struct sockaddr *to, const char *why) {
     mesh_line_addr(&l, "address", to, len);
     mesh_line_str(&l, "detail", detail.text[0] ? detail.text : NULL);
     mesh_line_end(&l);
-}
-
-static bool is_tcp(int fd, int *ret_err) {
-    int type = 0, proto = 0;
-    socklen_t n = sizeof type;
-    *ret_err = mesh_sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n);
-    if (*ret_err)
-        return false;
-    n = sizeof proto;
-    *ret_err = mesh_sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &n);
-    return type == SOCK_STREAM && proto == IPPROTO_TCP;
 }
 
 /* What the program is told of a dial that has ended or may be told: 0, -errno, or 1: not yet. */
@@ -132,7 +122,7 @@ static int await(struct mesh_conn *c, uint32_t slot, int fd) {
         if (!deadline)
             deadline = connect_deadline(fd);
         uint64_t d = mesh_hand_deadline(slot);
-        r = mesh_wait_fd(fd, wants, d < deadline ? d : deadline);
+        r = mesh_wait_fd(fd, wants, d < deadline ? d : deadline, deadline != UINT64_MAX);
         if (r == -EINTR || (r == -EAGAIN && mesh_now() >= deadline)) {
             mesh_pend_add(slot);
             return r == -EINTR ? r : -EINPROGRESS;
@@ -243,18 +233,15 @@ int shim_connect(int fd, const struct sockaddr *addr, socklen_t len) {
     int verdict = mesh_engine_route(addr, len, &route);
     if (verdict == MESH_E_NOTFOUND)
         return libc_connect(fd, addr, len);
-    if (!is_tcp(fd, &err)) {
-        if (err)
-            return give(err);
-        struct mesh_view *v = mesh_engine_view();
-        const struct sockaddr_in *in = (const struct sockaddr_in *)addr;
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
-        bool virtual_ = v && (addr->sa_family == AF_INET ? mesh_view_is_virtual(v, 4, &in->sin_addr)
-                                                         : mesh_view_is_virtual(v, 6, &in6->sin6_addr));
-        if (!virtual_) /* MESH_CAPTURE speaks of TCP */
-            return real.connect(fd, addr, len);
-        refused(addr, "not-tcp");
-        return give(-EACCES);
+    if (!mesh_is_tcp(fd, &err)) {
+        if (!err)
+            err = mesh_datagram_to(fd, addr, len);
+        return err ? give(err) : real.connect(fd, addr, len); /* MESH_CAPTURE speaks of TCP */
+    }
+    if (verdict == MESH_E_NOROUTE) {
+        int keep = errno;
+        verdict = mesh_engine_route_ask(addr, len, !(mesh_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK), &route);
+        errno = keep;
     }
     if (verdict) {
         refused(addr, verdict == MESH_E_NOROUTE ? "no-route" : "configuration");
@@ -306,10 +293,10 @@ int shim_getpeername(int fd, struct sockaddr *addr, socklen_t *len) {
 static int so_error(struct mesh_conn *c, uint32_t slot, int fd, void *value, socklen_t *len) {
     (void)mesh_hand_drive(c, slot, fd);
     uint32_t state = atomic_load(&c->state);
-    bool kept = state == MESH_CONN_OPEN && c->rx_error;
+    bool kept = state == MESH_CONN_OPEN && mesh_look(c->rx_error);
     if (kept || state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !mesh_look(c->told))) {
-        int err = kept ? c->rx_error : state == MESH_CONN_DEAD && !c->error_seen ? c->error : 0;
-        c->rx_error = 0;
+        int taken = __atomic_exchange_n(&c->rx_error, 0, __ATOMIC_RELAXED);
+        int err = kept ? taken : state == MESH_CONN_DEAD && !c->error_seen ? c->error : 0;
         c->error_seen = 1;
         if (state == MESH_CONN_DIAL)
             c->error_seen = 0;
@@ -393,7 +380,7 @@ int shim_shutdown(int fd, int how) {
         return real.shutdown(fd, how);
     (void)mesh_hand_drive(c, slot, fd);
     uint32_t state = atomic_load(&c->state);
-    if (state == MESH_CONN_RAW)
+    if (state == MESH_CONN_RAW && !mesh_look(c->held.bytes))
         return real.shutdown(fd, how);
     if (how < SHUT_RD || how > SHUT_RDWR)
         return give(-EINVAL);
@@ -407,7 +394,8 @@ int shim_shutdown(int fd, int how) {
     }
     if (how != SHUT_WR && r == 0) {
         mesh_show(c->rx_shut, 1);
-        if (state == MESH_CONN_OPEN) /* a handshake still has to read; it follows when that is done */
+        if (state == MESH_CONN_OPEN ||
+            state == MESH_CONN_RAW) /* a handshake still has to read; it follows when that is done */
             r = mesh_sys_shutdown(fd, SHUT_RD);
     }
     return give(r);
@@ -521,6 +509,8 @@ static int dup_over(int fd, int to, int flags, bool two) {
                 mesh_fd_set(old, mesh_fd_kind(word), mesh_fd_slot(word));
             }
             mesh_fd_clear(to);
+            if (mesh_fd_kind(word) == MESH_FD_CONN)
+                mesh_close_wait(mesh_fd_slot(word));
         }
     }
     int r = two ? real.dup2(fd, to) : real.dup3(fd, to, flags);

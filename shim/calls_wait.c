@@ -15,15 +15,17 @@
 #include "shim/watch.h"
 
 int shim_poll(struct pollfd *fds, nfds_t n, int timeout) {
-    if (!mesh_poll_concerns(fds, n))
+    uint64_t deadline = mesh_deadline_ms(timeout);
+    if (!mesh_poll_concerns(fds, n, deadline))
         return real.poll(fds, n, timeout);
-    return mesh_poll(fds, n, mesh_deadline_ms(timeout), NULL);
+    return mesh_poll(fds, n, deadline, NULL);
 }
 
 int shim_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask) {
-    if (!mesh_poll_concerns(fds, n))
+    uint64_t deadline = mesh_deadline_ts(timeout);
+    if (!mesh_poll_concerns(fds, n, deadline))
         return real.ppoll(fds, n, timeout, mask);
-    return mesh_poll(fds, n, mesh_deadline_ts(timeout), mask);
+    return mesh_poll(fds, n, deadline, mask);
 }
 
 /* ---- select, over poll ---- */
@@ -46,13 +48,14 @@ static void clear(fd_set *s, int n) {
         memset(s, 0, ((size_t)n + 63) / 64 * 8);
 }
 
-static bool select_concerns(int n, const fd_set *in, const fd_set *out, const fd_set *except) {
+static bool select_concerns(int n, const fd_set *in, const fd_set *out, const fd_set *except,
+                            uint64_t deadline) {
     if (mesh_pend_count())
         return true;
     for (int fd = 0; fd < n; fd++)
         if (has(in, fd) || has(out, fd) || has(except, fd)) {
             struct pollfd p = {.fd = fd};
-            if (mesh_poll_concerns(&p, 1))
+            if (mesh_poll_concerns(&p, 1, deadline))
                 return true;
         }
     return false;
@@ -120,13 +123,14 @@ static int select_by_poll(int n, fd_set *in, fd_set *out, fd_set *except, uint64
 }
 
 int shim_select(int n, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout) {
-    if (n < 0 || n > MESH_FD_MAX || (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0)) ||
-        !select_concerns(n, in, out, except))
-        return real.select(n, in, out, except, timeout);
     struct timespec ts;
+    if (n < 0 || n > MESH_FD_MAX || (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0)))
+        return real.select(n, in, out, except, timeout);
     if (timeout)
         ts = (struct timespec){timeout->tv_sec, timeout->tv_usec * 1000};
     uint64_t deadline = mesh_deadline_ts(timeout ? &ts : NULL);
+    if (!select_concerns(n, in, out, except, deadline))
+        return real.select(n, in, out, except, timeout);
     int r = select_by_poll(n, in, out, except, deadline, NULL);
     if (timeout) { /* Linux tells the time left */
         uint64_t now = mesh_now(), left = deadline > now ? deadline - now : 0;
@@ -137,10 +141,12 @@ int shim_select(int n, fd_set *in, fd_set *out, fd_set *except, struct timeval *
 
 int shim_pselect(int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout,
                  const sigset_t *mask) {
-    if (n < 0 || n > MESH_FD_MAX || (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0)) ||
-        !select_concerns(n, in, out, except))
+    if (n < 0 || n > MESH_FD_MAX || (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0)))
         return real.pselect(n, in, out, except, timeout, mask);
-    return select_by_poll(n, in, out, except, mesh_deadline_ts(timeout), mask);
+    uint64_t deadline = mesh_deadline_ts(timeout);
+    if (!select_concerns(n, in, out, except, deadline))
+        return real.pselect(n, in, out, except, timeout, mask);
+    return select_by_poll(n, in, out, except, deadline, mask);
 }
 
 /* ---- epoll ---- */

@@ -56,18 +56,21 @@ static bool must_linger(struct mesh_conn *c, int fd) {
     uint32_t state = atomic_load(&c->state);
     if (linger_zero(fd) || c->handed)
         return false;
-    if (state == MESH_CONN_OPEN)
+    if (state == MESH_CONN_OPEN || state == MESH_CONN_RAW)
         return mesh_tx_unsent(c);
     return (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && mesh_look(c->told);
 }
 
-/* Who holds one of the locks may be using the descriptor; who comes later finds that it is not the
- * connection's. */
-static void last_look(struct mesh_conn *c, uint32_t slot) {
+void mesh_close_wait(uint32_t slot) {
+    struct mesh_conn *c = mesh_conn_at(slot);
     if (mesh_conn_lock_rx(c) == 0)
         mesh_conn_unlock_rx(c);
     if (mesh_conn_lock_tx(c) == 0)
         mesh_conn_unlock_tx(c);
+}
+
+static void last_look(uint32_t slot) {
+    mesh_close_wait(slot);
     atomic_store(&mesh_local_at(slot)->ending, 0);
 }
 
@@ -83,11 +86,11 @@ void mesh_close_end(uint32_t slot, int fd, bool ours) {
     if (mesh_conn_let_go(slot, mesh_proc_self())) {
         farewell(c, slot, fd);
         mesh_hand_closed(c, slot, fd);
-        last_look(c, slot);
+        last_look(slot);
         (void)mesh_local_drop(slot, fd);
         mesh_conn_give(slot);
     } else {
-        last_look(c, slot);
+        last_look(slot);
         (void)mesh_local_drop(slot, fd);
     }
     if (ours)
@@ -98,16 +101,19 @@ static int close_conn(uint32_t slot, int fd) {
     struct mesh_conn *c = mesh_conn_at(slot);
     struct mesh_local *l = mesh_local_at(slot);
     if (atomic_load(&l->fds) > 1) {
+        mesh_watch_forget(fd);
         (void)mesh_local_drop(slot, fd);
         return mesh_sys_close(fd);
     }
     if (atomic_load(&l->users)) { /* another thread, or the call that a signal handler interrupted */
         int own = mesh_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
         if (own >= 0) {
+            mesh_watch_end(fd);
             mesh_fd_new(own);
             mesh_fd_set(own, MESH_FD_CONN, slot);
             atomic_store(&l->fd, own);
             atomic_store(&l->closing, 1);
+            mesh_close_wait(slot);
             int r = mesh_sys_close(fd);
             if (!atomic_load(&l->users) && atomic_exchange(&l->closing, 0))
                 mesh_close_late(slot);
@@ -123,10 +129,12 @@ static int close_conn(uint32_t slot, int fd) {
         if (atomic_load(&c->state) == MESH_CONN_OPEN && !must_linger(c, fd))
             farewell(c, slot, fd);
         if (must_linger(c, fd)) {
+            mesh_watch_end(fd);
             mesh_pend_linger(slot, fd);
             return 0;
         }
     }
+    mesh_watch_forget(fd);
     mesh_pend_forget(slot);
     mesh_close_end(slot, fd, false);
     return mesh_sys_close(fd);
@@ -141,7 +149,6 @@ int mesh_close(int fd) {
     uint32_t word = (unsigned)fd < MESH_FD_MAX ? atomic_exchange(&mesh_fdtab[fd], 0) : 0;
     switch (mesh_fd_kind(word)) {
     case MESH_FD_CONN:
-        mesh_watch_forget(fd);
         return close_conn(mesh_fd_slot(word), fd);
     case MESH_FD_LISTENER:
         mesh_accept_forget(mesh_fd_slot(word));

@@ -11,6 +11,8 @@
 /* The program closes a marked descriptor. Returns what close() returns: 0 or -errno. The table's word is cleared before
  * the kernel's descriptor goes. */
 int mesh_close(int fd);
+/* A descriptor of the connection has lost its mark: comes back when nobody is inside with it any more. */
+void mesh_close_wait(uint32_t slot);
 /* The last descriptor of this process goes: ends the connection when nobody else holds it, closes the kernel's descriptor
  * when `ours` (a private one). */
 void mesh_close_end(uint32_t slot, int fd, bool ours);

@@ -13,13 +13,18 @@
 #include "shim/engine.h"
 #include "shim/real.h"
 #include "shim/rotation.h"
+#include "shim/steward.h"
 
 /* What a protected process needs later. One that has no business with the mesh so far brings nothing in. */
 static void bring_in(void) {
     struct mesh_why why = {""};
-    if (!atomic_load(&mesh_armed) || mesh_engine_foreign())
+    if (mesh_engine_foreign())
         return;
     int keep = errno;
+    mesh_steward_retire();
+    errno = keep;
+    if (!atomic_load(&mesh_armed))
+        return;
     (void)mesh_engine_view();
     mesh_identity_unref(mesh_engine_identity(&why));
     errno = keep;

@@ -48,11 +48,12 @@ bool mesh_rx_ready(struct mesh_conn *c, uint32_t slot, int fd);
 /* Bytes that a read would give now without waiting, as far as known (FIONREAD). */
 size_t mesh_rx_pending(struct mesh_conn *c, uint32_t slot, int fd);
 
-/* One try without waiting, takes the tx lock: 0 all accepted and sent, -EAGAIN something is left (io->done tells how much of
- * the program's bytes is accepted; a sealed tail may be left), -errno. */
+/* One try without waiting, takes the tx lock: 0 all accepted and sent, or the state is RAW and nothing is in front of the
+ * program's own sends any more; -EAGAIN something is left (io->done tells how much of the program's bytes is accepted; a
+ * sealed tail may be left); -errno. */
 int mesh_tx_try(struct mesh_io *io);
 
-/* tx lock held. Sends what is sealed; 0 when nothing is left, -EAGAIN, or -errno. */
+/* tx lock held. Sends what is sealed (state RAW: what is held, as it is); 0 when nothing is left, -EAGAIN, or -errno. */
 int mesh_tx_flush(struct mesh_conn *c, int fd);
 /* tx lock held, keys in place: seals what was held, then close_notify if `fin` asks for it. */
 int mesh_tx_release_held(struct mesh_conn *c, uint32_t slot, int fd);
@@ -71,13 +72,19 @@ static inline bool mesh_tx_room(const struct mesh_conn *c) {
 }
 
 /* Ends the connection for good: state DEAD with this errno, alert sent when alert != 0, socket shut down, one trace
- * line. Any lock of the connection may be held by the caller or none. */
+ * line. Any lock of the connection but tx may be held by the caller or none. */
 void mesh_conn_fail(struct mesh_conn *c, uint32_t slot, int fd, int err, uint8_t alert, const char *why);
+
+/* The same, tx lock held, without an alert: what we were sending cannot be gone on with. */
+void mesh_conn_fail_tx(struct mesh_conn *c, uint32_t slot, int fd, int err, const char *why);
+/* An error that work on nobody's behalf took out of the kernel: the program is told it with its next call. */
+void mesh_conn_error(struct mesh_conn *c, uint32_t slot, int fd, int err);
 
 /* Is the descriptor in non-blocking mode, or MSG_DONTWAIT in flags? */
 bool mesh_nonblocking(int fd, int flags);
 
-/* ---- scratch: 68 KiB buffers for the length of a call, never across a wait; NULL when memory is out ---- */
+/* ---- scratch: 68 KiB buffers for the length of a call; across a wait only for what the wait itself needs, and then given
+ * back also when the thread is cancelled in it; NULL when memory is out ---- */
 enum { MESH_SCRATCH = 69632 };
 uint8_t *mesh_scratch_take(void);
 void mesh_scratch_give(uint8_t *p);
@@ -107,6 +114,7 @@ struct mesh_local {
     _Atomic uint64_t due;  /* what mesh_hand_deadline and mesh_hand_wants tell; the handshake itself may be freed */
     _Atomic uint8_t if_held; /* `due` counts only while bytes are held */
     _Atomic short wants;   /* under who looks */
+    _Atomic uint32_t waiter; /* mesh_thread() that was the last to wait for its handshake; 0: none did */
     _Atomic uint32_t pending; /* place in the pending list + 1; 0: not on it */
     _Atomic uint8_t swapped; /* epoll registrations carry our cookie */
     _Atomic uint8_t nonblock; /* O_NONBLOCK as the program last set it */

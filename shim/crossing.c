@@ -86,14 +86,13 @@ void mesh_crossing_settle(const struct mesh_crossing *x) {
     for (int i = 0; i < x->n; i++) {
         uint32_t slot = x->at[i].slot;
         struct mesh_conn *c = mesh_conn_at(slot);
-        int fd = atomic_load(&mesh_local_at(slot)->fd);
-        while (under_way(c) && mesh_now() < end) {
-            struct pollfd p = {.fd = fd, .events = mesh_hand_drive(c, slot, fd)};
-            if (!p.events)
-                break;
-            mesh_pend_drive();
-            (void)mesh_sys_poll(&p, 1, (int)(slice / MESH_MS));
+        struct mesh_local *l = mesh_local_at(slot);
+        if (under_way(c)) {
+            atomic_store(&l->waiter, mesh_thread());
+            mesh_pend_add(slot);
         }
+        for (uint64_t now; under_way(c) && (now = mesh_now()) < end && mesh_hand_drive(c, slot, l->fd);)
+            mesh_pend_round(now + slice);
     }
 }
 

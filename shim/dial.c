@@ -189,11 +189,11 @@ static int attempt(struct mesh_conn *c, int fd, int flags, struct mesh_hand *h, 
 
 static void trace_attempt(const struct dial *d, int fd, const char *why, int errno_,
                           const struct mesh_why *detail) {
-    if (!mesh_trace_on(MESH_TRACE_DEBUG) && errno_ != EACCES)
+    bool refused = errno_ == EACCES || errno_ == ENOMEM;
+    if (!mesh_trace_on(MESH_TRACE_DEBUG) && !refused)
         return;
     struct mesh_line l;
-    mesh_line_begin(&l, errno_ == EACCES ? MESH_TRACE_ERROR : MESH_TRACE_DEBUG,
-                    errno_ == EACCES ? "refused" : "attempt");
+    mesh_line_begin(&l, refused ? MESH_TRACE_ERROR : MESH_TRACE_DEBUG, refused ? "refused" : "attempt");
     mesh_line_str(&l, "why", why);
     mesh_line_int(&l, "fd", fd);
     mesh_line_str(&l, "name", d->route.name);
@@ -357,6 +357,7 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, int flags, const
     struct dial *d = calloc(1, sizeof *d);
     int r = -ENOMEM, err = 0;
     if (!l || !h || !d) {
+        mesh_trace_refused("no-memory", "name", route->name);
         free(h);
         free(d);
         return r;

@@ -9,6 +9,7 @@
  *   WAIT  poll, select, epoll_wait, dup2, close_range...: body only when mesh_armed is not 0
  *   ANY   body only when mesh_on is not 0 (the process is configured, or start-up has not looked yet: then it runs first)
  *   ON    body only when mesh_on is positive; never starts anything (malloc implementations call syscall(2) themselves)
+ *   TO    sendto: as FD, and as ON when it names an address
  *   PROC  as ANY, for fork, exec, spawn, exit: entered without mesh_depth, since they may not come back
  * Everything else is one jump into libc. A body is entered with mesh_depth raised; a call made while the depth is
  * already raised by the same thread (our own code, or a signal handler that interrupted it) still reaches the body:
@@ -38,6 +39,8 @@ extern _Atomic int mesh_armed; /* wait calls need us: mesh connections, listener
 
 /* How many bodies this thread is inside. A handler that leaves one by longjmp leaves its count: a hint, not a lock. */
 extern _Thread_local int mesh_depth __attribute__((tls_model("initial-exec")));
+/* At this depth a thread is none of the program's (shim/steward.h): what it calls goes to libc. */
+#define MESH_DEPTH_APART (1 << 20)
 
 #pragma GCC visibility pop
 

@@ -19,6 +19,7 @@
 #include "shim/rotation.h"
 #include "shim/proc.h"
 #include "shim/start.h"
+#include "shim/steward.h"
 
 static _Atomic(struct mesh_view *) view;
 static _Atomic int view_state; /* 0 not tried, 1 being opened, 2 done */
@@ -27,6 +28,7 @@ static _Atomic int joined; /* the view's ledger knows this process */
 
 static struct mesh_identity_source *source;
 static _Atomic int crypto_state;
+static _Atomic uint64_t crypto_failed; /* when it was last tried in vain; 0: it is there, or not tried */
 static _Atomic uint64_t identity_looked;
 static struct mesh_why identity_why;
 static bool unreadable;    /* our own last look at the files failed */
@@ -66,12 +68,14 @@ static void view_attach(void) {
         cfg.run_dir = NULL;
         err = mesh_view_open(&cfg, &v, &private_, &why);
     }
+    if (err && !why.text[0])
+        (void)mesh_why(&why, err, "%s", mesh_err_text(err));
     trace_view(err ? "unusable" : private_ ? "private" : "attached", &why);
+    view_looked = mesh_now_coarse();
     if (err)
         return;
     atomic_store_explicit(&view, v, memory_order_release);
     mesh_trace_sink = view_sink;
-    view_looked = mesh_now_coarse();
 }
 
 /* A program that comes while another thread attaches waits for it: the answer must not depend on who was
@@ -97,6 +101,12 @@ struct mesh_view *mesh_engine_view(void) {
         once(&view_state, view_attach);
     struct mesh_view *v = atomic_load_explicit(&view, memory_order_acquire);
     uint64_t now = mesh_now_coarse(), last = atomic_load_explicit(&view_looked, memory_order_relaxed);
+    int done = 2;
+    if (mesh_unlikely(!v) && now - last > MESH_SEC && /* no memory, no descriptor: not for ever */
+        atomic_compare_exchange_strong(&view_state, &done, 0)) {
+        once(&view_state, view_attach);
+        v = atomic_load_explicit(&view, memory_order_acquire);
+    }
     if (v && now - last > MESH_SEC && atomic_compare_exchange_strong(&view_looked, &last, now)) {
         struct mesh_why why = {""};
         (void)mesh_ledger_settle(v, mesh_now()); /* what a kill -9 left counted */
@@ -108,6 +118,8 @@ struct mesh_view *mesh_engine_view(void) {
             if (mesh_trace_set(spec))
                 mesh_trace_refused("trace-spec", "value", spec);
     }
+    if (v && mesh_view_learns(v))
+        mesh_steward_look(v, now);
     return v;
 }
 
@@ -117,15 +129,17 @@ struct mesh_view *mesh_engine_view_if_any(void) {
 
 /* ---- identity ---- */
 
-static void crypto_load(void) {
-    mesh_heavy_load();
-    if (mesh_tls_start())
-        return;
+static int crypto_start(void) {
     const struct mesh_env *e = mesh_env();
-    if (!e->cert || !e->key || !e->ca || e->bad_identity)
-        return;
-    if (mesh_identity_source_new(e->cert, e->key, e->ca, &source))
-        source = NULL;
+    mesh_heavy_load();
+    int err = mesh_tls_start();
+    if (err || !e->cert || !e->key || !e->ca || e->bad_identity)
+        return err;
+    return mesh_identity_source_new(e->cert, e->key, e->ca, &source);
+}
+
+static void crypto_load(void) {
+    atomic_store(&crypto_failed, crypto_start() ? mesh_now_coarse() : 0);
 }
 
 /* guard held. What another process of the tree published, when our own look failed. */
@@ -170,10 +184,13 @@ static void identity_poll(void) {
 }
 
 int mesh_engine_crypto(struct mesh_why *why) {
+    uint64_t failed = atomic_load_explicit(&crypto_failed, memory_order_relaxed);
+    int done = 2;
+    if (mesh_unlikely(failed) && mesh_now_coarse() - failed > MESH_SEC)
+        (void)atomic_compare_exchange_strong(&crypto_state, &done, 0);
     if (mesh_unlikely(atomic_load_explicit(&crypto_state, memory_order_acquire) != 2))
         once(&crypto_state, crypto_load);
-    (void)why;
-    return 0;
+    return atomic_load(&crypto_failed) ? mesh_why(why, MESH_E_NOMEM, "no memory for cryptography") : 0;
 }
 
 struct mesh_identity *mesh_engine_identity(struct mesh_why *why) {
@@ -228,6 +245,37 @@ int mesh_engine_route(const struct sockaddr *to, socklen_t len, struct mesh_rout
      * clear */
     if (err == MESH_E_NOTFOUND && (e->bad_capture || (!v && e->capture)) && !excluded(to))
         return MESH_E_IDENTITY;
+    return err;
+}
+
+enum { ASK_STEP_MS = 50 };
+#define ASK_IMPATIENT MESH_SEC
+
+int mesh_engine_route_ask(const struct sockaddr *to, socklen_t len, bool patient, struct mesh_route *ret) {
+    const struct sockaddr_in *in = (const struct sockaddr_in *)to;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)to;
+    bool four = to->sa_family == AF_INET;
+    bool mapped = !four && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+    const void *addr = four ? (const void *)&in->sin_addr : in6->sin6_addr.s6_addr + (mapped ? 12 : 0);
+    uint16_t port = ntohs(four ? in->sin_port : in6->sin6_port);
+    uint64_t wait = mesh_env()->resolve_timeout_ns, now = mesh_now();
+    uint64_t deadline = now + (!patient && wait > ASK_IMPATIENT ? ASK_IMPATIENT : wait);
+    char name[MESH_NAME_MAX + 1];
+    int err = MESH_E_NOROUTE;
+    struct mesh_view *v = mesh_engine_view();
+    if (!v || !mesh_view_learns(v) ||
+        mesh_view_name_of(v, four || mapped ? 4 : 6, addr, name, sizeof name) || mesh_view_ask(v, name, port))
+        return err;
+    for (; err == MESH_E_NOROUTE && now < deadline; now = mesh_now()) {
+        uint32_t seen = mesh_view_answers(v);
+        int asked = mesh_view_asked(v, name, port);
+        err = mesh_view_route(v, to, len, mesh_random(), ret);
+        if (err != MESH_E_NOROUTE || asked == MESH_E_DENIED)
+            break;
+        uint64_t left = deadline - now;
+        mesh_view_wait(v, seen, left < ASK_STEP_MS * MESH_MS ? left : ASK_STEP_MS * MESH_MS);
+        (void)mesh_engine_view(); /* sees to it that somebody is there to answer */
+    }
     return err;
 }
 

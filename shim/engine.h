@@ -30,6 +30,9 @@ void mesh_engine_identity_publish(void);
 
 /* Is connect() to this address mesh? 0 and *ret; MESH_E_NOTFOUND: libc's; else the error to refuse with. */
 int mesh_engine_route(const struct sockaddr *to, socklen_t len, struct mesh_route *ret);
+/* A virtual address leads nowhere on that port (MESH_E_NOROUTE): asks the control plane for the port of its name, and waits
+ * for the answer at most MESH_RESOLVE_TIMEOUT; one second when the program's socket is not to wait (`patient` false). */
+int mesh_engine_route_ask(const struct sockaddr *to, socklen_t len, bool patient, struct mesh_route *ret);
 /* How is a local port protected? */
 enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen_t len);
 

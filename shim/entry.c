@@ -17,18 +17,22 @@
 #define GATE_WAIT atomic_load_explicit(&mesh_armed, memory_order_relaxed)
 #define GATE_ANY atomic_load_explicit(&mesh_on, memory_order_relaxed)
 #define GATE_ON (atomic_load_explicit(&mesh_on, memory_order_relaxed) > 0)
+#define GATE_TO (mesh_fd_get(fd) || (mesh_unlikely(addr) && GATE_ON))
 #define GATE_PROC GATE_ANY
 
 /* Before a body of the family: may it be entered after all? mesh_on is negative until start-up has read the
  * environment; other libraries' constructors run before ours and may connect already. */
-#define ENTER_FD mesh_fd_shown(&fd)
-#define ENTER_WAIT true
-#define ENTER_ON true
-#define ENTER_ANY mesh_started_on()
-#define ENTER_PROC mesh_started_on()
+#define OF_PROGRAM (mesh_depth < MESH_DEPTH_APART)
+#define ENTER_FD (OF_PROGRAM && mesh_fd_shown(&fd))
+#define ENTER_TO (OF_PROGRAM && mesh_fd_shown(&fd))
+#define ENTER_WAIT OF_PROGRAM
+#define ENTER_ON OF_PROGRAM
+#define ENTER_ANY (OF_PROGRAM && mesh_started_on())
+#define ENTER_PROC (OF_PROGRAM && mesh_started_on())
 
 /* exec, fork and exit may never come back, or come back twice: they are entered without depth. */
 #define DEPTH_FD(n) (mesh_depth += (n))
+#define DEPTH_TO(n) (mesh_depth += (n))
 #define DEPTH_WAIT(n) (mesh_depth += (n))
 #define DEPTH_ON(n) (mesh_depth += (n))
 #define DEPTH_ANY(n) (mesh_depth += (n))

@@ -381,6 +381,10 @@ enum mesh_inbound_mode mesh_env_inbound_mode(const struct mesh_env *e, uint16_t 
 void mesh_env_view_config(const struct mesh_env *e, uid_t uid, struct mesh_view_config *ret) {
     *ret = (struct mesh_view_config){
         .file = e->view,
+        .bootstrap = e->bootstrap,
+        .bootstrap_text = e->bootstrap_config,
+        .seed = e->view_seed,
+        .max_age = e->view_max_age_ns,
         .run_dir = e->run_dir,
         .domains = e->domains,
         .tls = e->tls,

@@ -3,6 +3,7 @@
  * epoll registrations of mesh connections (shim/watch.h). */
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -16,7 +17,8 @@
 #include "shim/real.h"
 #include "shim/watch.h"
 
-enum { BUCKETS = 1024, NONE = UINT32_MAX, PEND_MOST = 64 };
+enum { BUCKETS = 1024, NONE = UINT32_MAX, FEW = 8 };
+static const uint64_t QUIET = 100 * MESH_MS;
 
 struct reg {
     int ep, fd;
@@ -201,9 +203,36 @@ void mesh_watch_forget(int fd) {
     mesh_guard_leave(g);
 }
 
+void mesh_watch_end(int fd) {
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = nregs ? *bucket(fd) : 0, next; i; i = next) {
+        next = regs[i - 1].next;
+        struct reg *r = &regs[i - 1];
+        if (r->fd != fd)
+            continue;
+        (void)mesh_sys_epoll_ctl(r->ep, EPOLL_CTL_DEL, fd, NULL);
+        reg_free(r);
+    }
+    mesh_guard_leave(g);
+}
+
 void mesh_watch_forget_ep(int ep) {
     if (nregs)
         forget_where(-1, ep);
+}
+
+bool mesh_epoll_tells(uint32_t slot, int ep, uint32_t *ret_owner) {
+    int fd = atomic_load(&mesh_local_at(slot)->fd);
+    for (uint32_t i = nregs ? *bucket(fd) : 0; i; i = regs[i - 1].next) {
+        const struct reg *r = &regs[i - 1];
+        if (r->fd != fd || r->slot != slot || !r->swapped)
+            continue;
+        if (r->ep == ep)
+            return true;
+        uint32_t word = mesh_fd_get(r->ep);
+        *ret_owner = mesh_fd_kind(word) == MESH_FD_EPOLL ? mesh_fd_slot(word) : 0;
+    }
+    return false;
 }
 
 /* ---- epoll_ctl ---- */
@@ -234,7 +263,8 @@ static int ctl_add(int ep, int fd, uint32_t slot, const struct epoll_event *ev) 
             reg_free(&regs[i - 1]);
             break;
         }
-    mesh_fd_set(ep, MESH_FD_EPOLL, 0);
+    if (mesh_fd_kind(mesh_fd_get(ep)) != MESH_FD_EPOLL)
+        mesh_fd_set(ep, MESH_FD_EPOLL, 0);
     return 0;
 }
 
@@ -334,22 +364,58 @@ static uint32_t translate(const struct seen *s, uint32_t kernel, bool *ret_settl
         }
         return mesh_tx_room(c) ? kernel & s->r.events & EPOLLOUT : 0;
     }
+    if (state == MESH_CONN_OPEN && kernel & (EPOLLIN | EPOLLRDNORM)) {
+        if (!mesh_rx_ready(c, slot, s->r.fd))
+            kernel &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM);
+        state = atomic_load(&c->state); /* what came may have been an alert */
+    }
     if (state == MESH_CONN_DEAD)
         return (c->error ? EPOLLERR | EPOLLHUP : EPOLLHUP) |
                (s->r.events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLRDNORM));
-    if (kernel & (EPOLLIN | EPOLLRDNORM) && !mesh_rx_ready(c, slot, s->r.fd))
-        kernel &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM);
-    if (c->rx_error)
+    if (mesh_look(c->rx_error))
         kernel |= EPOLLERR;
     return kernel & (s->r.events | EPOLLERR | EPOLLHUP);
 }
 
-static int sieve(int ep, struct epoll_event *events, int n, bool *ret_settled) {
+/* The only registration in `ep` with this data, if it is a connection's and carries no cookie. */
+static bool lookup_settled(const struct epoll_event *ev, int ep, struct seen *ret) {
+    uint32_t found = 0;
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = 0; i < nregs; i++) {
+        const struct reg *r = &regs[i];
+        if (!r->used || r->ep != ep || r->data != ev->data.u64)
+            continue;
+        *ret = (struct seen){*r, i};
+        found++;
+    }
+    mesh_guard_leave(g);
+    return found == 1 && ret->r.slot != NONE && !ret->r.swapped;
+}
+
+/* Is it readable for a record without data, which is swallowed? */
+static bool without_data(const struct epoll_event *ev, int ep) {
+    struct seen s;
+    if (ev->events & ~(uint32_t)(EPOLLIN | EPOLLRDNORM) || !lookup_settled(ev, ep, &s))
+        return false;
+    struct mesh_conn *c = mesh_conn_at(s.r.slot);
+    if (!c || atomic_load(&c->state) != MESH_CONN_OPEN || mesh_rx_ready(c, s.r.slot, s.r.fd))
+        return false;
+    struct mesh_guard g = mesh_guard_enter();
+    struct reg *r = &regs[s.index];
+    if (r->used && r->ep == ep && r->fd == s.r.fd && !r->swapped && r->events & EPOLLONESHOT)
+        (void)kernel_mod(r, r->events, r->data);
+    mesh_guard_leave(g);
+    return true;
+}
+
+/* `quiet`: the wait was so long that a look at each event costs nothing. */
+static int sieve(int ep, struct epoll_event *events, int n, bool quiet, bool *ret_settled) {
     int kept = 0;
     for (int i = 0; i < n; i++) {
         struct seen s;
         if (!magic || events[i].data.u64 >> 32 != magic) {
-            events[kept++] = events[i];
+            if (!quiet || !without_data(&events[i], ep))
+                events[kept++] = events[i];
             continue;
         }
         if (!lookup(&events[i], ep, &s))
@@ -374,28 +440,50 @@ static int until_ms(uint64_t until) {
 }
 
 /* Waits for the epoll descriptor and for what is pending elsewhere. */
-static int wait_round(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask) {
-    struct pollfd fds[1 + PEND_MOST];
+static int wait_round(struct mesh_wait *w, int ep, struct epoll_event *events, int max, uint64_t deadline,
+                      const sigset_t *mask, bool *ret_again) {
     uint64_t until = deadline;
-    mesh_pend_drive();
-    uint32_t extra = mesh_pend_fill(fds + 1, PEND_MOST, -1, &until);
-    if (!extra)
+    mesh_pend_before(w, -1, ep, &until);
+    if (w->n == 1)
         return real.epoll_pwait(ep, events, max, until_ms(until), mask);
-    fds[0] = (struct pollfd){.fd = ep, .events = POLLIN};
     int ms = until_ms(until);
     struct timespec ts = {ms / 1000, (long)(ms % 1000) * 1000000};
-    int r = real.ppoll(fds, 1 + extra, ms < 0 ? NULL : &ts, mask);
-    return r < 0 ? r : real.epoll_pwait(ep, events, max, 0, mask);
+    int r = real.ppoll(w->fds, w->n, ms < 0 ? NULL : &ts, mask);
+    if (r < 0)
+        return r;
+    if (mesh_pend_after(w)) {
+        *ret_again = true;
+        return 0;
+    }
+    return w->fds[0].revents ? real.epoll_pwait(ep, events, max, 0, mask) : 0;
+}
+
+static void wait_left(void *w) {
+    int keep = errno;
+    mesh_wait_done(w);
+    errno = keep;
 }
 
 int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask) {
     int n;
-    bool settled;
+    bool again;
+    struct mesh_wait w;
+    if (!mesh_wait_init(&w, 1)) {
+        errno = ENOMEM;
+        return -1;
+    }
+    w.fds[0] = (struct pollfd){.fd = ep, .events = POLLIN};
+    uint32_t word = mesh_fd_get(ep), mine = mesh_thread() << 4 | MESH_FD_EPOLL;
+    if (mesh_fd_kind(word) == MESH_FD_EPOLL && word != mine) /* it may be closed meanwhile */
+        atomic_compare_exchange_strong(&mesh_fdtab[ep], &word, mine);
+    pthread_cleanup_push(wait_left, &w);
     do {
-        settled = false;
-        n = wait_round(ep, events, max, deadline, mask);
+        again = false;
+        uint64_t began = mesh_now_coarse();
+        n = wait_round(&w, ep, events, max, deadline, mask, &again);
         if (n > 0)
-            n = sieve(ep, events, n, &settled);
-    } while (n == 0 && (settled || deadline == UINT64_MAX || mesh_now() < deadline));
+            n = sieve(ep, events, n, n <= FEW && mesh_now_coarse() - began > QUIET, &again);
+    } while (n == 0 && (again || deadline == UINT64_MAX || mesh_now() < deadline));
+    pthread_cleanup_pop(1);
     return n;
 }

@@ -201,7 +201,7 @@ static enum mesh_exec_target judge_path(int dir, const char *path, int flags, in
         return judge_open(dir, deep);
     int fd = mesh_sys_openat(dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
     if (fd < 0)
-        return fd == -EACCES ? MESH_TARGET_UNREADABLE : MESH_TARGET_MISSING;
+        return fd == -ENOENT || fd == -ENOTDIR ? MESH_TARGET_MISSING : MESH_TARGET_UNREADABLE;
     enum mesh_exec_target t = judge_open(fd, deep);
     (void)mesh_sys_close(fd);
     return t;

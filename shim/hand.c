@@ -247,13 +247,24 @@ static void trace_fail(struct mesh_conn *c, int fd, const struct mesh_hand *h, c
     (void)c;
 }
 
-void mesh_conn_fail(struct mesh_conn *c, uint32_t slot, int fd, int err, uint8_t alert, const char *why) {
+static bool die(struct mesh_conn *c, uint32_t slot, int fd, int err, const char *why) {
     int32_t none = 0; /* first, so that who sees DEAD sees it */
     (void)__atomic_compare_exchange_n(&c->error, &none, err, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     if (atomic_exchange(&c->state, MESH_CONN_DEAD) == MESH_CONN_DEAD)
-        return;
+        return false;
     if (why)
         trace_fail(c, fd, hand_of(slot), why, NULL);
+    return true;
+}
+
+static void dead(uint32_t slot, int fd) {
+    (void)mesh_sys_shutdown(fd, SHUT_RDWR);
+    mesh_watch_settled(slot);
+}
+
+void mesh_conn_fail(struct mesh_conn *c, uint32_t slot, int fd, int err, uint8_t alert, const char *why) {
+    if (!die(c, slot, fd, err, why))
+        return;
     if (mesh_conn_lock_tx(c) == 0) {
         mesh_queue_clear(&c->held);
         if (alert)
@@ -261,8 +272,22 @@ void mesh_conn_fail(struct mesh_conn *c, uint32_t slot, int fd, int err, uint8_t
         c->tx_dead = 1;
         mesh_conn_unlock_tx(c);
     }
-    (void)mesh_sys_shutdown(fd, SHUT_RDWR);
-    mesh_watch_settled(slot);
+    dead(slot, fd);
+}
+
+void mesh_conn_fail_tx(struct mesh_conn *c, uint32_t slot, int fd, int err, const char *why) {
+    c->tx_dead = 1;
+    if (!die(c, slot, fd, err, why))
+        return;
+    mesh_queue_clear(&c->held);
+    dead(slot, fd);
+}
+
+void mesh_conn_error(struct mesh_conn *c, uint32_t slot, int fd, int err) {
+    if (atomic_load(&c->state) == MESH_CONN_OPEN)
+        mesh_show(c->rx_error, err);
+    else
+        mesh_conn_fail(c, slot, fd, err, 0, NULL);
 }
 
 /* ---- the two sides' common way ---- */
@@ -310,9 +335,11 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     size_t n = mesh_handshake_tickets(h->tls, &p);
     if (n) {
         mesh_show(c->deferred, c->sealed.bytes == 0 && !mesh_chunk_scarce());
-        if (!mesh_queue_put(&c->sealed, p, n))
-            c->tx_dead = 1; /* their numbers are used: nothing may follow without them */
-        else if (!c->deferred && mesh_tx_flush(c, fd) == -EAGAIN)
+        if (!mesh_queue_put(&c->sealed, p, n)) { /* their numbers are used: nothing may follow without them */
+            mesh_conn_unlock_tx(c);
+            return mesh_why(why, MESH_E_NOMEM, "no room for the tickets");
+        }
+        if (!c->deferred && mesh_tx_flush(c, fd) == -EAGAIN)
             mesh_pend_add(slot);
     }
     mesh_show(c->control, !c->server && peer.version == 0x0304);
@@ -342,35 +369,27 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     return 0;
 }
 
-static void flush_held_raw(struct mesh_conn *c, int fd) {
-    if (mesh_conn_lock_tx(c))
-        return;
-    const uint8_t *p;
-    size_t n;
-    ssize_t r = 0;
-    while (r >= 0 && (n = mesh_queue_peek(&c->held, &p))) {
-        r = mesh_sys_sendto(fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
-        if (r > 0)
-            mesh_queue_drop(&c->held, (size_t)r);
-    }
-    if (c->fin == 1 && !c->held.bytes) {
-        c->fin = 2;
-        (void)mesh_sys_shutdown(fd, SHUT_WR);
-    }
-    mesh_conn_unlock_tx(c);
-}
-
-/* Plaintext by the cluster's word, or by a permissive port's first bytes. */
+/* Plaintext by the cluster's word, or by a permissive port's first bytes. What was held goes out first: the
+ * state changes under the tx lock, and until the queue is empty every send goes by it. */
 static void open_raw(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h) {
+    if (mesh_conn_lock_tx(c))
+        return; /* poisoned, or interrupted in a send: the next drive comes here again */
     mesh_show(c->told, 1);
+    atomic_store(&c->state, MESH_CONN_RAW);
+    int r = mesh_tx_flush(c, fd);
+    if (mesh_look(c->rx_shut))
+        (void)mesh_sys_shutdown(fd, SHUT_RD);
+    mesh_conn_unlock_tx(c);
     if (h->dial)
         dial_done(c, h);
     describe(c, fd, h, NULL);
     trace_open(c, fd, h, NULL);
-    flush_held_raw(c, fd);
-    atomic_store(&c->state, MESH_CONN_RAW);
     mesh_hand_drop(slot);
     mesh_watch_settled(slot);
+    if (r == -EAGAIN)
+        mesh_pend_add(slot);
+    else if (r)
+        mesh_conn_error(c, slot, fd, -r);
 }
 
 /* One whole record into c->part. 1: there; 0: not yet; -errno: MESH's `end` is -EPIPE. */
@@ -688,6 +707,7 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
     if (mesh_conn_lock_rx(c))
         return POLLIN;
     short wants = 0;
+    bool told = c->told;
     state = atomic_load(&c->state);
     struct mesh_hand *h = hand_of(slot);
     if (!mesh_conn_owns(slot, fd))
@@ -716,8 +736,11 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
         }
     }
     bool waits = h && h->stage == STAGE_TICKET && wants == 0 && state == MESH_CONN_OPEN;
+    bool alone = !told && c->told && state == MESH_CONN_DIAL;
     mesh_conn_unlock_rx(c);
     if (waits)
         wait_for_ticket(slot);
+    if (alone) /* for the program all is done: it need not come back, and the peer waits for the rest */
+        mesh_pend_leave(slot);
     return wants;
 }

@@ -28,13 +28,36 @@ bool mesh_nonblocking(int fd, int flags) {
     return fl < 0 || fl & O_NONBLOCK;
 }
 
-/* SO_RCVTIMEO or SO_SNDTIMEO as a deadline from now. */
-static uint64_t timeo(int fd, int option) {
+/* How long one call of the program waits, in all its waits together. */
+struct limit {
+    int option;     /* SO_RCVTIMEO or SO_SNDTIMEO */
+    uint64_t begun; /* mesh_now() at the first wait; 0: none yet */
+    uint64_t end;   /* UINT64_MAX: no limit is set; 0: not looked up yet */
+};
+
+static void limit_begin(struct limit *l) {
+    if (!l->begun)
+        l->begun = mesh_now();
+}
+
+static uint64_t limit_end(struct limit *l, int fd) {
+    limit_begin(l);
+    if (l->end)
+        return l->end;
     struct timeval tv = {0};
     socklen_t n = sizeof tv;
-    if (mesh_sys_getsockopt(fd, SOL_SOCKET, option, &tv, &n) || (!tv.tv_sec && !tv.tv_usec))
-        return UINT64_MAX;
-    return mesh_now() + (uint64_t)tv.tv_sec * MESH_SEC + (uint64_t)tv.tv_usec * 1000;
+    l->end = UINT64_MAX;
+    if (mesh_sys_getsockopt(fd, SOL_SOCKET, l->option, &tv, &n) == 0 && (tv.tv_sec || tv.tv_usec))
+        l->end = l->begun + (uint64_t)tv.tv_sec * MESH_SEC + (uint64_t)tv.tv_usec * 1000;
+    return l->end;
+}
+
+/* At most until `due` as well, when it is worth another look. 0, or -errno: -EAGAIN is the program's limit.
+ */
+static int limit_wait(struct limit *l, int fd, short events, uint64_t due) {
+    uint64_t end = limit_end(l, fd);
+    int r = mesh_wait_fd(fd, events, due < end ? due : end, end != UINT64_MAX);
+    return r == -EAGAIN && mesh_now() < end ? 0 : r;
 }
 
 /* A close() in one thread leaves another's call on the descriptor to its end, as the kernel does: the
@@ -61,20 +84,27 @@ static void here(struct mesh_io *io) {
         io->fd = atomic_load(&mesh_local_at(io->slot)->fd);
 }
 
+/* A close() or dup2() in another thread is about to give the connection another descriptor: worth another
+ * look? */
+static bool moves(struct mesh_io *io, int *io_tries) {
+    struct mesh_local *l = mesh_local_at(io->slot);
+    if (l->generation == 0 || l->generation != atomic_load(&io->c->generation) || ++*io_tries > 100)
+        return false;
+    (void)mesh_sys_ppoll(NULL, 0, &(struct timespec){0, 100000}, NULL);
+    here(io);
+    return true;
+}
+
 /* ---- reading ---- */
 
-/* Waits for the kernel to have something, in the very call that the program's own would be: restarted by
- * SA_RESTART, woken by shutdown, cancelled as recv is. Only when other work is pending must we wait for more
- * than one thing. */
-static int wait_readable(const struct mesh_io *io, uint64_t *io_deadline, short events) {
-    if (mesh_pend_count() == 0 && events == POLLIN) {
-        char b;
-        ssize_t r = real.recv(io->fd, &b, 1, MSG_PEEK);
-        return r < 0 ? -errno : 0;
-    }
-    if (*io_deadline == 0)
-        *io_deadline = timeo(io->fd, SO_RCVTIMEO);
-    return mesh_wait_fd(io->fd, events, *io_deadline);
+/* Only when other work is pending must we wait for more than one thing; and for the rest of a record that has
+ * begun to come only as long as is left. */
+static int wait_readable(const struct mesh_io *io, struct limit *l) {
+    bool first = !l->begun;
+    limit_begin(l);
+    if (mesh_pend_count() == 0 && (first || limit_end(l, io->fd) == UINT64_MAX))
+        return mesh_wait_data(io->fd);
+    return limit_wait(l, io->fd, POLLIN, UINT64_MAX);
 }
 
 static ssize_t recv_raw(struct mesh_io *io) {
@@ -88,7 +118,7 @@ static ssize_t recv_dead(const struct mesh_io *io) {
 }
 
 /* Not open yet: drives the handshake. 1: look again; 0 or -errno for the program. */
-static int recv_hand(struct mesh_io *io, uint64_t *io_deadline) {
+static int recv_hand(struct mesh_io *io, struct limit *l) {
     struct mesh_conn *c = io->c;
     short wants = mesh_hand_drive(c, io->slot, io->fd);
     if (!wants)
@@ -98,10 +128,8 @@ static int recv_hand(struct mesh_io *io, uint64_t *io_deadline) {
         mesh_pend_add(io->slot);
     if (mesh_nonblocking(io->fd, io->flags))
         return -EAGAIN;
-    if (*io_deadline == 0)
-        *io_deadline = timeo(io->fd, SO_RCVTIMEO);
-    int r = mesh_wait_fd(io->fd, wants, d < *io_deadline ? d : *io_deadline);
-    return r == 0 || (r == -EAGAIN && mesh_now() < *io_deadline) ? 1 : r;
+    int r = limit_wait(l, io->fd, wants, d);
+    return r == 0 ? 1 : r;
 }
 
 /* MSG_WAITALL with MSG_PEEK: the byte that keeps us readable is there, so the wait is for one byte more than
@@ -149,8 +177,9 @@ static ssize_t recv_nothing(struct mesh_io *io) {
 static ssize_t recv_loop(struct mesh_io *io) {
     struct mesh_conn *c = io->c;
     const struct mesh_io whole = *io;
-    uint64_t deadline = 0;
+    struct limit limit = {.option = SO_RCVTIMEO};
     bool all = io->flags & MSG_WAITALL, peek = io->flags & MSG_PEEK;
+    int tries = 0;
     for (;;) {
         uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
         if (state == MESH_CONN_RAW)
@@ -158,22 +187,24 @@ static ssize_t recv_loop(struct mesh_io *io) {
         if (state == MESH_CONN_DEAD || state == MESH_CONN_FREE)
             return io->done ? (ssize_t)io->done : recv_dead(io);
         if (state != MESH_CONN_OPEN) {
-            int r = recv_hand(io, &deadline);
+            int r = recv_hand(io, &limit);
             if (r <= 0)
                 return r;
             continue;
         }
         if (peek)
-            *io = whole;
+            *io = whole; /* but for the descriptor, which `here` tells anew */
         ssize_t r = io->want ? recv_open(io) : recv_nothing(io);
         bool more = all && r > 0 && io->done < io->want && !c->rx_eof;
         if (r >= 0 && !more)
             return r;
+        if (r == -EBADF && moves(io, &tries))
+            continue;
         if (r < 0 && r != -EAGAIN)
             return io->done ? (ssize_t)io->done : r;
         if (mesh_nonblocking(io->fd, io->flags))
             return r;
-        int w = more && peek ? wait_for_more(io) : wait_readable(io, &deadline, POLLIN);
+        int w = more && peek ? wait_for_more(io) : wait_readable(io, &limit);
         if (w < 0)
             return io->done ? (ssize_t)io->done : w;
         here(io);
@@ -197,48 +228,82 @@ static ssize_t send_raw(struct mesh_io *io) {
     return r < 0 ? -errno : r;
 }
 
+/* The same for what is left of a send whose first part was held. */
+static ssize_t send_raw_rest(struct mesh_io *io) {
+    size_t at = io->done;
+    for (int i = 0; i<io->cnt; at = at> io->iov[i].iov_len ? at - io->iov[i].iov_len : 0, i++) {
+        if (at >= io->iov[i].iov_len)
+            continue;
+        size_t n = io->iov[i].iov_len - at;
+        ssize_t r = real.send(io->fd, (uint8_t *)io->iov[i].iov_base + at, n, io->flags | MSG_NOSIGNAL);
+        if (r > 0)
+            io->done += (size_t)r;
+        if (r != (ssize_t)n)
+            break;
+    }
+    return (ssize_t)io->done;
+}
+
 /* The rest waits until the kernel takes it. 0: look again; -errno. */
-static int wait_writable(const struct mesh_io *io, uint64_t *io_deadline) {
+static int wait_writable(const struct mesh_io *io, struct limit *l) {
     struct mesh_conn *c = io->c;
-    if (*io_deadline == 0)
-        *io_deadline = timeo(io->fd, SO_SNDTIMEO);
     uint32_t state = atomic_load(&c->state);
-    if (state == MESH_CONN_OPEN)
-        return mesh_wait_fd(io->fd, POLLOUT, *io_deadline);
+    if (state == MESH_CONN_OPEN || state == MESH_CONN_RAW)
+        return limit_wait(l, io->fd, POLLOUT, UINT64_MAX);
     short wants = mesh_hand_drive(c, io->slot, io->fd);
-    if (!wants)
-        return 0;
-    uint64_t d = mesh_hand_deadline(io->slot);
-    int r = mesh_wait_fd(io->fd, wants, d < *io_deadline ? d : *io_deadline);
-    return r == -EAGAIN && mesh_now() < *io_deadline ? 0 : r;
+    return wants ? limit_wait(l, io->fd, wants, mesh_hand_deadline(io->slot)) : 0;
+}
+
+/* The kernel says that nobody is there to read. Why, the peer may have said before that: a server that
+ * refuses us does so when we are done, in an alert that nobody has read yet. Or it said so to a look-ahead.
+ */
+static int broken_pipe(const struct mesh_io *io) {
+    struct mesh_conn *c = io->c;
+    if (c->fin)
+        return -EPIPE;
+    (void)mesh_rx_ready(c, io->slot, io->fd);
+    if (atomic_load(&c->state) == MESH_CONN_DEAD && c->error)
+        return -c->error;
+    int err = __atomic_exchange_n(&c->rx_error, 0, __ATOMIC_RELAXED);
+    return err ? -err : -EPIPE;
 }
 
 static ssize_t sent(const struct mesh_io *io, int err) {
     struct mesh_conn *c = io->c;
     if (mesh_tx_unsent(c))
         mesh_pend_leave(io->slot);
-    return io->done ? (ssize_t)io->done : err;
+    if (!io->done)
+        return err == -EPIPE ? broken_pipe(io) : err;
+    if (err && err != -EAGAIN && err != -EPIPE && err != -EINTR) /* a part went: the next call tells it */
+        mesh_conn_error(c, io->slot, io->fd, -err);
+    return (ssize_t)io->done;
 }
 
 static ssize_t send_loop(struct mesh_io *io) {
     struct mesh_conn *c = io->c;
-    uint64_t deadline = 0;
+    struct limit limit = {.option = SO_SNDTIMEO};
+    int tries = 0;
     for (;;) {
         uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
-        if (state == MESH_CONN_RAW)
-            return send_raw(io);
+        if (state == MESH_CONN_RAW && !mesh_look(c->held.bytes))
+            return io->done ? send_raw_rest(io) : send_raw(io);
         if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
             (void)mesh_hand_drive(c, io->slot, io->fd);
         here(io);
         int r = mesh_tx_try(io);
+        state = atomic_load(&c->state);
+        if (r == 0 && state == MESH_CONN_RAW && io->done < io->want)
+            continue;
+        if (r == -EBADF && moves(io, &tries))
+            continue;
         if (r != -EAGAIN)
             return sent(io, r);
-        bool held = atomic_load(&c->state) != MESH_CONN_OPEN;
+        bool held = state != MESH_CONN_OPEN;
         if (mesh_nonblocking(io->fd, io->flags))
             return sent(io, -EAGAIN);
         if (held && io->done == io->want)
             return sent(io, 0);
-        int w = wait_writable(io, &deadline);
+        int w = wait_writable(io, &limit);
         if (w < 0)
             return sent(io, w);
         here(io);

@@ -8,6 +8,7 @@
 
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
+#include "shim/base/trace.h"
 #include "shim/conn.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
@@ -63,8 +64,10 @@ uint8_t *mesh_scratch_take(void) {
                 return p;
         }
     void *p;
-    if (mesh_sys_mmap(NULL, MESH_SCRATCH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p))
+    if (mesh_sys_mmap(NULL, MESH_SCRATCH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p)) {
+        mesh_trace_refused("no-memory", "for", "record");
         return NULL;
+    }
     return p;
 }
 

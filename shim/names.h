@@ -93,15 +93,21 @@ enum mesh_names_how {
 /* Where names come from: the process's view and environment. Tests put another in its place. */
 struct mesh_names_source {
     struct mesh_view *(*view)(void); /* refreshed; once there is one, there always is */
-    int (*name)(const struct mesh_view *v, const char *name, struct mesh_answer *ret);
+    int (*name)(const struct mesh_view *v, const char *name, uint16_t port, struct mesh_answer *ret);
+    bool (*falls_through)(const struct mesh_view *v, const char *name);
+    bool (*is_provisional)(const struct mesh_view *v);
+    int (*ask)(struct mesh_view *v, const char *name, uint16_t port);
+    uint32_t (*answers)(const struct mesh_view *v);
+    void (*wait)(const struct mesh_view *v, uint32_t seen, uint64_t ns);
     int (*name_of)(const struct mesh_view *v, int family, const void *addr, char *ret_name, size_t cap);
     bool (*is_virtual)(const struct mesh_view *v, int family, const void *addr);
     uint64_t (*timeout)(void); /* MESH_RESOLVE_TIMEOUT in ns */
 };
 extern const struct mesh_names_source *mesh_names_source;
 
-/* Judges a name, traces the look-up (`resolve`, and `refused` for what is refused). errno is kept. */
-void mesh_names_find(const char *name, unsigned how, struct mesh_names_found *ret);
+/* Judges a name, traces the look-up (`resolve`, and `refused` for what is refused). `service` (NULL: none) gives the port
+ * for which a name is asked that the view does not list. errno is kept. */
+void mesh_names_find(const char *name, const char *service, unsigned how, struct mesh_names_found *ret);
 /* The verdict APART carried out: calls `ask` with the name as written, while libc's own search list is off, and then
  * with each expansion that is not the mesh's (absolute, with a dot at the end), until it returns true. */
 void mesh_names_apart(const char *name, bool (*ask)(void *arg, const char *name), void *arg);

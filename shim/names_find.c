@@ -2,28 +2,39 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
+#include <netdb.h>
 #include <resolv.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 #include "shim/base/clock.h"
 #include "shim/base/trace.h"
 #include "shim/engine.h"
 #include "shim/env.h"
 #include "shim/names.h"
 
-/* How often a look-up that waits for a name looks again. */
-enum { WAIT_STEP_MS = 10 };
+/* How often a look-up that waits for a name looks again when nobody wakes it, and whether somebody is there to
+ * answer. */
+enum { WAIT_STEP_MS = 50, WRITTEN_MS = 10 };
 
-/* Only a control plane can know a name later. Without one, one more look is for a view that was just being
- * written. */
+/* Without a control plane, one more look is for a view that was just being written. */
 static uint64_t resolve_timeout(void) {
-    const struct mesh_env *e = mesh_env();
-    return e->bootstrap || e->bootstrap_config ? e->resolve_timeout_ns : WAIT_STEP_MS * MESH_MS;
+    const struct mesh_view *v = mesh_engine_view_if_any();
+    return v && mesh_view_learns(v) ? mesh_env()->resolve_timeout_ns : WRITTEN_MS * MESH_MS;
 }
 
-static const struct mesh_names_source process = {mesh_engine_view, mesh_view_name, mesh_view_name_of,
-                                                 mesh_view_is_virtual, resolve_timeout};
+static const struct mesh_names_source process = {
+    .view = mesh_engine_view,
+    .name = mesh_view_name_at,
+    .falls_through = mesh_view_falls_through,
+    .is_provisional = mesh_view_is_provisional,
+    .ask = mesh_view_ask,
+    .answers = mesh_view_answers,
+    .wait = mesh_view_wait,
+    .name_of = mesh_view_name_of,
+    .is_virtual = mesh_view_is_virtual,
+    .timeout = resolve_timeout,
+};
 const struct mesh_names_source *mesh_names_source = &process;
 
 /* ---- trace
@@ -102,16 +113,29 @@ static int give_nothing(const char *name, struct mesh_answer *ret) {
 
 /* An expansion counts when the view lists it, or when a single label was written (INTERFACE.md, "Names"):
  * nobody who asks for www.example.com waits for www.example.com.svc.cluster.local. */
-static enum mesh_names_verdict judge(const struct mesh_view *v, struct mesh_names_walk w,
+struct question {
+    struct mesh_names_walk walk;
+    const char *service;
+    uint16_t port; /* of the service, once somebody wanted to know it */
+    bool asks;     /* what is not known yet is asked for */
+    bool last;     /* no more waiting: what is not answered and may go to libc goes there */
+};
+
+static enum mesh_names_verdict judge(struct mesh_view *v, const struct question *q,
                                      struct mesh_names_found *ret) {
     struct seen seen = {0};
+    struct mesh_names_walk w = q->walk;
     bool as_written;
     while (mesh_names_walk_next(&w, &as_written)) {
-        int rc = mesh_names_source->name(v, w.text, &ret->answer);
+        int rc = mesh_names_source->name(v, w.text, q->port, &ret->answer);
         if (rc == MESH_E_NOENDPOINT)
             rc = give_nothing(w.text, &ret->answer);
         if (rc == 0)
             return mesh_names_program_is_go() ? MESH_NAMES_FAIL : MESH_NAMES_MESH;
+        if (rc == MESH_E_AGAIN && q->last && mesh_names_source->falls_through(v, w.text))
+            rc = MESH_E_NOTFOUND;
+        if (rc == MESH_E_AGAIN && q->asks && (as_written || w.single))
+            (void)mesh_names_source->ask(v, w.text, q->port); /* full: it stays unknown */
         note(&seen, rc, as_written, w.single);
     }
     ret->again = seen.part_again;
@@ -128,12 +152,31 @@ static bool is_pending(const struct mesh_names_found *f) {
     return f->verdict == MESH_NAMES_AGAIN || (f->verdict == MESH_NAMES_APART && f->again);
 }
 
-static void wait_for(const struct mesh_names_walk *w, struct mesh_names_found *f) {
+/* A service that is no number and that nobody knows leaves the port open. */
+static uint16_t port_of(const char *service) {
+    char space[1024], *end;
+    struct servent entry, *found = NULL;
+    if (!service || !*service)
+        return 0;
+    unsigned long port = strtoul(service, &end, 10);
+    if (!*end)
+        return port <= UINT16_MAX ? (uint16_t)port : 0;
+    if (getservbyname_r(service, "tcp", &entry, space, sizeof space, &found) || !found)
+        return 0;
+    return ntohs((uint16_t)found->s_port);
+}
+
+static void wait_for(struct question *q, struct mesh_names_found *f) {
     uint64_t deadline = mesh_now() + mesh_names_source->timeout(), now;
+    q->asks = true;
+    q->port = port_of(q->service);
     while (is_pending(f) && (now = mesh_now()) < deadline) {
+        struct mesh_view *v = mesh_names_source->view(); /* sees to it that somebody is there to answer */
+        uint32_t seen = mesh_names_source->answers(v);
+        f->verdict = judge(v, q, f);
         uint64_t step = deadline - now < WAIT_STEP_MS * MESH_MS ? deadline - now : WAIT_STEP_MS * MESH_MS;
-        nanosleep(&(struct timespec){.tv_nsec = (long)step}, NULL);
-        f->verdict = judge(mesh_names_source->view(), *w, f);
+        if (is_pending(f))
+            mesh_names_source->wait(v, seen, step);
     }
 }
 
@@ -148,19 +191,25 @@ static void refuse(const char *name, enum mesh_names_verdict verdict) {
 
 static const struct mesh_names_search as_written_only = {.ndots = 0};
 
-void mesh_names_find(const char *name, unsigned how, struct mesh_names_found *ret) {
-    struct mesh_names_walk w;
+void mesh_names_find(const char *name, const char *service, unsigned how, struct mesh_names_found *ret) {
+    struct question q = {.service = service};
     int saved = errno;
     struct mesh_view *v;
     ret->verdict = MESH_NAMES_LIBC;
     ret->again = false;
     if (!is_numeric(name) && !is_localhost(name) && (v = mesh_names_source->view())) {
         uint64_t now = mesh_now_coarse();
-        if (mesh_names_walk_init(&w, name,
+        if (mesh_names_walk_init(&q.walk, name,
                                  how & MESH_NAMES_SEARCH ? mesh_names_search_get(now) : &as_written_only))
-            ret->verdict = judge(v, w, ret);
+            ret->verdict = judge(v, &q, ret);
         if (how & MESH_NAMES_WAIT && is_pending(ret))
-            wait_for(&w, ret);
+            wait_for(&q, ret);
+        if (ret->verdict == MESH_NAMES_MESH && mesh_names_source->is_provisional(v))
+            (void)mesh_names_source->ask(v, ret->answer.canon, port_of(service)); /* what is there may soon be gone */
+        if (is_pending(ret)) {
+            q.last = true;
+            ret->verdict = judge(mesh_names_source->view(), &q, ret);
+        }
         trace_resolve(name, ret);
         refuse(name, ret->verdict);
     }
@@ -194,7 +243,10 @@ void mesh_names_apart(const char *name, bool (*ask)(void *arg, const char *name)
         return;
     while (mesh_names_walk_next(&w, &as_written)) {
         char absolute[MESH_NAME_MAX + 2];
-        if (as_written || mesh_names_source->name(v, w.text, &ignored) != MESH_E_NOTFOUND)
+        int rc = as_written ? 0 : mesh_names_source->name(v, w.text, 0, &ignored);
+        if (rc == MESH_E_AGAIN && mesh_names_source->falls_through(v, w.text))
+            rc = MESH_E_NOTFOUND;
+        if (rc != MESH_E_NOTFOUND)
             continue;
         size_t n = strlen(w.text);
         memcpy(absolute, w.text, n);

@@ -56,7 +56,7 @@ static int give_apart(struct request *r, const char *name, bool again) {
 static bool judge_name(const char *name, int family, struct mesh_names_found *ret) {
     if (!name || (family != AF_INET && family != AF_INET6))
         return false;
-    mesh_names_find(name, MESH_NAMES_SEARCH | MESH_NAMES_WAIT, ret);
+    mesh_names_find(name, NULL, MESH_NAMES_SEARCH | MESH_NAMES_WAIT, ret);
     return ret->verdict != MESH_NAMES_LIBC;
 }
 

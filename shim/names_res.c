@@ -71,7 +71,7 @@ static enum mesh_names_verdict judge(const char *name, unsigned how, struct cont
     int family = mesh_dns_reverse_parse(name, addr);
     if (family != 0)
         return judge_reverse(family, addr, space, ret);
-    mesh_names_find(name, how, &space->found);
+    mesh_names_find(name, NULL, how, &space->found);
     enum mesh_names_verdict verdict = space->found.verdict;
     *ret = (struct content){.rcode = MESH_DNS_SERVFAIL};
     if (verdict == MESH_NAMES_DENIED)

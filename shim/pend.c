@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "shim/base/clock.h"
+#include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
 #include "shim/close.h"
@@ -19,9 +20,12 @@
 
 enum {
     BATCH = 64,
-    FEW = 64, /* so many are tried at each wait, whatever else watches them */
+    STARTING = 1,
+    ROUNDS = 64,
     HELPER_STACK = 256 << 10,
-    HELPER_SLICE_MS = 5, /* new work reaches a helper that is in poll after this */
+    HELPER_SLICE_MS =
+        5, /* new work reaches a helper that is in poll after this, or, when none has come for a while, */
+    HELPER_SLICE_MOST_MS = 80,
     HELPER_IDLE_MS =
         200,          /* a bulk sender fills its buffer again soon: the thread is worth keeping that long */
     PRIVATE_FD = 700, /* lingering sockets move up here */
@@ -35,7 +39,8 @@ struct item {
 static struct item *items;
 static uint32_t nitems, cap;
 static _Atomic uint32_t count;
-static _Atomic bool helping;
+static _Atomic uint32_t leaves;  /* calls of mesh_pend_leave */
+static _Atomic uint32_t helping; /* the helper's mesh_thread(), or STARTING */
 
 uint32_t mesh_pend_count(void) {
     return atomic_load_explicit(&count, memory_order_relaxed);
@@ -101,29 +106,26 @@ void mesh_pend_forget(uint32_t slot) {
     mesh_guard_leave(g);
 }
 
+static bool sends(uint32_t state) {
+    return state == MESH_CONN_OPEN || state == MESH_CONN_RAW;
+}
+
 static bool unfinished(const struct mesh_conn *c) {
     uint32_t state = atomic_load(&c->state);
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
         return true;
-    return state == MESH_CONN_OPEN && mesh_tx_unsent(c);
-}
-
-/* Is there anything to be done for it now? An epoll registration of ours tells when a handshake can go on;
- * thousands of clients that are shaking hands must not be tried one by one at each wait. */
-static bool idle(uint32_t slot, uint64_t now) {
-    const struct mesh_conn *c = mesh_conn_at(slot);
-    return mesh_pend_count() > FEW && mesh_local_at(slot)->swapped && unfinished(c) && !mesh_tx_unsent(c) &&
-           now < mesh_hand_deadline(slot);
+    return sends(state) && mesh_tx_unsent(c);
 }
 
 /* One step; true when nothing is left to do. */
 static bool step(uint32_t slot, int fd) {
     struct mesh_conn *c = mesh_conn_at(slot);
     (void)mesh_hand_drive(c, slot, fd);
-    if (atomic_load(&c->state) == MESH_CONN_OPEN && mesh_tx_unsent(c) && mesh_conn_lock_tx(c) == 0) {
-        if (mesh_conn_owns(slot, fd))
-            (void)mesh_tx_flush(c, fd);
+    if (sends(atomic_load(&c->state)) && mesh_tx_unsent(c) && mesh_conn_lock_tx(c) == 0) {
+        int r = mesh_conn_owns(slot, fd) ? mesh_tx_flush(c, fd) : 0;
         mesh_conn_unlock_tx(c);
+        if (r && r != -EAGAIN)
+            mesh_conn_error(c, slot, fd, -r);
     }
     return !unfinished(c);
 }
@@ -143,83 +145,191 @@ static void finished(const struct item *was, bool late) {
         mesh_close_end(was->slot, fd, true);
 }
 
-void mesh_pend_drive(void) {
-    struct item batch[BATCH];
-    mesh_drain_look();
-    for (uint32_t at = 0; at < mesh_pend_count(); at += BATCH) {
-        struct mesh_guard g = mesh_guard_enter();
-        uint32_t n = nitems > at ? nitems - at : 0;
-        if (n > BATCH)
-            n = BATCH;
-        if (n)
-            memcpy(batch, items + at, n * sizeof *batch);
-        mesh_guard_leave(g);
-        uint64_t now = mesh_now();
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t slot = batch[i].slot;
-            struct mesh_local *l = mesh_local_at(slot);
-            int fd = atomic_load(&l->fd);
-            bool late = batch[i].linger && now >= batch[i].linger;
-            if (!late && (idle(slot, now) || !step(slot, fd)))
-                continue;
-            finished(&batch[i], late);
-        }
+/* ---- the descriptors of a wait ---- */
+
+enum { SCRATCH_FDS = MESH_SCRATCH / sizeof(struct pollfd) };
+
+static struct pollfd *fds_take(uint32_t *io_n) {
+    void *p;
+    if (*io_n <= SCRATCH_FDS) {
+        *io_n = SCRATCH_FDS;
+        return (struct pollfd *)mesh_scratch_take();
     }
+    if (mesh_sys_mmap(NULL, *io_n * sizeof(struct pollfd), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p))
+        return NULL;
+    return p;
 }
 
-/* Does a wait have to watch its descriptor, or does an epoll registration do so? */
-static bool to_be_watched(const struct item *i, const struct mesh_conn *c, const struct mesh_local *l) {
-    if (i->linger)
+static bool fds_need(struct mesh_wait *w, uint32_t n) {
+    if (n <= w->cap)
         return true;
-    if (!l->swapped)
-        return !c->server || mesh_look(c->held.bytes) || mesh_tx_unsent(c) || atomic_load(&c->driver);
-    return mesh_look(c->told) && mesh_tx_unsent(c);
+    struct pollfd *p = fds_take(&n);
+    if (!p)
+        return false;
+    memcpy(p, w->fds, w->own * sizeof *p);
+    mesh_wait_done(w);
+    w->fds = p;
+    w->cap = n;
+    return true;
 }
 
-uint32_t mesh_pend_fill(struct pollfd *ret, uint32_t max, int except, uint64_t *io_deadline) {
-    uint32_t filled = 0;
-    if (atomic_load(&count) == 0) /* the guard is two system calls, and every wait comes by */
-        return 0;
+bool mesh_wait_init(struct mesh_wait *w, uint32_t own) {
+    w->fds = w->few;
+    w->cap = MESH_ARRAY_LEN(w->few);
+    w->own = w->n = w->rounds = 0;
+    if (!fds_need(w, own))
+        return false;
+    w->own = w->n = own;
+    return true;
+}
+
+void mesh_wait_done(struct mesh_wait *w) {
+    if (w->fds == w->few)
+        return;
+    if (w->cap == SCRATCH_FDS)
+        mesh_scratch_give((uint8_t *)w->fds);
+    else
+        (void)mesh_sys_munmap(w->fds, w->cap * sizeof *w->fds);
+    w->fds = w->few;
+    w->cap = MESH_ARRAY_LEN(w->few);
+}
+
+/* ---- driving ---- */
+
+static uint64_t due(const struct item *i) {
+    uint64_t d = mesh_hand_deadline(i->slot);
+    return i->linger && i->linger < d ? i->linger : d;
+}
+
+static void drive(const struct item *i, uint64_t now) {
+    bool late = i->linger && now >= i->linger;
+    if (late || step(i->slot, atomic_load(&mesh_local_at(i->slot)->fd)))
+        finished(i, late);
+}
+
+/* What has come to its time, and what was brought to its end elsewhere. */
+static void drive_due(void) {
+    struct item batch[BATCH];
+    uint32_t at = 0, n;
+    do {
+        uint64_t now = mesh_now();
+        struct mesh_guard g = mesh_guard_enter();
+        for (n = 0; at < nitems && n < BATCH; at++)
+            if (due(&items[at]) <= now || !unfinished(mesh_conn_at(items[at].slot)))
+                batch[n++] = items[at];
+        mesh_guard_leave(g);
+        for (uint32_t i = 0; i < n; i++)
+            drive(&batch[i], now);
+    } while (n == BATCH);
+}
+
+/* guard held. Is it this wait that watches its descriptor? Not when the epoll descriptor that is waited on
+ * tells of it, nor when another thread does: that one waits for it, or will again. Bytes that the program has
+ * written and need not come back for are everybody's. */
+static bool ours(const struct item *i, const struct mesh_conn *c, const struct mesh_local *l, int ep) {
+    if (i->linger || mesh_tx_unsent(c))
+        return true;
+    if (atomic_load(&helping) == mesh_thread())
+        return !l->swapped && !c->server;
+    if (l->swapped) {
+        uint32_t owner = 0;
+        if (mesh_epoll_tells(i->slot, ep, &owner))
+            return false;
+        return owner == 0 || owner == mesh_thread();
+    }
+    uint32_t waiter = atomic_load_explicit(&l->waiter, memory_order_relaxed);
+    return waiter == mesh_thread() || (waiter == 0 && (!c->server || atomic_load(&c->driver)));
+}
+
+/* Returns how many there are, of which at most max are filled in. */
+static uint32_t fill(struct pollfd *ret, uint32_t max, int except, int ep, uint64_t *io_deadline) {
+    uint32_t n = 0;
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = 0; i < nitems; i++) {
         uint32_t slot = items[i].slot;
         struct mesh_conn *c = mesh_conn_at(slot);
         struct mesh_local *l = mesh_local_at(slot);
-        uint64_t d = mesh_hand_deadline(slot);
-        if (items[i].linger && items[i].linger < d)
-            d = items[i].linger;
+        uint64_t d = due(&items[i]);
         if (d < *io_deadline)
             *io_deadline = d;
         int fd = atomic_load(&l->fd);
-        if (fd == except || filled == max || !to_be_watched(&items[i], c, l))
+        if (fd == except || !ours(&items[i], c, l, ep))
             continue;
-        uint32_t state = atomic_load(&c->state);
-        short events = state == MESH_CONN_OPEN ? 0 : mesh_hand_wants(slot);
-        if (state == MESH_CONN_OPEN && mesh_tx_unsent(c))
-            events |= POLLOUT;
-        ret[filled++] = (struct pollfd){.fd = fd, .events = events};
+        bool send = sends(atomic_load(&c->state));
+        if (n < max)
+            ret[n] = (struct pollfd){.fd = fd, .events = send ? POLLOUT : mesh_hand_wants(slot)};
+        n++;
     }
     mesh_guard_leave(g);
-    return filled;
+    return n;
+}
+
+void mesh_pend_before(struct mesh_wait *w, int fd, int ep, uint64_t *io_deadline) {
+    w->n = w->own;
+    mesh_drain_look();
+    if (atomic_load(&count) == 0) /* the guard is two system calls, and every wait comes by */
+        return;
+    drive_due();
+    for (uint32_t n = 0;;) {
+        uint64_t until = *io_deadline;
+        uint32_t room = w->cap - w->own;
+        n = fill(w->fds + w->own, room, fd, ep, &until);
+        if (n > room && fds_need(w, w->own + n + 16))
+            continue;
+        if (n > room) /* no memory: the rest is looked at by the clock */
+            until = mesh_now() + HELPER_SLICE_MS * MESH_MS;
+        uint64_t now = mesh_now();
+        if (until < *io_deadline &&
+            until <= now) /* its time is over, and it is another process's to end it */
+            until = now + HELPER_SLICE_MS * MESH_MS;
+        w->n = w->own + (n < room ? n : room);
+        if (until < *io_deadline)
+            *io_deadline = until;
+        return;
+    }
+}
+
+bool mesh_pend_after(struct mesh_wait *w) {
+    bool any = false;
+    for (uint32_t i = w->own; i < w->n; i++) {
+        uint32_t word = w->fds[i].revents ? mesh_fd_get(w->fds[i].fd) : 0;
+        if (mesh_fd_kind(word) != MESH_FD_CONN)
+            continue;
+        struct mesh_guard g = mesh_guard_enter();
+        struct item *at = find(mesh_fd_slot(word)), it = at ? *at : (struct item){0};
+        mesh_guard_leave(g);
+        if (at)
+            drive(&it, mesh_now());
+        any = true;
+    }
+    return any && ++w->rounds < ROUNDS;
+}
+
+void mesh_pend_round(uint64_t deadline) {
+    struct mesh_wait w;
+    if (!mesh_wait_init(&w, 0))
+        return;
+    mesh_pend_before(&w, -1, -1, &deadline);
+    uint64_t now = mesh_now();
+    struct timespec t = {0, deadline > now ? (long)(deadline - now) : 0};
+    if (mesh_sys_ppoll(w.fds, w.n, &t, NULL) > 0)
+        (void)mesh_pend_after(&w);
+    mesh_wait_done(&w);
 }
 
 /* ---- the helper ---- */
 
-static void help_once(void) {
-    struct pollfd fds[BATCH];
-    uint64_t deadline = mesh_now() + HELPER_SLICE_MS * MESH_MS;
-    mesh_pend_drive();
-    uint32_t n = mesh_pend_fill(fds, BATCH, -1, &deadline);
-    uint64_t now = mesh_now();
-    struct timespec t = {0, deadline > now ? (long)(deadline - now) : 1000000};
-    (void)mesh_sys_ppoll(fds, n, &t, NULL);
-}
-
 static void *helper(void *arg) {
-    uint64_t idle_since = mesh_now();
+    uint64_t idle_since = mesh_now(), slice = HELPER_SLICE_MS;
+    uint32_t seen = 0;
+    atomic_store(&helping, mesh_thread());
     for (;;) {
         if (mesh_pend_count()) {
-            help_once();
+            uint32_t now = atomic_load(&leaves);
+            slice = now != seen ? HELPER_SLICE_MS : slice < HELPER_SLICE_MOST_MS ? slice * 2 : slice;
+            seen = now;
+            mesh_pend_round(mesh_now() + slice * MESH_MS);
             idle_since = mesh_now();
             continue;
         }
@@ -227,16 +337,16 @@ static void *helper(void *arg) {
         (void)mesh_sys_ppoll(NULL, 0, &t, NULL);
         if (mesh_now() - idle_since < HELPER_IDLE_MS * MESH_MS)
             continue;
-        atomic_store(&helping, false);
-        bool none = false; /* work that came in between would have seen a helper */
-        if (!mesh_pend_count() || !atomic_compare_exchange_strong(&helping, &none, true))
+        atomic_store(&helping, 0);
+        uint32_t none = 0; /* work that came in between would have seen a helper */
+        if (!mesh_pend_count() || !atomic_compare_exchange_strong(&helping, &none, mesh_thread()))
             return arg;
     }
 }
 
 static void help(void) {
-    bool none = false;
-    if (!atomic_compare_exchange_strong(&helping, &none, true))
+    uint32_t none = 0;
+    if (!atomic_compare_exchange_strong(&helping, &none, STARTING))
         return;
     uint64_t all = MESH_SIGNALS_OF_PROGRAM, old;
     pthread_attr_t a;
@@ -251,11 +361,12 @@ static void help(void) {
     }
     (void)mesh_sys_sigprocmask(SIG_SETMASK, &old, NULL);
     if (err) /* the program's next call or wait carries the work */
-        atomic_store(&helping, false);
+        atomic_store(&helping, 0);
 }
 
 void mesh_pend_leave(uint32_t slot) {
     mesh_pend_add(slot);
+    atomic_fetch_add(&leaves, 1);
     help(); /* a thread that already waits does not know of it, and may wait for ever */
 }
 
@@ -283,33 +394,29 @@ void mesh_pend_linger(uint32_t slot, int fd) {
         help();
 }
 
+static bool any_unsent(void) {
+    bool unsent = false;
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = 0; i < nitems; i++)
+        unsent |= mesh_tx_unsent(mesh_conn_at(items[i].slot));
+    mesh_guard_leave(g);
+    return unsent;
+}
+
 void mesh_pend_drain(uint64_t deadline) {
-    struct pollfd fds[BATCH];
-    for (;;) {
-        mesh_pend_drive();
-        uint64_t until = deadline;
-        bool unsent = false;
-        struct mesh_guard g = mesh_guard_enter();
-        for (uint32_t i = 0; i < nitems; i++)
-            unsent |= mesh_tx_unsent(mesh_conn_at(items[i].slot));
-        mesh_guard_leave(g);
-        if (!unsent)
-            return;
-        uint32_t n = mesh_pend_fill(fds, BATCH, -1, &until);
-        uint64_t now = mesh_now();
+    for (uint64_t now = mesh_now(); any_unsent(); now = mesh_now()) {
         if (now >= deadline) {
             mesh_trace_refused("unsent-at-exit", NULL, NULL);
             return;
         }
         /* in short pieces: the helper may send what we are about to wait for */
-        bool soon = until > now && until - now < HELPER_SLICE_MS * MESH_MS;
-        struct timespec t = {0, soon ? (long)(until - now) : (long)(HELPER_SLICE_MS * MESH_MS)};
-        (void)mesh_sys_ppoll(fds, n, &t, NULL);
+        uint64_t soon = now + HELPER_SLICE_MS * MESH_MS;
+        mesh_pend_round(soon < deadline ? soon : deadline);
     }
 }
 
 void mesh_pend_after_fork(void) {
-    atomic_store(&helping, false);
+    atomic_store(&helping, 0);
     while (nitems) { /* the parent's business; what the child touches comes back on its list */
         struct item it = items[nitems - 1];
         int fd = atomic_load(&mesh_local_at(it.slot)->fd);

@@ -18,6 +18,7 @@
 #include "shim/pend.h"
 #include "shim/real.h"
 #include "shim/rotation.h"
+#include "shim/steward.h"
 #include "shim/stdio.h"
 
 /* ---- fork ---- */
@@ -30,6 +31,7 @@ static void hold_for_child(uint32_t slot) {
 }
 
 static void before(void) {
+    mesh_steward_before_fork();
     mesh_guard_before_fork();
     if (!mesh_slab)
         return;
@@ -40,6 +42,7 @@ static void before(void) {
 /* An entry of a fork that failed is nobody's after ten seconds. */
 static void after_in_parent(void) {
     mesh_guard_after_fork(false);
+    mesh_steward_after_fork(false);
 }
 
 static void after_in_child(void) {
@@ -47,6 +50,7 @@ static void after_in_child(void) {
         mesh_proc_become(child_entry);
     mesh_local_each(mesh_hand_after_fork);
     mesh_guard_after_fork(true);
+    mesh_steward_after_fork(true);
     mesh_aead_after_fork();
     mesh_pend_after_fork();
     mesh_engine_after_fork();
@@ -91,6 +95,7 @@ void mesh_proc_found_out(void) {
         mesh_local_each(hold_late);
         mesh_local_each(mesh_hand_after_fork);
     }
+    mesh_steward_after_fork(true);
     mesh_aead_after_fork();
     mesh_pend_after_fork();
     mesh_engine_after_fork();

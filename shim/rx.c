@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
@@ -348,11 +349,6 @@ ssize_t mesh_rx_try(struct mesh_io *io) {
     struct mesh_conn *c = io->c;
     bool peek = io->flags & MSG_PEEK, drained = false;
     int r = 1;
-    if (mesh_unlikely(c->rx_error) && !c->plain.bytes) {
-        r = -c->rx_error;
-        c->rx_error = 0;
-        return r;
-    }
     uint8_t *scratch = mesh_scratch_take();
     if (!scratch)
         return -ENOBUFS;
@@ -379,11 +375,15 @@ ssize_t mesh_rx_try(struct mesh_io *io) {
         c->part = 0;
     }
     mesh_scratch_give(scratch);
-    if (io->done)
+    if (io->done) {
+        mesh_show(c->rx_at, mesh_now_coarse());
         return (ssize_t)io->done;
-    if (r < 0)
-        return r;
-    return c->rx_eof || io->want == 0 ? 0 : -EAGAIN;
+    }
+    if (r >= 0)
+        r = c->rx_eof || io->want == 0 ? 0 : -EAGAIN;
+    if (mesh_unlikely(mesh_look(c->rx_error)) && io->want && (r == 0 || r == -EAGAIN))
+        r = -__atomic_exchange_n(&c->rx_error, 0, __ATOMIC_RELAXED);
+    return r;
 }
 
 /* ---- what waits and FIONREAD ask ---- */
@@ -392,7 +392,7 @@ ssize_t mesh_rx_try(struct mesh_io *io) {
 static ssize_t look_ahead(struct mesh_io *io) {
     ssize_t r = mesh_rx_try(io);
     if (r < 0 && r != -EAGAIN && atomic_load(&io->c->state) == MESH_CONN_OPEN)
-        io->c->rx_error = (int)-r;
+        mesh_show(io->c->rx_error, (int)-r);
     return r;
 }
 

@@ -94,6 +94,7 @@ struct mesh_conn {
     uint8_t rx_eof;              /* close_notify or FIN seen */
     uint8_t control;             /* client: records without data are to be expected (tickets) */
     uint8_t rx_shut;             /* shutdown(SHUT_RD) */
+    uint64_t rx_at;              /* mesh_now_coarse() when data last came */
     int32_t rx_error;            /* errno that a look-ahead took out of the kernel and the program has not seen */
 
     /* sending: tx_lock */

@@ -51,8 +51,8 @@ static bool usable, taken;
 
 static bool step_env(void) {
     /* without memory every variable counts as wrong: what they protect fails closed */
-    int err = mesh_env_start(environ, getauxval(AT_SECURE) != 0);
-    (void)err;
+    if (mesh_env_start(environ, getauxval(AT_SECURE) != 0))
+        mesh_trace_refused("no-memory", "for", "environment");
     usable = !mesh_env()->off;
     return true;
 }

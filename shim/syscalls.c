@@ -60,8 +60,6 @@ static bool on_descriptor(long number, long a, long b, long c, long d, long e, l
         return *ret = shim_writev(fd, (void *)b, (int)c), true;
     case SYS_pwritev2:
         return *ret = shim_pwritev2(fd, (void *)b, (int)c, d, (int)f), true;
-    case SYS_sendto:
-        return *ret = shim_sendto(fd, (void *)b, (size_t)c, (int)d, (void *)e, (socklen_t)f), true;
     case SYS_connect:
         return *ret = shim_connect(fd, (void *)b, (socklen_t)c), true;
     case SYS_accept:
@@ -102,6 +100,8 @@ static bool on_any(long number, long a, long b, long c, long d, long e, long f, 
         return *ret = shim_accept4((int)a, (void *)b, (void *)c, 0), true;
     case SYS_accept4:
         return *ret = shim_accept4((int)a, (void *)b, (void *)c, (int)d), true;
+    case SYS_sendto:
+        return *ret = shim_sendto((int)a, (void *)b, (size_t)c, (int)d, (void *)e, (socklen_t)f), true;
     case SYS_sendmsg:
         return *ret = shim_sendmsg((int)a, (void *)b, (int)c), true;
     case SYS_sendmmsg:

@@ -17,9 +17,31 @@ static ssize_t push(int fd, const void *p, size_t n, int flags) {
     return r;
 }
 
+/* The connection turned out to be plaintext: what was held goes out as it is, in front of everything else. */
+static int flush_held(struct mesh_conn *c, int fd) {
+    const uint8_t *p;
+    size_t n;
+    while ((n = mesh_queue_peek(&c->held, &p))) {
+        ssize_t r = push(fd, p, n, c->held.bytes > n ? MSG_MORE : 0);
+        if (r < 0) {
+            if (r != -EAGAIN)
+                mesh_queue_clear(&c->held);
+            return (int)r;
+        }
+        mesh_queue_drop(&c->held, (size_t)r);
+    }
+    if (c->fin == 1) {
+        c->fin = 2;
+        (void)mesh_sys_shutdown(fd, SHUT_WR);
+    }
+    return 0;
+}
+
 int mesh_tx_flush(struct mesh_conn *c, int fd) {
     const uint8_t *p;
     size_t n;
+    if (atomic_load(&c->state) == MESH_CONN_RAW)
+        return flush_held(c, fd);
     while ((n = mesh_queue_peek(&c->sealed, &p))) {
         ssize_t r = push(fd, p, n, c->sealed.bytes > n ? MSG_MORE : 0);
         if (r < 0) {
@@ -111,9 +133,18 @@ static ssize_t push_first(struct mesh_conn *c, int fd, const struct batch *b) {
     return r;
 }
 
+/* What is sealed has its numbers and is sealed but once: with no room for it the stream cannot go on. */
+static int tail_put(struct mesh_conn *c, uint32_t slot, int fd, const uint8_t *p, size_t n) {
+    if (mesh_queue_put(&c->sealed, p, n))
+        return -EAGAIN;
+    mesh_queue_clear(&c->sealed);
+    mesh_conn_fail_tx(c, slot, fd, ECONNRESET, "no-memory");
+    return -ECONNRESET;
+}
+
 /* Sends a batch; what the kernel does not take becomes the sealed tail. 0, -EAGAIN (a tail is left) or
  * -errno. */
-static int launch(struct mesh_conn *c, int fd, const struct batch *b, int flags) {
+static int launch(struct mesh_conn *c, uint32_t slot, int fd, const struct batch *b, int flags) {
     bool first = mesh_unlikely(c->first) && !(flags & MSG_MORE);
     ssize_t r = first ? push_first(c, fd, b) : push(fd, b->base, b->len, flags);
     if (r == (ssize_t)b->len)
@@ -121,7 +152,7 @@ static int launch(struct mesh_conn *c, int fd, const struct batch *b, int flags)
     if (r < 0 && r != -EAGAIN)
         return (int)r;
     size_t sent = r > 0 ? (size_t)r : 0;
-    return mesh_queue_put(&c->sealed, b->base + sent, b->len - sent) ? -EAGAIN : -ENOBUFS;
+    return tail_put(c, slot, fd, b->base + sent, b->len - sent);
 }
 
 static size_t batch_room(const struct mesh_conn *c, const struct batch *b) {
@@ -150,7 +181,7 @@ static int send_batch(struct mesh_io *io, uint8_t *scratch) {
         taken += n;
     }
     bool more = (io->flags & MSG_MORE) || taken < left;
-    int r = launch(c, io->fd, &b, more ? MSG_MORE : 0);
+    int r = launch(c, io->slot, io->fd, &b, more ? MSG_MORE : 0);
     if (r == 0 || r == -EAGAIN) {
         io->done += taken;
         atomic_fetch_add_explicit(&c->out, taken, memory_order_relaxed);
@@ -217,6 +248,9 @@ int mesh_tx_try(struct mesh_io *io) {
     case MESH_CONN_DIAL:
         r = c->told ? send_held(io) : -EAGAIN;
         break;
+    case MESH_CONN_RAW:
+        r = c->fin ? -EPIPE : mesh_tx_flush(c, io->fd);
+        break;
     default:
         r = -ECONNRESET;
     }
@@ -242,8 +276,7 @@ int mesh_tx_release_held(struct mesh_conn *c, uint32_t slot, int fd) {
             break;
         }
         mesh_queue_drop(&c->held, n);
-        r = c->sealed.bytes ? (mesh_queue_put(&c->sealed, b.base, b.len) ? -EAGAIN : -ENOBUFS)
-                            : launch(c, fd, &b, 0);
+        r = c->sealed.bytes ? tail_put(c, slot, fd, b.base, b.len) : launch(c, slot, fd, &b, 0);
         if (r && r != -EAGAIN)
             break;
     }
@@ -272,8 +305,8 @@ int mesh_tx_alert(struct mesh_conn *c, uint32_t slot, int fd, uint8_t level, uin
     if (r < 0 && r != -EAGAIN)
         return (int)r;
     size_t sent = r > 0 ? (size_t)r : 0;
-    if (sent < (size_t)n && !mesh_queue_put(&c->sealed, room + sent, (size_t)n - sent))
-        return -ENOBUFS;
+    if (sent < (size_t)n && (r = tail_put(c, slot, fd, room + sent, (size_t)n - sent)) != -EAGAIN)
+        return (int)r;
     return mesh_tx_flush(c, fd);
 }
 
@@ -286,6 +319,8 @@ int mesh_tx_finish(struct mesh_conn *c, uint32_t slot, int fd) {
         uint32_t state = atomic_load(&c->state);
         if (state == MESH_CONN_OPEN) {
             r = mesh_tx_alert(c, slot, fd, 1, 0);
+        } else if (state == MESH_CONN_RAW) {
+            r = mesh_tx_flush(c, fd);
         } else if (state == MESH_CONN_DEAD) {
             c->fin = 2;
             r = 0;

@@ -19,10 +19,16 @@
 #include "shim/pend.h"
 #include "shim/real.h"
 
-enum { ON_STACK = 64, PEND_MOST = 64 };
-/* Another thread may drive a handshake to its end while we sleep on what it waited for: then what to wait for
- * has changed. */
+/* Another thread may drive a dial to its end while we sleep on what it waited for, and a program that waits
+ * to be told *connected* would not learn of it. */
 static const uint64_t SLICE = 10 * MESH_MS;
+
+/* Has more than one thread waited in this process? */
+static bool several(uint32_t me) {
+    static _Atomic uint32_t first;
+    uint32_t none = 0;
+    return !atomic_compare_exchange_strong(&first, &none, me) && none != me;
+}
 
 static uint64_t least(uint64_t a, uint64_t b) {
     return a < b ? a : b;
@@ -52,22 +58,31 @@ bool mesh_watch_special(const struct mesh_conn *c, uint32_t slot) {
     }
 }
 
+/* A record without data (KeyUpdate, a late ticket) would make a connection at rest readable, and a pool of
+ * connections would take that for its end. While data flows nobody is misled by a read that finds nothing. */
+static bool rests(const struct mesh_conn *c) {
+    return atomic_load_explicit(&c->state, memory_order_relaxed) == MESH_CONN_OPEN &&
+           mesh_now_coarse() - mesh_look(c->rx_at) > MESH_SEC;
+}
+
 static struct mesh_conn *special_at(int fd, uint32_t *ret_slot) {
     uint32_t word = fd >= 0 ? mesh_fd_get(fd) : 0;
     if (mesh_fd_kind(word) != MESH_FD_CONN)
         return NULL;
     *ret_slot = mesh_fd_slot(word);
     struct mesh_conn *c = mesh_conn_at(*ret_slot);
-    return c && mesh_watch_special(c, *ret_slot) ? c : NULL;
+    return c && (mesh_watch_special(c, *ret_slot) || rests(c)) ? c : NULL;
 }
 
-bool mesh_poll_concerns(const struct pollfd *fds, nfds_t n) {
+bool mesh_poll_concerns(const struct pollfd *fds, nfds_t n, uint64_t deadline) {
     mesh_drain_look();
     if (mesh_pend_count())
         return true;
     uint32_t slot;
+    bool lasts = deadline - mesh_now_coarse() > MESH_SEC;
     for (nfds_t i = 0; i < n; i++)
-        if (special_at(fds[i].fd, &slot))
+        if (special_at(fds[i].fd, &slot) ||
+            (lasts && fds[i].fd >= 0 && mesh_fd_kind(mesh_fd_get(fds[i].fd)) == MESH_FD_CONN))
             return true;
     return false;
 }
@@ -98,19 +113,34 @@ static short tell(const struct pollfd *p, short kernel, bool *ret_again) {
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) {
         if (kernel & POLLNVAL)
             return kernel;
-        short wants = mesh_hand_drive(c, slot, p->fd);
+        bool due = kernel || mesh_hand_deadline(slot) <= mesh_now();
+        short wants = due ? mesh_hand_drive(c, slot, p->fd) : 1;
         if (!wants) {
             *ret_again = true;
             return 0;
         }
         return mesh_tx_room(c) ? kernel & p->events & (POLLOUT | POLLWRNORM) : 0;
     }
+    if (state == MESH_CONN_OPEN && kernel & (POLLIN | POLLRDNORM)) {
+        if (!mesh_rx_ready(c, slot, p->fd))
+            kernel &= (short)~(POLLIN | POLLRDNORM);
+        state = atomic_load(&c->state); /* what came may have been an alert */
+    }
     if (state == MESH_CONN_DEAD)
         return c->error ? with_end(p->events)
                         : (short)(kernel | (p->events & (POLLIN | POLLRDNORM)) | POLLHUP);
-    if (kernel & (POLLIN | POLLRDNORM) && !mesh_rx_ready(c, slot, p->fd))
-        kernel &= (short)~(POLLIN | POLLRDNORM);
-    return c->rx_error ? (short)(kernel | POLLERR) : kernel;
+    return mesh_look(c->rx_error) ? (short)(kernel | POLLERR) : kernel;
+}
+
+/* A handshake of this wait's own: when must it be looked at again? Whoever else waits leaves it to us. */
+static uint64_t look_by(const struct mesh_conn *c, uint32_t slot) {
+    struct mesh_local *l = mesh_local_at(slot);
+    uint32_t me = mesh_thread();
+    if (atomic_load_explicit(&l->waiter, memory_order_relaxed) != me)
+        atomic_store_explicit(&l->waiter, me, memory_order_relaxed);
+    uint64_t d = mesh_hand_deadline(slot);
+    bool shared = atomic_load(&c->state) == MESH_CONN_DIAL && !mesh_look(c->told) && several(me);
+    return shared ? least(d, mesh_now() + SLICE) : d;
 }
 
 static void timeout_of(uint64_t deadline, struct timespec *ret, struct timespec **ret_p) {
@@ -122,34 +152,30 @@ static void timeout_of(uint64_t deadline, struct timespec *ret, struct timespec 
     *ret_p = ret;
 }
 
-/* One round. -1: again; else what poll returns. */
-static int round_(struct pollfd *fds, nfds_t n, struct pollfd *kfds, uint64_t deadline,
-                  const sigset_t *mask) {
+/* One round. -1: again; -2: the kernel's errno; else what poll returns. */
+static int round_(struct pollfd *fds, struct mesh_wait *w, uint64_t deadline, const sigset_t *mask) {
     uint64_t until = deadline;
     bool again = false, dead = false;
     uint32_t slot;
-    mesh_pend_drive();
-    for (nfds_t i = 0; i < n; i++) {
-        kfds[i] = (struct pollfd){.fd = fds[i].fd, .events = ask(&fds[i])};
+    for (uint32_t i = 0; i < w->own; i++) {
+        w->fds[i] = (struct pollfd){.fd = fds[i].fd, .events = ask(&fds[i])};
         struct mesh_conn *c = special_at(fds[i].fd, &slot);
-        if (!c)
-            continue;
-        if (atomic_load(&c->state) == MESH_CONN_DEAD)
+        uint32_t state = c ? atomic_load(&c->state) : MESH_CONN_OPEN;
+        if (state == MESH_CONN_DEAD)
             dead = true;
-        if (atomic_load(&c->state) == MESH_CONN_OPEN)
-            continue;
-        uint64_t d = mesh_hand_deadline(slot), soon = mesh_now() + SLICE;
-        until = least(until, least(d, soon));
+        else if (state != MESH_CONN_OPEN)
+            until = least(until, look_by(c, slot));
     }
-    uint32_t extra = mesh_pend_fill(kfds + n, PEND_MOST, -1, &until);
+    mesh_pend_before(w, -1, -1, &until);
     struct timespec ts, *tp;
     timeout_of(dead ? 0 : until, &ts, &tp);
-    int r = real.ppoll(kfds, n + extra, tp, mask);
-    if (r < 0)
-        return r == -1 ? -2 : r;
+    if (real.ppoll(w->fds, w->n, tp, mask) < 0)
+        return -2;
+    if (mesh_pend_after(w))
+        return -1;
     int found = 0;
-    for (nfds_t i = 0; i < n; i++) {
-        fds[i].revents = tell(&fds[i], kfds[i].revents, &again);
+    for (uint32_t i = 0; i < w->own; i++) {
+        fds[i].revents = tell(&fds[i], w->fds[i].revents, &again);
         found += fds[i].revents != 0;
     }
     if (found)
@@ -158,26 +184,22 @@ static int round_(struct pollfd *fds, nfds_t n, struct pollfd *kfds, uint64_t de
 }
 
 /* The way out of a wait, also for a thread that is cancelled in it. */
-static void cancelled(void *heap) {
+static void left(void *w) {
     int keep = errno;
-    free(heap);
+    mesh_wait_done(w);
     errno = keep;
 }
 
 int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *mask) {
-    struct pollfd small[ON_STACK + PEND_MOST], *volatile kfds = small;
-    if (n > ON_STACK) {
-        kfds = n > (1 << 20) ? NULL : malloc((n + PEND_MOST) * sizeof *kfds);
-        if (!kfds) {
-            errno = ENOMEM;
-            return -1;
-        }
+    struct mesh_wait w;
+    if (n > MESH_FD_MAX || !mesh_wait_init(&w, (uint32_t)n)) {
+        errno = n > MESH_FD_MAX ? EINVAL : ENOMEM;
+        return -1;
     }
-    struct pollfd *heap = kfds == small ? NULL : kfds;
     int r;
-    pthread_cleanup_push(cancelled, heap);
+    pthread_cleanup_push(left, &w);
     do
-        r = round_(fds, n, kfds, deadline, mask);
+        r = round_(fds, &w, deadline, mask);
     while (r == -1);
     pthread_cleanup_pop(1);
     return r == -2 ? -1 : r;
@@ -198,33 +220,52 @@ static bool restarts(void) {
     return true;
 }
 
-static int wait_fd(int fd, short events, uint64_t deadline) {
-    struct pollfd fds[1 + PEND_MOST];
+int mesh_wait_data(int fd) {
+    char b;
+    int keep = errno;
+    ssize_t r = real.recv(fd, &b, 1, MSG_PEEK);
+    int err = r < 0 ? -errno : 0;
+    errno = keep;
+    return err;
+}
+
+static int wait_fd(struct mesh_wait *w, int fd, short events, uint64_t deadline, bool timed) {
+    uint32_t slot;
+    struct mesh_conn *c = special_at(fd, &slot);
+    bool shakes = c && atomic_load(&c->state) != MESH_CONN_OPEN;
     for (;;) {
-        mesh_pend_drive();
-        uint64_t until = deadline;
-        fds[0] = (struct pollfd){.fd = fd, .events = events};
-        uint32_t n = 1 + mesh_pend_fill(fds + 1, PEND_MOST, fd, &until);
+        uint64_t until = shakes ? least(deadline, look_by(c, slot)) : deadline;
+        bool slice = until < deadline;
+        w->fds[0] = (struct pollfd){.fd = fd, .events = events};
+        mesh_pend_before(w, fd, -1, &until);
+        if (w->n == 1 && until == UINT64_MAX && events == POLLIN && !shakes)
+            return mesh_wait_data(fd);
         struct timespec ts, *tp;
-        if (n > 1 || mesh_pend_count())
-            until = least(until, mesh_now() + SLICE);
         timeout_of(until, &ts, &tp);
-        int r = real.ppoll(fds, n, tp, NULL);
-        if (r < 0 && errno == EINTR && restarts())
+        int r = real.ppoll(w->fds, w->n, tp, NULL);
+        if (r < 0 && errno == EINTR && !timed && restarts())
             continue;
         if (r < 0)
             return -errno;
-        if (fds[0].revents)
+        if (w->fds[0].revents)
             return 0;
+        (void)mesh_pend_after(w);
         if (deadline != UINT64_MAX && mesh_now() >= deadline)
             return -EAGAIN;
-        if (n == 1) /* nothing else is pending any more: the caller's own way of waiting will do */
+        if (slice ||
+            w->n == 1) /* nothing else is pending any more: the caller's own way of waiting will do */
             return 0;
     }
 }
 
-int mesh_wait_fd(int fd, short events, uint64_t deadline) {
-    int keep = errno, r = wait_fd(fd, events, deadline);
+int mesh_wait_fd(int fd, short events, uint64_t deadline, bool timed) {
+    int keep = errno, r;
+    struct mesh_wait w;
+    if (!mesh_wait_init(&w, 1))
+        return -ENOMEM;
+    pthread_cleanup_push(left, &w);
+    r = wait_fd(&w, fd, events, deadline, timed);
+    pthread_cleanup_pop(1);
     errno = keep;
     return r;
 }

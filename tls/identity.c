@@ -18,6 +18,22 @@ static int no_password(char *buf, int size, int writing, void *arg) {
     return -1;
 }
 
+/* Empties the queue. Was there no memory, or `reason` in it? */
+static bool out_of_memory(int reason) {
+    bool found = false;
+    for (unsigned long e; (e = ERR_get_error());)
+        found |= ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE || ERR_GET_REASON(e) == reason;
+    return found;
+}
+
+/* What OpenSSL makes of a certificate at its first use is made now: when there is no memory for it, or two threads come at
+ * once, the certificate is marked for good. */
+static int cert_prepare(X509 *cert) {
+    bool good = X509_check_purpose(cert, -1, 0) == 1 && X509_get0_pubkey(cert);
+    /* INTERNAL_ERROR: its key can be decoded now, but could not when it was parsed */
+    return !good && out_of_memory(ERR_R_INTERNAL_ERROR) ? MESH_E_NOMEM : 0;
+}
+
 /* Reads every certificate of a PEM text; others of its blocks are stepped over by the library. */
 static int certs_parse(const void *pem, size_t len, int max, const char *what, STACK_OF(X509) * *ret_certs,
                        struct mesh_why *why) {
@@ -30,6 +46,8 @@ static int certs_parse(const void *pem, size_t len, int max, const char *what, S
     while (!err && (cert = PEM_read_bio_X509(bio, NULL, no_password, NULL))) {
         if (sk_X509_num(certs) == max)
             err = mesh_why(why, MESH_E_INVALID, "%s holds more than %d certificates", what, max);
+        if (!err)
+            err = cert_prepare(cert);
         if (err || !sk_X509_push(certs, cert)) {
             X509_free(cert);
             err = err ? err : MESH_E_NOMEM;
@@ -115,7 +133,8 @@ static int names_read(struct mesh_identity *id, struct mesh_why *why) {
 }
 
 static int leaf_check(const struct mesh_identity *id, int64_t wall, struct mesh_why *why) {
-    if (X509_check_private_key(id->leaf, id->key) != 1)
+    if (X509_check_private_key(id->leaf, id->key) != 1 && /* no memory for it says the same: once more */
+        X509_check_private_key(id->leaf, id->key) != 1)
         return mesh_why(why, MESH_E_INVALID, "key does not belong to the certificate");
     if (id->not_before == INT64_MIN || id->not_after == INT64_MIN)
         return mesh_why(why, MESH_E_INVALID, "certificate's validity cannot be read");
@@ -167,13 +186,13 @@ static int build(struct mesh_identity *id, const struct mesh_pem *pem, int64_t w
 
 static int finish_new(struct mesh_identity *id, int err, struct mesh_identity **ret_id,
                       struct mesh_why *why) {
-    ERR_clear_error();
     if (err) {
-        if (err == MESH_E_NOMEM)
-            mesh_why(why, err, "out of memory");
+        if (out_of_memory(ERR_R_MALLOC_FAILURE) || err == MESH_E_NOMEM)
+            err = mesh_why(why, MESH_E_NOMEM, "out of memory");
         mesh_identity_unref(id);
         return err;
     }
+    ERR_clear_error();
     *ret_id = id;
     return 0;
 }

@@ -24,6 +24,10 @@ enum {
     MESH_TLS_RESUME_SECONDS = 7200, /* longest life of a session, if no certificate ends before */
 };
 
+/* ---- memory.c: OpenSSL's memory while it comes up. MESH_E_NOMEM: OpenSSL must not be touched. One thread at a time. */
+int mesh_tls_memory_begin(void);
+void mesh_tls_memory_end(void);
+
 /* ---- start.c: algorithms, looked up once */
 const EVP_CIPHER *mesh_tls_cipher_get(enum mesh_cipher cipher);
 const EVP_MD *mesh_tls_hash_get(size_t hash_len); /* 32 or 48 */

@@ -231,7 +231,9 @@ int mesh_identity_source_poll(struct mesh_identity_source *src, int64_t wall, st
     memcpy(src->seen, stamps, sizeof stamps);
     src->looked = err != MESH_E_AGAIN;
     src->bad = err < 0;
-    src->retry = err < 0 ? wall + RETRY_SECONDS : recent(stamps, wall) ? wall + 1 : INT64_MAX;
+    /* Neither no memory nor no descriptor says anything of the files. */
+    bool soon = err == MESH_E_NOMEM || err == MESH_E_IO || (err >= 0 && recent(stamps, wall));
+    src->retry = soon ? wall + 1 : err < 0 ? wall + RETRY_SECONDS : INT64_MAX;
     if (err < 0 && said)
         return 0;
     return err;

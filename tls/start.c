@@ -4,6 +4,7 @@
  */
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/rand.h>
 #include <stdatomic.h>
 #include <time.h>
 #include "tls/internal.h"
@@ -40,16 +41,25 @@ static void warm_time_zone(void) {
     (void)gmtime_r(&zero, &tm);
 }
 
+static bool come_up(void) {
+    unsigned char byte; /* the generator's first use makes it */
+    /* The first call decides for the life of the process: no openssl.cnf, no atexit handler. */
+    bool ok = OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT |
+                                   OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS,
+                               NULL) == 1 &&
+              fetch_algorithms() && RAND_bytes(&byte, 1) == 1;
+    ERR_clear_error();
+    return ok;
+}
+
 int mesh_tls_start(void) {
     if (atomic_load_explicit(&lib.ready, memory_order_acquire))
         return 0;
-    /* The first call decides for the life of the process: no openssl.cnf, no atexit handler. */
-    if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT |
-                             OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS,
-                         NULL) != 1)
-        return MESH_E_INTERNAL;
-    bool ok = fetch_algorithms();
-    ERR_clear_error();
+    int err = mesh_tls_memory_begin();
+    if (err)
+        return err;
+    bool ok = come_up();
+    mesh_tls_memory_end();
     if (!ok)
         return MESH_E_NOMEM;
     warm_time_zone();

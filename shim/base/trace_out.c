@@ -14,10 +14,13 @@ enum {
     PID_TEXT = 10,
 };
 
+enum { PATH_WORDS = MESH_TRACE_PATH_MAX / sizeof(uint64_t) };
+
 static struct {
-    _Atomic uint32_t sequence;      /* odd while `path` is written */
-    char path[MESH_TRACE_PATH_MAX]; /* "": descriptor 2 */
+    _Atomic uint32_t sequence;         /* odd while `path` is written */
+    _Atomic uint64_t path[PATH_WORDS]; /* text; "": descriptor 2 */
 } target;
+_Static_assert(MESH_TRACE_PATH_MAX % sizeof(uint64_t) == 0, "the path is copied by words");
 
 static struct {
     bool known;
@@ -111,7 +114,12 @@ int mesh_trace_out_file(const char *path) {
     uint32_t seq = atomic_load(&target.sequence);
     if ((seq & 1) || !atomic_compare_exchange_strong(&target.sequence, &seq, seq + 1))
         return MESH_E_INVALID; /* another thread is switching: one of the two wins */
-    memcpy(target.path, absolute, sizeof target.path);
+    atomic_thread_fence(memory_order_release);
+    for (int i = 0; i < PATH_WORDS; i++) {
+        uint64_t word;
+        memcpy(&word, absolute + i * sizeof word, sizeof word);
+        atomic_store_explicit(&target.path[i], word, memory_order_relaxed);
+    }
     atomic_store(&target.sequence, seq + 2);
     return 0;
 }
@@ -120,7 +128,10 @@ int mesh_trace_out_file(const char *path) {
 static bool read_target(char ret_path[MESH_TRACE_PATH_MAX]) {
     for (int i = 0; i < READ_TRIES; i++) {
         uint32_t before = atomic_load(&target.sequence);
-        memcpy(ret_path, target.path, MESH_TRACE_PATH_MAX);
+        for (int k = 0; k < PATH_WORDS; k++) {
+            uint64_t word = atomic_load_explicit(&target.path[k], memory_order_relaxed);
+            memcpy(ret_path + k * sizeof word, &word, sizeof word);
+        }
         atomic_thread_fence(memory_order_acquire);
         if (!(before & 1) && before == atomic_load(&target.sequence))
             return true;

@@ -54,11 +54,8 @@ static void check_environment(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
                        "MESH_SKIP names this program, %s", program);
     if (!e->any)
         mesh_ctl_found(f, MESH_CTL_ERROR, "environment",
-                       "set MESH_VIEW, MESH_CAPTURE, MESH_DOMAINS or MESH_INBOUND",
+                       "set MESH_VIEW, GRPC_XDS_BOOTSTRAP, MESH_CAPTURE, MESH_DOMAINS or MESH_INBOUND",
                        "nothing makes any connection a mesh connection");
-    if (e->bootstrap || e->bootstrap_config)
-        mesh_ctl_found(f, MESH_CTL_ERROR, "control plane", "give the resources as a file, MESH_VIEW",
-                       "a bootstrap is set, and this build has no client for a control plane");
 }
 
 /* ---- is the library in it ---------------------------------------------------------------------------------
@@ -258,6 +255,7 @@ int mesh_ctl_check(struct mesh_ctl *c) {
     check_identity(c, f);
     if (c->env.any)
         check_view(c, f);
+    mesh_ctl_check_plane(c, f);
     int status = mesh_ctl_findings_print(f, c->args.format);
     free(f);
     return status;

@@ -41,6 +41,7 @@ int mesh_ctl_finish(struct mesh_ctl_out *o, int status);
 /* One command each; ret: enum mesh_ctl_exit. */
 typedef int mesh_ctl_command(struct mesh_ctl *c);
 mesh_ctl_command mesh_ctl_check, mesh_ctl_check_file, mesh_ctl_check_procs, mesh_ctl_view, mesh_ctl_resolve, mesh_ctl_pick,
-    mesh_ctl_status, mesh_ctl_stats, mesh_ctl_refusals, mesh_ctl_trace;
+    mesh_ctl_status, mesh_ctl_stats, mesh_ctl_refusals, mesh_ctl_trace,
+    mesh_ctl_csds, mesh_ctl_agent;
 
 #endif

@@ -34,4 +34,8 @@ bool mesh_ctl_findings_clean(const struct mesh_ctl_findings *f); /* no error amo
 /* Text on stdout, or as {"ok", "findings": [{"severity", "subject", "text", "todo"}], "left_out"}. Returns the exit status. */
 int mesh_ctl_findings_print(const struct mesh_ctl_findings *f, enum mesh_ctl_format format);
 
+struct mesh_ctl;
+/* The bootstrap, whether a control plane can be reached, and how old what it said is (check_plane.c). */
+void mesh_ctl_check_plane(struct mesh_ctl *c, struct mesh_ctl_findings *f);
+
 #endif

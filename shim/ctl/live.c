@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "lb/lb.h"
+#include "resolver/channel.h"
+#include "resolver/publisher.h"
 #include "shim/base/clock.h"
 #include "shim/base/trace.h"
 #include "shim/ctl/cluster.h"
@@ -23,6 +25,7 @@ struct process {
 };
 
 struct status {
+    struct mesh_report *report; /* NULL: no publisher has reported */
     struct process *processes;
     struct mesh_conn_info *conns;
     size_t nprocesses, nconns;
@@ -112,6 +115,51 @@ static void status_connections(struct mesh_ctl_out *o, const struct status *s, i
     mesh_ctl_end(o);
 }
 
+static const char *state_name(uint8_t state) {
+    static const char *const names[] = {[MESH_CHANNEL_IDLE] = "idle",
+                                        [MESH_CHANNEL_CONNECTING] = "connecting",
+                                        [MESH_CHANNEL_UP] = "up",
+                                        [MESH_CHANNEL_BACKOFF] = "backoff"};
+    return state <= MESH_CHANNEL_BACKOFF ? names[state] : "?";
+}
+
+static void publisher_structured(struct mesh_ctl_out *o, const struct mesh_report *r, uint64_t now) {
+    mesh_ctl_int(o, "pid", r->pid);
+    mesh_ctl_bool(o, "agent", r->pid && r->is_agent);
+    mesh_ctl_int(o, "confirmed", r->confirmed);
+    mesh_ctl_int(o, "demanded", r->demanded);
+    mesh_ctl_int(o, "denied", r->denied);
+    mesh_ctl_list_begin(o, "servers");
+    for (uint32_t i = 0; i < r->nservers; i++) {
+        const struct mesh_report_server *s = &r->servers[i];
+        mesh_ctl_map_begin(o, NULL);
+        mesh_ctl_str(o, "uri", s->uri);
+        mesh_ctl_str(o, "authority", s->authority);
+        mesh_ctl_str(o, "state", state_name(s->state));
+        mesh_ctl_bool(o, "active", s->is_active);
+        mesh_ctl_str(o, "peer", s->peer);
+        mesh_ctl_ms(o, "since_ms", now > s->since ? now - s->since : 0);
+        mesh_ctl_int(o, "acks", s->acks);
+        mesh_ctl_int(o, "nacks", s->nacks);
+        mesh_ctl_str(o, "error", s->error[0] ? s->error : NULL);
+        mesh_ctl_end(o);
+    }
+    mesh_ctl_end(o);
+}
+
+static void publisher_text(const struct mesh_report *r) {
+    if (r->pid)
+        printf("publisher %d%s, %u names asked for, %u denied\n", r->pid, r->is_agent ? " (agent)" : "", r->demanded,
+               r->denied);
+    else
+        printf("no publisher now\n");
+    for (uint32_t i = 0; i < r->nservers; i++) {
+        const struct mesh_report_server *s = &r->servers[i];
+        printf("  server %s %s%s%s acks=%u nacks=%u%s%s\n", s->uri, state_name(s->state), s->is_active ? " active" : "",
+               s->authority[0] ? " (authority)" : "", s->acks, s->nacks, s->error[0] ? " error=" : "", s->error);
+    }
+}
+
 static int status_structured(const struct status *s, const struct mesh_view_info *i, bool yaml) {
     struct mesh_ctl_out o;
     uint64_t now = mesh_now();
@@ -121,6 +169,8 @@ static int status_structured(const struct status *s, const struct mesh_view_info
     mesh_ctl_str(&o, "path", i->path);
     mesh_ctl_int(&o, "version", (int64_t)i->version);
     mesh_ctl_int(&o, "age_s", mesh_wall() - i->built_wall);
+    if (s->report)
+        publisher_structured(&o, s->report, now);
     mesh_ctl_end(&o);
     mesh_ctl_list_begin(&o, "processes");
     for (size_t k = 0; k < s->nprocesses; k++) {
@@ -140,6 +190,8 @@ static int status_structured(const struct status *s, const struct mesh_view_info
 static int status_text(const struct status *s, const struct mesh_view_info *i) {
     printf("view %s, version %llu, %lld s old\n", i->source, (unsigned long long)i->version,
            (long long)(mesh_wall() - i->built_wall));
+    if (s->report)
+        publisher_text(s->report);
     for (size_t k = 0; k < s->nprocesses; k++) {
         const struct process *p = &s->processes[k];
         printf("%d %s  %s\n", p->pid, p->program, p->identity[0] ? p->identity : "no identity yet");
@@ -163,6 +215,8 @@ int mesh_ctl_status(struct mesh_ctl *c) {
         return MESH_CTL_NO;
     mesh_ledger_settle(c->view, mesh_now());
     int r = mesh_view_describe(c->view, &info);
+    if (r == 0 && mesh_view_report(c->view, mesh_now(), &s.report) < 0)
+        s.report = NULL;
     if (r == 0)
         r = mesh_ledger_each_process(c->view, add_process, &s);
     if (r >= 0)
@@ -176,6 +230,7 @@ int mesh_ctl_status(struct mesh_ctl *c) {
         status = status_structured(&s, &info, c->args.format == MESH_CTL_YAML);
     if (s.full)
         mesh_ctl_complain("some rows are missing: %s", mesh_err_text(MESH_E_LIMIT));
+    free(s.report);
     free(s.processes);
     free(s.conns);
     return status;

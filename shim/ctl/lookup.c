@@ -9,6 +9,7 @@
 #include "lb/lb.h"
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
+#include "resolver/publisher.h"
 #include "shim/ctl/cluster.h"
 #include "shim/ctl/ctl.h"
 
@@ -32,6 +33,32 @@ static void print_plain(void *arg, const struct mesh_route *cluster) {
         printf("# tls=none: %s\n", cluster->cluster);
 }
 
+/* What the control plane sent and was refused. */
+static void each_nack(const struct mesh_view *v, void (*fn)(void *arg, const struct mesh_report_resource *r),
+                      void *arg) {
+    struct mesh_report *report;
+    if (mesh_view_report(v, mesh_now(), &report) < 0)
+        return;
+    for (uint32_t i = 0; i < report->nresources; i++)
+        if (report->resources[i].error[0])
+            fn(arg, &report->resources[i]);
+    free(report);
+}
+
+static void print_nack(void *arg, const struct mesh_report_resource *r) {
+    printf("# refused: %s %s version %s: %s\n", r->type_url, r->name, r->error_version, r->error);
+}
+
+static void nack_json(void *arg, const struct mesh_report_resource *r) {
+    struct mesh_ctl_out *o = arg;
+    mesh_ctl_map_begin(o, NULL);
+    mesh_ctl_str(o, "type_url", r->type_url);
+    mesh_ctl_str(o, "name", r->name);
+    mesh_ctl_str(o, "version", r->error_version);
+    mesh_ctl_str(o, "why", r->error);
+    mesh_ctl_end(o);
+}
+
 static void print_head(const struct mesh_view *v, const struct mesh_view_info *i, bool private_view) {
     char built[32];
     print_time(built, i->built_wall);
@@ -39,11 +66,16 @@ static void print_head(const struct mesh_view *v, const struct mesh_view_info *i
     if (i->version)
         printf("# version: %llu, built %s, %lld s old\n", (unsigned long long)i->version, built,
                (long long)(mesh_wall() - i->built_wall));
+    if (i->confirmed)
+        printf("# confirmed by the control plane %lld s ago\n", (long long)(mesh_wall() - i->confirmed));
+    else if (i->learns)
+        printf("# never confirmed by the control plane\n");
     printf("# names: %u, clusters: %u, endpoints: %u, listeners: %u\n", i->names, i->clusters, i->endpoints,
            i->listeners);
     printf("# shared as: %s\n", private_view ? "nothing: private to each process tree" : i->path);
     if (i->error[0])
         printf("# not in force: %s\n", i->error);
+    each_nack(v, print_nack, NULL);
     (void)!mesh_view_each_fault(v, print_fault, NULL);
     (void)!mesh_view_each_cluster(v, print_plain, NULL);
 }
@@ -69,11 +101,15 @@ static int view_json(const struct mesh_view *v, const struct mesh_view_info *i, 
     mesh_ctl_int(&o, "version", (int64_t)i->version);
     mesh_ctl_int(&o, "built", i->built_wall);
     mesh_ctl_int(&o, "age_s", mesh_wall() - i->built_wall);
+    mesh_ctl_int(&o, "confirmed", i->confirmed);
     mesh_ctl_str(&o, "error", i->error[0] ? i->error : NULL);
     mesh_ctl_int(&o, "names", i->names);
     mesh_ctl_int(&o, "clusters", i->clusters);
     mesh_ctl_int(&o, "endpoints", i->endpoints);
     mesh_ctl_int(&o, "listeners", i->listeners);
+    mesh_ctl_list_begin(&o, "nacks");
+    each_nack(v, nack_json, &o);
+    mesh_ctl_end(&o);
     mesh_ctl_list_begin(&o, "left_out");
     (void)!mesh_view_each_fault(v, fault_json, &o);
     mesh_ctl_end(&o);

@@ -14,6 +14,8 @@ static const char usage[] =
     "  stats                       each endpoint's counters\n"
     "  why [NAME] [-f]             the last refusals; -f follows\n"
     "  trace LEVEL[:FILE]          with -p: switches a live process\n"
+    "  csds                        what the control plane sent: Envoy's ClientConfig\n"
+    "  agent                       publishes the view until SIGTERM, in the programs' place\n"
     "Exit status: 0 yes, 1 no, 2 wrong use. See meshctl(1).\n";
 
 static int check(struct mesh_ctl *c) {
@@ -22,19 +24,14 @@ static int check(struct mesh_ctl *c) {
     return c->args.procs ? mesh_ctl_check_procs(c) : mesh_ctl_check(c);
 }
 
-static int not_built_in(struct mesh_ctl *c) {
-    mesh_ctl_complain("%s: not built in", c->args.command);
-    return MESH_CTL_USAGE;
-}
-
 static const struct {
     const char *name;
     mesh_ctl_command *run;
 } commands[] = {
     {"check", check},           {"view", mesh_ctl_view},     {"resolve", mesh_ctl_resolve},
     {"pick", mesh_ctl_pick},    {"status", mesh_ctl_status}, {"stats", mesh_ctl_stats},
-    {"why", mesh_ctl_refusals}, {"trace", mesh_ctl_trace},   {"csds", not_built_in},
-    {"agent", not_built_in},
+    {"why", mesh_ctl_refusals}, {"trace", mesh_ctl_trace},   {"csds", mesh_ctl_csds},
+    {"agent", mesh_ctl_agent},
 };
 
 static int run(struct mesh_ctl *c) {

@@ -32,6 +32,15 @@ capture() {
     "${2:+MESH_TRACE=info:$2}"
 }
 
+# packages_install PACKAGE...: what is missing of them, as setup.sh does it; none of their services is started.
+packages_install() {
+  local policy=/usr/sbin/policy-rc.d ours= rc=0
+  if [ "$(id -u)" = 0 ] && [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && ours=1; fi
+  sh "$TOP/tests/setup.sh" "$@" || rc=$?
+  [ -z "$ours" ] || rm -f $policy
+  return $rc
+}
+
 # free_port: a TCP port that nobody holds now. (In a namespace of our own nobody else asks.)
 free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
@@ -98,7 +107,7 @@ check() {
 # finish: the last line of every runner, and its exit status.
 finish() {
   if [ $SKIPPED -gt 0 ]; then echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"; else echo "$PASSED passed, $FAILED failed"; fi
-  [ $FAILED = 0 ]
+  [ $FAILED = 0 ] && [ $((PASSED + SKIPPED)) -gt 0 ]
 }
 
 # recorder: builds the wire recorder once, RECORD is its path; fails where packets cannot be seen.

@@ -90,6 +90,7 @@ class Mesh:
         """meshctl -o json: what it printed, parsed (its text where that is no JSON), with the exit status in .rc."""
         e = self.env(identity, **vars)
         del e["LD_PRELOAD"]
+        e["ASAN_OPTIONS"] = "detect_leaks=1"
         p = subprocess.run([CTL, "-o", "json", *args], env=e, capture_output=True, text=True, timeout=WAIT)
         if rc is not None:
             assert p.returncode == rc, "meshctl %s: status %d, not %d: %s%s" % (" ".join(args), p.returncode, rc, p.stdout, p.stderr)

@@ -23,6 +23,7 @@ python=$(python3 -c 'import sys; print(sys.executable)') || { echo "python3 is m
 case ${SAN:-} in
 address | thread)
   PRELOAD=$(${CC:-cc} -print-file-name="lib${SAN:0:1}san.so"):
+  # The programs here are interpreters, which free nothing at their end; mesh.py turns the look at leaks on for meshctl.
   export PRELOAD ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS:-} TSAN_OPTIONS=die_after_fork=0:${TSAN_OPTIONS:-}
   SLOW=${SLOW:-4} ;;
 esac

@@ -71,17 +71,9 @@ if [ -n "${IN_SUITE:-}" ]; then
   exit
 fi
 
-# ---- packages: none of their services may start ----
+# ---- packages ----
 declare -A packages=([tornado]=python3-tornado [socat]=socat [openssh]='openssh-tests openssh-server openssh-client make'
   [cpython]=libpython3.11-testsuite)
-install() {
-  local policy=/usr/sbin/policy-rc.d ours= rc=0
-  if [ "$(id -u)" = 0 ] && [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && ours=1; fi
-  # shellcheck disable=SC2086
-  sh "$TOP/tests/setup.sh" $1 || rc=$?
-  [ -z "$ours" ] || rm -f $policy
-  return $rc
-}
 
 # ---- all of them ----
 [ -n "${T:-}" ] && set -- "${T#suites/}"
@@ -94,7 +86,8 @@ table=$(printf '%-10s %9s  %-13s %8s %7s %9s' suite baseline mode passed failed 
 
 for suite in "${suites[@]}"; do
   [ -n "${packages[$suite]:-}" ] || { echo "no such suite: $suite" >&2; exit 2; }
-  install "${packages[$suite]}" || { skip "$suite" "its packages are missing"; continue; }
+  # shellcheck disable=SC2086
+  packages_install ${packages[$suite]} || { skip "$suite" "its packages are missing"; continue; }
   passed=0 failed=0
   for mode in plain unconfigured mtls; do
     dir=$RUN/$suite.$mode res=$out/$suite.$mode

@@ -302,10 +302,46 @@ static void descriptor_numbers_are_reused(void) {
     GET(q[1], 0, 1000);
 }
 
-T_MAIN(T_CASE(half_close_then_reply), T_CASE(half_close_as_the_first_thing), T_CASE(both_half_close),
-       T_CASE(end_of_stream_stays), T_CASE(end_is_seen_after_all_data),
-       T_CASE(read_shutdown_ends_reading_alone), T_CASE(shutdown_of_both_ways),
-       T_CASE(shutdown_says_what_is_wrong), T_CASE(linger_of_zero_resets),
+// What we still have to send goes on without the program: it has given the descriptor's data back by then.
+static void closed_with_unsent_data_is_gone_from_epoll(void) {
+    int p[2], ep = SYS(epoll_create1(0));
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET | EPOLLRDHUP, .data.u64 = 7}, got;
+    t_pair(p);
+    SYS(epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &ev));
+    uint64_t sent = fill_up(p[0]);
+    SYS(close(p[0]));
+    EQ(epoll_wait(ep, &got, 1, 0), 0);
+    GET(p[1], 0, sent);
+    PUT(p[1], 0, 10);
+    EQ(epoll_wait(ep, &got, 1, 300), 0);
+}
+
+// A listener that does not accept: the connection was told, is closed, and shakes hands without the program.
+static void closed_before_it_was_accepted_is_gone_from_epoll(void) {
+    int ep = SYS(epoll_create1(0)), l = t_listen(AF_INET),
+        c = SYS(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET | EPOLLRDHUP, .data.u64 = 7}, got;
+    struct sockaddr_storage to;
+    socklen_t n = sizeof to;
+    SYS(getsockname(l, (struct sockaddr *)&to, &n));
+    CHECK(connect(c, (struct sockaddr *)&to, n) == 0 || errno == EINPROGRESS);
+    SYS(epoll_ctl(ep, EPOLL_CTL_ADD, c, &ev));
+    EQ(epoll_wait(ep, &got, 1, 10000), 1);
+    EQ(got.events & EPOLLOUT, EPOLLOUT);
+    PUT(c, 0, 1000);
+    SYS(close(c));
+    int a = SYS(accept(l, NULL, NULL));
+    GET(a, 0, 1000);
+    END(a);
+    PUT(a, 0, 10);
+    EQ(epoll_wait(ep, &got, 1, 300), 0);
+}
+
+T_MAIN(T_CASE(closed_with_unsent_data_is_gone_from_epoll),
+       T_CASE(closed_before_it_was_accepted_is_gone_from_epoll), T_CASE(half_close_then_reply),
+       T_CASE(half_close_as_the_first_thing), T_CASE(both_half_close), T_CASE(end_of_stream_stays),
+       T_CASE(end_is_seen_after_all_data), T_CASE(read_shutdown_ends_reading_alone),
+       T_CASE(shutdown_of_both_ways), T_CASE(shutdown_says_what_is_wrong), T_CASE(linger_of_zero_resets),
        T_CASE(linger_of_some_time_delivers), T_CASE(close_with_unsent_data_delivers_all),
        T_CASE(shutdown_with_unsent_data_delivers_all), T_CASE(close_with_unread_data_resets),
        T_CASE(close_with_half_read_data_resets), T_CASE(writer_that_never_reads_ends_well),

@@ -177,7 +177,84 @@ static void hundreds_of_quiet_connections(void) {
     SYS(kill(server, SIGKILL));
 }
 
-T_MAIN(T_CASE(with_64_descriptors), T_CASE(out_of_descriptors), T_CASE(connect_with_the_last_descriptor),
-       T_CASE(a_high_limit), T_CASE(standard_descriptors_closed), T_CASE(lowest_free_number),
-       T_CASE(another_user), T_CASE(another_root), T_CASE(hundreds_of_connections),
-       T_CASE(hundreds_of_quiet_connections))
+static rlim_t memory_limit(size_t more) {
+    struct rlimit r;
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    CHECK(f && fscanf(f, "%lu", &pages) == 1);
+    fclose(f);
+    if (pages > 1ul << 28)
+        SKIP("a sanitizer has mapped the address space");
+    SYS(getrlimit(RLIMIT_AS, &r));
+    rlim_t was = r.rlim_cur;
+    r.rlim_cur = pages * 4096 + more;
+    SYS(setrlimit(RLIMIT_AS, &r));
+    return was;
+}
+
+static void memory_unlimited(rlim_t was) {
+    struct rlimit r;
+    SYS(getrlimit(RLIMIT_AS, &r));
+    r.rlim_cur = was;
+    SYS(setrlimit(RLIMIT_AS, &r));
+}
+
+// Callers that nobody accepts hold as much as they may of what the library keeps unsent bytes in.
+static int hold_all(struct t_addr to, int *fds, int most) {
+    static char buf[65536];
+    for (int i = 0; i < most; i++) {
+        struct linger l = {1, 0};
+        fds[i] = SYS(socket(AF_INET, SOCK_STREAM, 0));
+        if (connect(fds[i], &to.sa, to.len) != 0)
+            return i + 1;
+        SYS(setsockopt(fds[i], SOL_SOCKET, SO_LINGER, &l, sizeof l));
+        t_nonblock(fds[i], true);
+        ssize_t r, got = 0;
+        for (size_t n = sizeof buf; n; n /= 2)
+            while ((r = send(fds[i], buf, n, MSG_NOSIGNAL)) > 0)
+                got += r;
+        if (got < 16384)
+            return i + 1;
+    }
+    return most;
+}
+
+// A stream whose rest finds no room is whole up to where it ends, and then it has ended.
+static void no_room_for_what_waits(void) {
+    enum { PIECE = 65536, HOLDERS = 24 };
+    static char buf[PIECE];
+    int p[2], holders[HOLDERS], small = 4096;
+    rlim_t was = memory_limit(48 << 20); // the library makes its own room at listen()
+    int l = t_listen(AF_INET);
+    memory_unlimited(was);
+    t_pair(p);
+    SYS(setsockopt(p[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small));
+    t_nonblock(p[0], true);
+    int n = hold_all(t_local(l), holders, HOLDERS);
+    uint64_t off = 0, got = 0;
+    ssize_t r;
+    for (;; off += (uint64_t)r) {
+        t_fill(buf, off, PIECE);
+        if ((r = send(p[0], buf, PIECE, MSG_NOSIGNAL)) < 0)
+            break;
+    }
+    bool ended = errno != EAGAIN;
+    CHECK(!ended || errno == ECONNRESET);
+    EQ(ended, t_mtls());
+    while (n > 0)
+        SYS(close(holders[--n]));
+    if (ended)
+        ERR(send(p[0], buf, 1, MSG_NOSIGNAL), ECONNRESET);
+    else
+        SYS(shutdown(p[0], SHUT_WR));
+    for (; (r = recv(p[1], buf, PIECE, 0)) > 0; got += (uint64_t)r)
+        SAME(buf, got, r);
+    EQ(r, ended ? -1 : 0);
+    CHECK(!ended || errno == ECONNRESET);
+    CHECK(ended || got == off);
+}
+
+T_MAIN(T_CASE(no_room_for_what_waits), T_CASE(with_64_descriptors), T_CASE(out_of_descriptors),
+       T_CASE(connect_with_the_last_descriptor), T_CASE(a_high_limit), T_CASE(standard_descriptors_closed),
+       T_CASE(lowest_free_number), T_CASE(another_user), T_CASE(another_root),
+       T_CASE(hundreds_of_connections), T_CASE(hundreds_of_quiet_connections))

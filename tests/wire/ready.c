@@ -247,6 +247,7 @@ static void reset_is_an_error(void) {
         t_pair(p);
         SYS(setsockopt(p[0], SOL_SOCKET, SO_LINGER, &now, sizeof now));
         SYS(close(p[0]));
+        EQ(by_poll(p[1], 0, SOON), POLLERR | POLLHUP); // the reset has come
         if (askers[i].full)
             EXPECT(i, p[1], 0, SOON, POLLERR | POLLHUP);
         EXPECT(i, p[1], POLLIN | POLLOUT, SOON,

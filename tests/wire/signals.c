@@ -49,6 +49,7 @@ static void *send_after_a_while(void *arg) {
 }
 
 static void restarts_a_read(void) {
+    t_prompt_signals();
     int p[2];
     char b[10];
     t_pair(p);
@@ -73,6 +74,7 @@ static void does_not_restart_a_read_with_a_timeout(void) {
 }
 
 static void interrupts_every_wait(void) {
+    t_prompt_signals();
     int p[2], ep = SYS(epoll_create1(0));
     t_pair(p);
     struct pollfd f = {.fd = p[1], .events = POLLIN};
@@ -105,6 +107,7 @@ static void interrupts_every_wait(void) {
 
 // The mask of ppoll and friends is in force during the wait alone, with no gap in which a signal is lost.
 static void masks_are_swapped_for_the_wait(void) {
+    t_prompt_signals();
     int p[2], ep = SYS(epoll_create1(0));
     sigset_t none, usr;
     t_pair(p);

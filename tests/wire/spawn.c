@@ -6,7 +6,7 @@
 extern char **environ;
 enum { PIECE = 2000 };
 
-static volatile bool over;
+static _Atomic bool over;
 
 static void *stream(void *arg) {
     int *p = arg;

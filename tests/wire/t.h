@@ -110,6 +110,13 @@ T_UNUSED static bool t_mtls(void) {
     return mode && strcmp(mode, "mtls") == 0;
 }
 
+/* ThreadSanitizer runs a handler when the thread next calls what it knows, select and pselect not being among that. */
+T_UNUSED static void t_prompt_signals(void) {
+#ifdef __SANITIZE_THREAD__
+    SKIP("ThreadSanitizer holds signals back");
+#endif
+}
+
 T_UNUSED static int t_slow(void) {
     const char *slow = getenv("WIRE_SLOW");
     int n = slow ? atoi(slow) : 1;

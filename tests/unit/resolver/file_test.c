@@ -81,7 +81,7 @@ Test(file, full_disk_is_an_error_and_no_signal) {
     char path[160];
     fixture_init(&f, two);
     mkdir(f.run, 0700);
-    if (mount("none", f.run, "tmpfs", 0, "size=2m,mode=0700") < 0) {
+    if (mount("none", f.run, "tmpfs", 0, "size=3m,mode=0700") < 0) {
         fixture_done(&f);
         cr_skip("needs the right to mount");
     }

@@ -6,6 +6,7 @@
  *   headless.shop.mesh  10.0.0.7, 2001:db8::7, 10.0.0.8      six.shop.mesh    fd6d:6573:6800::7
  *   empty.shop.mesh     headless without endpoints
  *   *.mesh              denied                               *.later          not known until double_known_at
+ *   *.maybe             the same, and goes to libc when it is not answered
  */
 #ifndef TESTS_NAMES_DOUBLE_H
 #define TESTS_NAMES_DOUBLE_H
@@ -41,7 +42,8 @@ static inline void double_own(struct mesh_answer *ret, const char *addr) {
     ret->naddrs++;
 }
 
-static inline int double_name(const struct mesh_view *v, const char *name, struct mesh_answer *ret) {
+static inline int double_name(const struct mesh_view *v, const char *name, uint16_t port,
+                              struct mesh_answer *ret) {
     double_asked++;
     if (double_error != 0)
         return double_error;
@@ -58,7 +60,7 @@ static inline int double_name(const struct mesh_view *v, const char *name, struc
         double_own(ret, "10.0.0.8");
     } else if (strcasecmp(name, "empty.shop.mesh") == 0) {
         return MESH_E_NOENDPOINT;
-    } else if (double_ends(name, ".later")) {
+    } else if (double_ends(name, ".later") || double_ends(name, ".maybe")) {
         if (double_known_at == 0 || mesh_now() < double_known_at)
             return MESH_E_AGAIN;
         double_listed(ret, name, "241.0.0.9", NULL);
@@ -103,8 +105,45 @@ static inline uint64_t double_timeout(void) {
     return 100 * MESH_MS;
 }
 
-static const struct mesh_names_source double_source = {double_view, double_name, double_name_of,
-                                                       double_is_virtual, double_timeout};
+static inline bool double_falls_through(const struct mesh_view *v, const char *name) {
+    return double_ends(name, ".maybe");
+}
+
+static bool double_provisional;
+
+static inline bool double_is_provisional(const struct mesh_view *v) {
+    return double_provisional;
+}
+
+static char double_demand[MESH_NAME_MAX + 1]; /* the last name that was asked for */
+static uint16_t double_port;
+
+static inline int double_ask(struct mesh_view *v, const char *name, uint16_t port) {
+    snprintf(double_demand, sizeof double_demand, "%s", name);
+    double_port = port;
+    return 0;
+}
+
+static inline uint32_t double_answers(const struct mesh_view *v) {
+    return 0;
+}
+
+static inline void double_wait(const struct mesh_view *v, uint32_t seen, uint64_t ns) {
+    nanosleep(&(struct timespec){.tv_nsec = 5 * MESH_MS}, NULL);
+}
+
+static const struct mesh_names_source double_source = {
+    .view = double_view,
+    .name = double_name,
+    .falls_through = double_falls_through,
+    .is_provisional = double_is_provisional,
+    .ask = double_ask,
+    .answers = double_answers,
+    .wait = double_wait,
+    .name_of = double_name_of,
+    .is_virtual = double_is_virtual,
+    .timeout = double_timeout,
+};
 
 /* libc with a hosts file that says "10.0.0.99 box", asked as its resolver would: with the search list on, box
  * is not found. */

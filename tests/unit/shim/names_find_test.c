@@ -8,7 +8,7 @@
 static struct mesh_names_found f;
 
 static enum mesh_names_verdict find(const char *name) {
-    mesh_names_find(name, MESH_NAMES_SEARCH, &f);
+    mesh_names_find(name, NULL, MESH_NAMES_SEARCH, &f);
     return f.verdict;
 }
 
@@ -27,9 +27,9 @@ Test(names_find, listed_name_is_mesh_as_written_and_expanded) {
 }
 
 Test(names_find, without_search_only_the_name_as_written_counts) {
-    mesh_names_find("reviews", 0, &f);
+    mesh_names_find("reviews", NULL, 0, &f);
     cr_assert_eq(f.verdict, MESH_NAMES_LIBC);
-    mesh_names_find("reviews.shop.mesh", 0, &f);
+    mesh_names_find("reviews.shop.mesh", NULL, 0, &f);
     cr_assert_eq(f.verdict, MESH_NAMES_MESH);
 }
 
@@ -106,9 +106,42 @@ Test(names_find, damaged_view_fails_closed) {
 Test(names_find, unknown_name_waits_until_it_is_known) {
     double_known_at = mesh_now() + 30 * MESH_MS;
     cr_assert_eq(find("x.later"), MESH_NAMES_AGAIN, "not asked to wait");
-    mesh_names_find("x.later", MESH_NAMES_WAIT, &f);
+    mesh_names_find("x.later", NULL, MESH_NAMES_WAIT, &f);
     cr_assert_eq(f.verdict, MESH_NAMES_MESH);
     cr_assert_geq(mesh_now(), double_known_at);
+}
+
+Test(names_find, unknown_name_is_asked_for_with_the_port_of_its_service) {
+    mesh_names_find("x.later", "9080", MESH_NAMES_WAIT, &f);
+    cr_assert_eq(f.verdict, MESH_NAMES_AGAIN);
+    cr_assert_str_eq(double_demand, "x.later");
+    cr_assert_eq(double_port, 9080);
+    mesh_names_find("x.later", "no-such-service", MESH_NAMES_WAIT, &f);
+    cr_assert_eq(double_port, 0);
+}
+
+Test(names_find, listed_name_is_asked_for_while_the_view_is_provisional) {
+    mesh_names_find("reviews", "9080", MESH_NAMES_SEARCH | MESH_NAMES_WAIT, &f);
+    cr_assert_str_eq(double_demand, "");
+    double_provisional = true;
+    mesh_names_find("reviews", "9080", MESH_NAMES_SEARCH | MESH_NAMES_WAIT, &f);
+    cr_assert_eq(f.verdict, MESH_NAMES_MESH);
+    cr_assert_str_eq(double_demand, "reviews.shop.mesh");
+    cr_assert_eq(double_port, 9080);
+}
+
+Test(names_find, other_names_are_never_asked_for) {
+    mesh_names_find("www.example.com", "80", MESH_NAMES_SEARCH | MESH_NAMES_WAIT, &f);
+    mesh_names_find("nothing.shop.mesh", "80", MESH_NAMES_SEARCH | MESH_NAMES_WAIT, &f);
+    cr_assert_str_eq(double_demand, "");
+}
+
+Test(names_find, what_is_not_answered_goes_to_libc_where_the_domain_says_so) {
+    mesh_names_find("x.maybe", NULL, MESH_NAMES_WAIT, &f);
+    cr_assert_eq(f.verdict, MESH_NAMES_LIBC);
+    double_known_at = mesh_now() + 10 * MESH_MS;
+    mesh_names_find("x.maybe", NULL, MESH_NAMES_WAIT, &f);
+    cr_assert_eq(f.verdict, MESH_NAMES_MESH);
 }
 
 Test(names_find, errno_is_kept) {

@@ -57,6 +57,8 @@ static void setup(void) {
     pem.cert_len = strlen(pem.cert);
     pem.key_len = strlen(pem.key);
     pem.ca_len = strlen(pem.ca);
+    pki_free(&leaf);
+    pki_free(&root);
 }
 
 TestSuite(nomem, .init = setup, .timeout = 120);

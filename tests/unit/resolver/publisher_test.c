@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <criterion/criterion.h>
+#include <sys/wait.h>
+#include "lb/lb.h"
+#include "resolver/demand.h"
+#include "resolver/publish.h"
+#include "resolver/publisher.h"
+#include "shim/base/clock.h"
+#include "tests/unit/resolver/fixture.h"
+#include "tests/unit/resolver/scripted.h"
+
+static const char bootstrap[] = "{\"xds_servers\": [{\"server_uri\": \"127.0.0.1:1\", \"channel_creds\": [{\"type\": "
+                                "\"insecure\"}]}], \"node\": {\"id\": \"test\"}}";
+#define T(x) "- '@type': type.googleapis.com/envoy.config." x "\n"
+#define EDS(name)                                                                                            \
+    T("cluster.v3.Cluster") "  name: " name "\n  type: EDS\n  eds_cluster_config: {eds_config: {ads: {}}}\n"
+#define CLA(name, addr)                                                                                      \
+    T("endpoint.v3.ClusterLoadAssignment")                                                                   \
+    "  cluster_name: " name "\n  endpoints: [{locality: {zone: z}, lb_endpoints: [{endpoint: {address: "     \
+    "{socket_address: {address: " addr ", port_value: 8080}}}}]}]\n"
+
+static struct fixture f;
+static struct mesh_publisher *p;
+static uint64_t now;
+
+static void open_view(void) {
+    fixture_init(&f, NULL);
+    f.cfg.file = NULL;
+    f.cfg.bootstrap_text = bootstrap;
+    f.cfg.domains = "mesh";
+    now = mesh_now();
+}
+
+static int begin(void) {
+    static const struct mesh_fd_hooks hooks;
+    struct mesh_publisher_config cfg = {.view = f.view, .transport = &scripted, .hooks = &hooks};
+    return mesh_publisher_new(&cfg, now, &p);
+}
+
+static void start(void) {
+    open_view();
+    scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.1") EDS("b.mesh:80") CLA("b.mesh:80", "10.0.0.2"));
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why.text);
+    cr_assert_eq(begin(), 0);
+}
+
+static void stop(void) {
+    mesh_publisher_free(p);
+    p = NULL;
+    fixture_done(&f);
+}
+
+TestSuite(publisher, .init = start, .fini = stop);
+
+static void turns(int n) {
+    for (int i = 0; i < n; i++) {
+        now += 10 * MESH_MS;
+        cr_assert_eq(mesh_publisher_turn(p, now), 0);
+    }
+}
+
+static int look(const char *name, uint16_t port) {
+    struct mesh_answer a;
+    return mesh_view_name_at(f.view, name, port, &a);
+}
+
+/* The last byte of the only endpoint's address. */
+static int endpoint(const char *name, uint16_t port) {
+    struct mesh_route r;
+    struct mesh_cluster_view cv;
+    uint64_t seq;
+    if (fixture_connect(f.view, name, port, 0, &r) != 0 || mesh_view_cluster(f.view, &r, &cv, &seq) != 0)
+        return -1;
+    return cv.n == 1 ? cv.endpoints[0].addr[3] : -2;
+}
+
+Test(publisher, demanded_name_becomes_known_and_others_stay_unknown) {
+    turns(3);
+    cr_assert_eq(look("a.mesh", 0), MESH_E_AGAIN, "nobody asked");
+    cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 0), 0);
+    uint32_t seen = mesh_view_answers(f.view);
+    turns(20);
+    cr_assert_neq(mesh_view_answers(f.view), seen, "who waits is woken");
+    cr_assert_eq(endpoint("a.mesh", 1234), 1);
+    cr_assert_eq(look("b.mesh", 80), MESH_E_AGAIN);
+    cr_assert_eq(look("example.com", 0), MESH_E_NOTFOUND);
+}
+
+Test(publisher, name_with_its_port_and_name_that_does_not_exist) {
+    cr_assert_eq(mesh_view_ask(f.view, "b.mesh", 80), 0);
+    cr_assert_eq(mesh_view_ask(f.view, "none.mesh", 80), 0);
+    cr_assert_eq(mesh_view_ask(f.view, "example.com", 80), 0);
+    turns(20);
+    cr_assert_eq(endpoint("b.mesh", 80), 2);
+    cr_assert_eq(look("none.mesh", 80), MESH_E_AGAIN, "a state-of-the-world server is only silent");
+    turns(1600);
+    cr_assert_eq(look("none.mesh", 80), MESH_E_DENIED, "for 15 s");
+    cr_assert_eq(mesh_view_asked(f.view, "example.com", 80), MESH_E_DENIED, "not of the mesh's domains");
+}
+
+Test(publisher, changes_arrive_and_a_removed_cluster_leaves) {
+    cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 0), 0);
+    turns(20);
+    cr_assert_eq(endpoint("a.mesh", 80), 1);
+    scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.7"));
+    turns(30);
+    cr_assert_eq(endpoint("a.mesh", 80), 7);
+    scripted_set("resources:\n" EDS("other.mesh"));
+    turns(30);
+    cr_assert_eq(look("a.mesh", 0), MESH_E_DENIED);
+}
+
+Test(publisher, silence_about_a_bare_name_is_no_denial) {
+    scripted_silent = true;
+    cr_assert_eq(mesh_view_ask(f.view, "b.mesh", 0), 0);
+    turns(50);
+    cr_assert_eq(look("b.mesh", 0), MESH_E_AGAIN);
+    turns(80);
+    cr_assert_eq(look("b.mesh", 0), 0, "an address to connect to");
+}
+
+Test(publisher, only_one_process_publishes) {
+    struct mesh_publisher *other = p;
+    cr_assert_eq(begin(), MESH_E_AGAIN);
+    p = other;
+    cr_assert_not(mesh_publisher_missing(f.view, now));
+    pid_t child = fork();
+    if (child == 0)
+        _exit(mesh_publisher_missing(f.view, now) || begin() != MESH_E_AGAIN);
+    int status;
+    waitpid(child, &status, 0);
+    cr_assert_eq(status, 0);
+}
+
+Test(publisher, silent_one_is_replaced_and_stops_when_it_wakes) {
+    cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 0), 0);
+    turns(20);
+    struct mesh_publisher *stopped = p;
+    now += 2 * MESH_SEC;
+    cr_assert(mesh_publisher_missing(f.view, now));
+    scripted_away = true; /* the new one hears nothing for now */
+    cr_assert_eq(begin(), 0);
+    turns(20);
+    cr_assert_eq(endpoint("a.mesh", 80), 1, "no gap");
+    cr_assert_eq(mesh_publisher_turn(stopped, now), MESH_E_AGAIN);
+    mesh_publisher_free(stopped);
+    turns(20);
+    scripted_away = false;
+    scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.9"));
+    turns(30);
+    cr_assert_eq(endpoint("a.mesh", 80), 9);
+}
+
+Test(publisher, killed_one_leaves_everything_in_place) {
+    mesh_publisher_free(p);
+    pid_t child = fork();
+    if (child == 0) {
+        if (begin() != 0 || mesh_view_ask(f.view, "a.mesh", 0) != 0)
+            _exit(1);
+        turns(20);
+        raise(SIGKILL);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    cr_assert(WIFSIGNALED(status));
+    cr_assert_eq(endpoint("a.mesh", 80), 1);
+    now += MESH_SEC;
+    cr_assert(mesh_publisher_missing(f.view, now), "its process is gone, that is enough");
+    scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.3"));
+    cr_assert_eq(begin(), 0);
+    cr_assert_eq(endpoint("a.mesh", 80), 1);
+    turns(30);
+    cr_assert_eq(endpoint("a.mesh", 80), 3);
+}
+
+Test(publisher, agent_comes_first) {
+    pid_t child = fork();
+    if (child == 0) {
+        mesh_publisher_claim(f.view, true);
+        pause();
+    }
+    for (int i = 0; i < 1000 && mesh_publisher_turn(p, now) == 0; i++)
+        usleep(10000);
+    cr_assert_eq(mesh_publisher_turn(p, now), MESH_E_AGAIN);
+    mesh_publisher_free(p);
+    cr_assert_eq(begin(), MESH_E_AGAIN);
+    cr_assert_not(mesh_publisher_missing(f.view, now), "it is not ours to step in");
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    cr_assert(mesh_publisher_missing(f.view, now));
+    cr_assert_eq(begin(), 0);
+}
+
+Test(publisher, file_wins_and_is_followed, .init = NULL) {
+    open_view();
+    f.cfg.file = f.file;
+    fixture_write(&f, "services:\n  a.mesh: {endpoints: ['10.9.0.1:80']}\n  c.mesh: {endpoints: ['10.9.0.2:80']}\n");
+    scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.1") EDS("b.mesh") CLA("b.mesh", "10.0.0.2"));
+    cr_assert_eq(fixture_open(&f), 0);
+    cr_assert_eq(endpoint("c.mesh", 80), 2, "at once, before any control plane");
+    cr_assert_eq(begin(), 0);
+    cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 0), 0);
+    cr_assert_eq(mesh_view_ask(f.view, "b.mesh", 0), 0);
+    turns(20);
+    struct mesh_route r;
+    cr_assert_eq(fixture_connect(f.view, "a.mesh", 80, 0, &r), 0);
+    struct mesh_cluster_view cv;
+    uint64_t seq;
+    cr_assert_eq(mesh_view_cluster(f.view, &r, &cv, &seq), 0);
+    cr_assert_eq(cv.endpoints[0].addr[1], 9, "the file's");
+    cr_assert_eq(endpoint("b.mesh", 80), 2);
+    fixture_write(&f, "services:\n  d.mesh: {endpoints: ['10.9.0.4:80']}\n");
+    turns(150);
+    cr_assert_eq(endpoint("d.mesh", 80), 4);
+    cr_assert_eq(endpoint("a.mesh", 80), 1, "the control plane's, now that the file says nothing");
+    cr_assert_eq(look("c.mesh", 0), MESH_E_AGAIN);
+}
+
+Test(publisher, seed_serves_until_the_control_plane_has_answered, .init = NULL) {
+    open_view();
+    fixture_write(&f, "services:\n  a.mesh: {endpoints: ['10.9.0.1:80']}\n  s.mesh: {endpoints: ['10.9.0.2:80']}\n");
+    f.cfg.seed = f.file;
+    scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.5"));
+    scripted_away = true;
+    cr_assert_eq(fixture_open(&f), 0);
+    cr_assert_eq(endpoint("a.mesh", 80), 1);
+    cr_assert_eq(begin(), 0);
+    cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 0), 0);
+    turns(50);
+    cr_assert_eq(endpoint("a.mesh", 80), 1);
+    cr_assert_eq(endpoint("s.mesh", 80), 2);
+    scripted_away = false;
+    turns(50);
+    cr_assert_eq(endpoint("a.mesh", 80), 5);
+    cr_assert_eq(look("s.mesh", 0), MESH_E_AGAIN, "the seed has ended");
+}
+
+Test(publisher, control_plane_that_goes_away_changes_nothing) {
+    cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 0), 0);
+    turns(20);
+    scripted_away = true;
+    turns(3000);
+    cr_assert_eq(endpoint("a.mesh", 80), 1);
+    cr_assert_eq(look("a.mesh", 0), 0);
+}
+
+Test(publisher, view_that_is_too_old_is_not_used_until_it_is_confirmed) {
+    struct mesh_answer a;
+    bool is_private;
+    cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 0), 0);
+    turns(150);
+    cr_assert(mesh_publisher_fresh(f.view, 60));
+    atomic_store(&mesh_view_head(f.view)->confirmed, mesh_wall() - 100);
+    struct mesh_view *old = f.view;
+    f.cfg.max_age = 50 * MESH_SEC;
+    cr_assert_eq(mesh_view_open(&f.cfg, &f.view, &is_private, &f.why), 0);
+    cr_assert_neq(look("a.mesh", 0), 0, "too old");
+    cr_assert_eq(mesh_view_name(old, "a.mesh", &a), 0, "who was there before goes on");
+    turns(150);
+    cr_assert_eq(look("a.mesh", 0), 0, "confirmed");
+}
+
+Test(publisher, report_tells_of_servers_and_resources) {
+    struct mesh_report *r;
+    cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 0), 0);
+    turns(150);
+    cr_assert_eq(mesh_view_report(f.view, now, &r), 0);
+    cr_assert_eq(r->pid, getpid());
+    cr_assert_eq(r->nservers, 1);
+    cr_assert_str_eq(r->servers[0].uri, "127.0.0.1:1");
+    cr_assert_eq(r->servers[0].state, MESH_CHANNEL_UP);
+    cr_assert_gt(r->servers[0].acks, 0);
+    cr_assert_gt(r->confirmed, 0);
+    cr_assert_eq(r->demanded, 1);
+    uint32_t acked = 0;
+    for (uint32_t i = 0; i < r->nresources; i++)
+        acked += r->resources[i].status == MESH_XDS_ACKED && strcmp(r->resources[i].name, "a.mesh") == 0;
+    cr_assert_eq(acked, 2, "cluster and endpoints");
+    free(r);
+}
+
+Test(publisher, idle_names_are_let_go) {
+    struct mesh_demand d;
+    uint32_t n = 0;
+    cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 0), 0);
+    turns(20);
+    cr_assert_eq(look("a.mesh", 0), 0);
+    now += 700 * MESH_SEC;
+    for (int i = 0; i < 20; i++) {
+        now += MESH_SEC / 2;
+        cr_assert_eq(mesh_publisher_turn(p, now), 0);
+    }
+    for (uint32_t i = 0; i < VIEW_DEMANDS; i++)
+        n += mesh_demand_read(f.view, i, &d);
+    cr_assert_eq(n, 0);
+}
