@@ -80,9 +80,9 @@ int mesh_proto_print(const ProtobufCMessage *m, bool yaml, int indent, char **re
  *   static_resources:  of an Envoy bootstrap: listeners, clusters, secrets
  *   configs:           of an Envoy config dump: what is in force of listeners, clusters, secrets, and of route
  *                      configurations and endpoints that came by themselves
- *   LDS, RDS, CDS, EDS, SDS: lists as in resources:, as control planes dump them
- * Resources are Listener, RouteConfiguration, Cluster, ClusterLoadAssignment, Secret; other types are warned of and
- * passed over. Two of one type and name: MESH_E_INVALID at the second. A file that says none of these is
+ *   LDS, RDS, CDS, EDS, SDS, NDS: lists as in resources:, as control planes dump them
+ * Resources are Listener, RouteConfiguration, Cluster, ClusterLoadAssignment, Secret, and Istio's NameTable (which has no
+ * name); other types are warned of and passed over. Two of one type and name: MESH_E_INVALID at the second. A file that says none of these is
  * MESH_E_INVALID, an empty list of them is an empty view.
  *
  * The short form. `NAME[:PORT]: {endpoints, peers, policy, addresses, tls}` is expanded to exactly

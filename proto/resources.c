@@ -8,6 +8,7 @@
 #include "proto/endpoint.pb-c.h"
 #include "proto/inner.h"
 #include "proto/listener.pb-c.h"
+#include "proto/nds.pb-c.h"
 #include "proto/route.pb-c.h"
 #include "proto/tls.pb-c.h"
 #include "shim/base/mem.h"
@@ -17,13 +18,16 @@
 #define ROUTES &mesh__route__route_configuration__descriptor
 #define ENDPOINTS &mesh__endpoint__cluster_load_assignment__descriptor
 #define SECRET &mesh__tls__secret__descriptor
+#define NAMES &mesh__nds__name_table__descriptor
 
 static bool is_resource(const ProtobufCMessageDescriptor *d) {
-    return d == CLUSTER || d == LISTENER || d == ROUTES || d == ENDPOINTS || d == SECRET;
+    return d == CLUSTER || d == LISTENER || d == ROUTES || d == ENDPOINTS || d == SECRET || d == NAMES;
 }
 
-/* All of them have their name in field 1. */
+/* All of them have their name in field 1, but for the name table, which has none. */
 static const char *name_of(const ProtobufCMessage *m) {
+    if (m->descriptor == NAMES)
+        return "";
     const char *name =
         *(const char *const *)mesh_field_value(m, protobuf_c_message_descriptor_get_field(m->descriptor, 1));
     return name ? name : "";
@@ -181,7 +185,8 @@ static int read_dump(struct mesh_collect *c, const struct mesh_node *list) {
 static int read_list(struct mesh_collect *c, const struct mesh_node *key, const struct mesh_node *value) {
     static const struct section sections[] = {{"resources", NULL, {NULL}}, {"LDS", LISTENER, {NULL}},
                                               {"RDS", ROUTES, {NULL}},     {"CDS", CLUSTER, {NULL}},
-                                              {"EDS", ENDPOINTS, {NULL}},  {"SDS", SECRET, {NULL}}};
+                                              {"EDS", ENDPOINTS, {NULL}},  {"SDS", SECRET, {NULL}},
+                                              {"NDS", NAMES, {NULL}}};
     return read_section(c, key, value, sections, MESH_ARRAY_LEN(sections));
 }
 

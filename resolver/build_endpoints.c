@@ -126,7 +126,7 @@ static int append(struct cluster *x, const struct mesh_endpoint *e, const Mesh__
         mesh_health_of(x->b->pub->health, x->r->name, to) == MESH_VERDICT_BAD)
         to->health = MESH_HEALTH_UNHEALTHY;
     x->b->metadata[x->n++] = metadata;
-    return mesh_build_reserve(x->b, e->family, e->addr);
+    return mesh_build_reserve(x->b, e->family, e->addr, 0);
 }
 
 /* An endpoint by host name: one for each address (STRICT_DNS), or one (LOGICAL_DNS). `e` is what they have in

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/http.pb-c.h"
+#include "proto/xds.pb-c.h"
 #include "resolver/builder.h"
 #include "shim/base/mem.h"
 
@@ -43,12 +44,37 @@ static bool is_empty_fault(const Mesh__Pb__Any *config) {
     return empty;
 }
 
-/* Names are free text: what has a guard's type is one under any name. */
-static bool is_guard(const char *name, const Mesh__Pb__Any *config) {
+static bool is_guard_type(const char *type) {
     static const char *const parts[] = {".rbac.", ".ext_authz.", ".jwt_authn.", "ratelimit."};
     for (size_t i = 0; i < MESH_ARRAY_LEN(parts); i++)
-        if (strstr(mesh_any_type(config), parts[i]))
+        if (type && strstr(type, parts[i]))
             return true;
+    return false;
+}
+
+/* What a TypedStruct stands for: the message that it would be. Both kinds have the same fields. */
+static bool wraps_guard(const Mesh__Pb__Any *config) {
+    const ProtobufCMessageDescriptor *kinds[] = {&mesh__xds__typed_struct__descriptor,
+                                                 &mesh__xds__udpa_typed_struct__descriptor};
+    bool yes = false;
+    for (size_t i = 0; i < MESH_ARRAY_LEN(kinds); i++) {
+        int rc;
+        ProtobufCMessage *m = mesh_any_is(config, kinds[i]) ? mesh_any_open(config, kinds[i], &rc) : NULL;
+        if (mesh_any_is(config, kinds[i]) && !m)
+            return true; /* it cannot be read */
+        if (!m)
+            continue;
+        yes |= is_guard_type(i ? ((Mesh__Xds__UdpaTypedStruct *)m)->type_url
+                               : ((Mesh__Xds__TypedStruct *)m)->type_url);
+        protobuf_c_message_free_unpacked(m, NULL);
+    }
+    return yes;
+}
+
+/* Names are free text: what has a guard's type is one under any name. */
+static bool is_guard(const char *name, const Mesh__Pb__Any *config) {
+    if (is_guard_type(mesh_any_type(config)) || wraps_guard(config))
+        return true;
     return is_one_of(guards, MESH_ARRAY_LEN(guards), name);
 }
 

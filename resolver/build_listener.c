@@ -9,18 +9,11 @@
 #define TCP &mesh__tcp__tcp_proxy__descriptor
 enum { WEIGHTS_MAX = 1024 };
 
-struct where { /* one address that a listener has */
-    uint8_t family;
-    uint8_t addr[16];
-    uint16_t port;
-    bool is_any; /* 0.0.0.0 or :: */
-};
-
 static const Mesh__Listener__Listener *listener_of(const struct mesh_resource *r) {
     return (const Mesh__Listener__Listener *)r->msg;
 }
 
-static bool read_where(const Mesh__Core__Address *a, struct where *ret) {
+bool mesh_build_where(const Mesh__Core__Address *a, struct build_where *ret) {
     const Mesh__Core__SocketAddress *s =
         a && a->address_case == MESH__CORE__ADDRESS__ADDRESS_SOCKET_ADDRESS ? a->socket_address : NULL;
     static const uint8_t zero[16];
@@ -28,24 +21,14 @@ static bool read_where(const Mesh__Core__Address *a, struct where *ret) {
         !mesh_parse_address(s->address, &ret->family, ret->addr))
         return false;
     ret->port = (uint16_t)s->port_value;
+    ret->range = 0;
     ret->is_any = memcmp(ret->addr, zero, 16) == 0;
     return true;
 }
 
-static bool is_inbound(const Mesh__Listener__Listener *l) {
-    if (l->traffic_direction == MESH__CORE__TRAFFIC_DIRECTION__INBOUND)
-        return true;
-    for (size_t i = 0; i < l->n_filter_chains; i++) {
-        const Mesh__Core__TransportSocket *t = l->filter_chains[i]->transport_socket;
-        if (t && mesh_any_is(t->typed_config, &mesh__tls__downstream_tls_context__descriptor))
-            return true;
-    }
-    return false;
-}
-
 /* ---- filters ----------------------------------------------------------------------------------------------
  */
-static int say(struct build *b, const char *kind, const char *name, const char *what, const char **ret) {
+int mesh_build_say(struct build *b, const char *kind, const char *name, const char *what, const char **ret) {
     struct mesh_why why;
     mesh_why(&why, 0, "%s %s: %s", kind, name, what);
     *ret = mesh_arena_text(&b->arena, why.text, strlen(why.text));
@@ -57,15 +40,16 @@ int mesh_build_guard(struct build *b, const Mesh__Pb__Any *config, const char **
     *ret_guard = NULL;
     Mesh__Http__HttpConnectionManager *m = mesh_any_open(config, HCM, &rc);
     if (!m)
-        return rc == MESH_E_NOMEM ? rc
-                                  : say(b, "filter", "http_connection_manager", "cannot be read", ret_guard);
+        return rc == MESH_E_NOMEM
+                   ? rc
+                   : mesh_build_say(b, "filter", "http_connection_manager", "cannot be read", ret_guard);
     rc = 0;
     for (size_t i = 0; i < m->n_http_filters && !*ret_guard && rc == 0; i++) {
         const Mesh__Http__HttpFilter *f = m->http_filters[i];
         const char *what =
             f->disabled ? NULL : mesh_filter_fault(f->name ? f->name : "", f->typed_config, f->is_optional);
         if (what)
-            rc = say(b, "HTTP filter", f->name, what, ret_guard);
+            rc = mesh_build_say(b, "HTTP filter", f->name, what, ret_guard);
     }
     protobuf_c_message_free_unpacked(&m->base, NULL);
     return rc;
@@ -87,13 +71,13 @@ static int chain_guard(struct build *b, const Mesh__Listener__FilterChain *c, co
         }
         const char *what = mesh_filter_fault(f->name ? f->name : "", config, false);
         if (what)
-            rc = say(b, "filter", f->name, what, ret_guard);
+            rc = mesh_build_say(b, "filter", f->name, what, ret_guard);
     }
     return rc;
 }
 
-static const Mesh__Pb__Any *filter_of(const Mesh__Listener__FilterChain *c,
-                                      const ProtobufCMessageDescriptor *type) {
+const Mesh__Pb__Any *mesh_build_filter_of(const Mesh__Listener__FilterChain *c,
+                                          const ProtobufCMessageDescriptor *type) {
     for (size_t i = 0; i < c->n_filters; i++) {
         const Mesh__Listener__Filter *f = c->filters[i];
         if (f->config_type_case == MESH__LISTENER__FILTER__CONFIG_TYPE_TYPED_CONFIG &&
@@ -200,7 +184,7 @@ struct outbound { /* one listener */
 /* The address of an OUTBOUND listener is the service's own when the listener leads to clusters that are
  * called by one name: looked up, the name answers it, and its other ports are the name's. Other listeners are
  * that port alone. */
-static int own_address(struct outbound *o, const struct where *w, const char *service,
+static int own_address(struct outbound *o, const struct build_where *w, const char *service,
                        struct build_name **ret) {
     bool loopback = w->family == 4 ? w->addr[0] == 127
                                    : w->addr[15] == 1 && !(w->addr[0] | w->addr[1] | w->addr[2] | w->addr[3]);
@@ -222,13 +206,16 @@ static int own_address(struct outbound *o, const struct where *w, const char *se
     return mesh_build_addr(o->b, &a);
 }
 
-static int lead_address(struct outbound *o, const struct where *w, const struct build_route *route,
+static int lead_address(struct outbound *o, const struct build_where *w, const struct build_route *route,
                         const char *service) {
-    struct build_addr a = {.family = w->family, .port = w->port, .level = LEVEL_ADDRESS, .route = route};
+    struct build_addr a = {
+        .family = w->family, .range = w->range, .port = w->port, .level = LEVEL_ADDRESS, .route = route};
     if (w->is_any)
         return 0;
     memcpy(a.addr, w->addr, 16);
     int rc = own_address(o, w, route->kind == ROUTE_CLUSTERS ? service : NULL, &a.name);
+    if (rc == 0 && a.name && w->port) /* by its name the service is what it is by its address */
+        rc = mesh_build_entry(o->b, a.name, w->port, LEVEL_ADDRESS, route);
     /* Port 0 is the short form's "any port": the name's own entries say the same. */
     return rc == 0 && (w->port || !a.name) ? mesh_build_addr(o->b, &a) : rc;
 }
@@ -239,29 +226,41 @@ static int lead_name(struct outbound *o, const struct build_route *route) {
     return mesh_build_entry(o->b, o->name, o->name_port, LEVEL_LISTENER, route);
 }
 
+/* A prefix of all bits is an address; v4-mapped ones count theirs from 96. */
+static void narrow_to(struct build_where *w, uint32_t bits, bool is_six) {
+    uint32_t all = w->family == 4 ? 32 : 128;
+    if (is_six && w->family == 4)
+        bits = bits > 96 ? bits - 96 : 0;
+    if (bits >= all)
+        return;
+    w->range = (uint8_t)(bits + 1);
+    mesh_mask_addr(w->addr, (uint8_t)bits);
+}
+
 /* Each address that leads into a chain: those of its prefix ranges, else the listener's. */
 static int each_where(struct outbound *o, const Mesh__Listener__FilterChain *c,
                       const struct build_route *route, const char *service) {
     const Mesh__Listener__FilterChainMatch *m = c->filter_chain_match;
-    struct where base, w;
+    struct build_where base, w;
     int rc = 0;
-    bool has_base = read_where(o->l->address, &base);
+    bool has_base = mesh_build_where(o->l->address, &base);
     if (has_base && m && m->destination_port)
         base.port = (uint16_t)m->destination_port->value;
     for (size_t i = 0; m && i < m->n_prefix_ranges && rc == 0; i++) {
         const Mesh__Core__CidrRange *p = m->prefix_ranges[i];
-        w = (struct where){.port = has_base ? base.port : 0};
-        if (!mesh_parse_address(p->address_prefix, &w.family, w.addr) || !p->prefix_len ||
-            p->prefix_len->value != (strchr(p->address_prefix, ':') ? 128u : 32u))
-            rc = mesh_fault(o->b, o->r, "outbound prefix ranges wider than one address are not supported");
-        else
-            rc = lead_address(o, &w, route, service);
+        w = (struct build_where){.port = has_base ? base.port : 0};
+        if (!mesh_parse_address(p->address_prefix, &w.family, w.addr)) {
+            rc = mesh_fault(o->b, o->r, "a prefix range that is none is left out");
+            continue;
+        }
+        narrow_to(&w, p->prefix_len ? p->prefix_len->value : 0, strchr(p->address_prefix, ':') != NULL);
+        rc = lead_address(o, &w, route, w.range ? NULL : service);
     }
     if (!has_base || (m && m->n_prefix_ranges) || rc < 0)
         return rc;
     rc = lead_address(o, &base, route, service);
     for (size_t i = 0; i < o->l->n_additional_addresses && rc == 0; i++)
-        if (read_where(o->l->additional_addresses[i]->address, &w))
+        if (mesh_build_where(o->l->additional_addresses[i]->address, &w))
             rc = lead_address(o, &w, route, service);
     return rc;
 }
@@ -270,7 +269,7 @@ static int http_config(struct outbound *o, const Mesh__Pb__Any *config, const ch
     const Mesh__Route__RouteConfiguration *routes = NULL;
     const struct build_route *route = NULL;
     struct build_ports ports = {.guard = guard};
-    struct where w;
+    struct build_where w;
     int rc;
     Mesh__Http__HttpConnectionManager *m = mesh_any_open(config, HCM, &rc);
     if (!m)
@@ -284,7 +283,7 @@ static int http_config(struct outbound *o, const Mesh__Pb__Any *config, const ch
     const struct mesh_resource *found = rds ? mesh_build_find(&o->b->routes, rds) : NULL;
     if (found && found->refused)
         guard = found->refused;
-    if (!is_api && read_where(o->l->address, &w) && w.port)
+    if (!is_api && mesh_build_where(o->l->address, &w) && w.port)
         ports.ports[ports.n++] = w.port;
     if (routes && !is_api)
         rc = mesh_build_config(o->b, o->r, routes, &ports);
@@ -292,13 +291,19 @@ static int http_config(struct outbound *o, const Mesh__Pb__Any *config, const ch
         routes = (const Mesh__Route__RouteConfiguration *)found->msg;
     if (rc == 0 && o->name && routes)
         rc = mesh_build_vhost_route(o->b, routes, guard, o->name->text, o->name_port, &route);
+    bool is_found = route != NULL;
     if (rc == 0 && o->name && !route && is_api)
         rc = mesh_build_refusal(o->b, o->r->name, MESH_E_NOROUTE,
                                 routes ? "no virtual host of the listener's routes has its name"
                                        : "the listener's route configuration is not in the view",
                                 &route);
-    if (rc == 0 && route)
+    /* Istio's gRPC dialect has no TCP routes: an empty configuration leaves the name to its cluster. */
+    if (rc == 0 && route && !is_found && routes && !routes->n_virtual_hosts)
+        rc = mesh_build_entry(o->b, o->name, o->name_port, LEVEL_STAR, route);
+    else if (rc == 0 && route)
         rc = lead_name(o, route);
+    if (rc == 0 && is_api && is_found && mesh_build_where(o->l->address, &w) && w.port)
+        rc = lead_address(o, &w, route, NULL);
     protobuf_c_message_free_unpacked(&m->base, NULL);
     return rc;
 }
@@ -307,14 +312,30 @@ static int http_config(struct outbound *o, const Mesh__Pb__Any *config, const ch
 static bool is_conditional(const Mesh__Listener__FilterChainMatch *m, bool http) {
     if (!m)
         return false;
-    return m->n_server_names || m->n_source_prefix_ranges || m->n_source_ports ||
-           m->n_direct_source_prefix_ranges || m->source_type ||
-           (m->transport_protocol && strcmp(m->transport_protocol, "tls") == 0) ||
-           (m->n_application_protocols && !http);
+    bool tls = m->transport_protocol && strcmp(m->transport_protocol, "tls") == 0;
+    return m->n_source_prefix_ranges || m->n_source_ports || m->n_direct_source_prefix_ranges ||
+           m->source_type || (tls && !m->n_server_names) || (m->n_application_protocols && !http);
+}
+
+/* A program that speaks TLS of its own asks for the name that it looked up: the name decides, as a domain
+ * would. */
+static int lead_server_names(struct outbound *o, const Mesh__Listener__FilterChainMatch *m,
+                             const struct build_route *route) {
+    struct build_where w = {.port = 0};
+    int rc = 0;
+    (void)mesh_build_where(o->l->address, &w);
+    if (m->destination_port)
+        w.port = (uint16_t)m->destination_port->value;
+    for (size_t i = 0; i < m->n_server_names && rc == 0; i++) {
+        char name[MESH_NAME_MAX + 1];
+        if (mesh_name_normal(m->server_names[i], name))
+            rc = mesh_build_domain(o->b, name, w.port, route);
+    }
+    return rc;
 }
 
 static int outbound_chain(struct outbound *o, const Mesh__Listener__FilterChain *c) {
-    const Mesh__Pb__Any *http = filter_of(c, HCM), *tcp = filter_of(c, TCP);
+    const Mesh__Pb__Any *http = mesh_build_filter_of(c, HCM), *tcp = mesh_build_filter_of(c, TCP);
     const struct build_route *route;
     const char *guard, *service = NULL;
     if (is_conditional(c->filter_chain_match, http != NULL))
@@ -330,6 +351,8 @@ static int outbound_chain(struct outbound *o, const Mesh__Listener__FilterChain 
         return 0;
     rc = guard ? mesh_build_refusal(o->b, o->r->name, MESH_E_UNSUPPORTED, guard, &route)
                : tcp_route(o->b, o->r->name, tcp, &route, &service);
+    if (rc == 0 && c->filter_chain_match && c->filter_chain_match->n_server_names)
+        return lead_server_names(o, c->filter_chain_match, route);
     if (rc == 0)
         rc = lead_name(o, route);
     return rc == 0 ? each_where(o, c, route, service) : rc;
@@ -337,11 +360,11 @@ static int outbound_chain(struct outbound *o, const Mesh__Listener__FilterChain 
 
 static int refused_listener(struct outbound *o) {
     const struct build_route *route;
-    struct where w;
+    struct build_where w;
     int rc = mesh_build_refusal(o->b, o->r->name, MESH_E_UNSUPPORTED, o->r->refused, &route);
     if (rc == 0)
         rc = lead_name(o, route);
-    return rc == 0 && read_where(o->l->address, &w) ? lead_address(o, &w, route, NULL) : rc;
+    return rc == 0 && mesh_build_where(o->l->address, &w) ? lead_address(o, &w, route, NULL) : rc;
 }
 
 static int build_outbound(struct build *b, const struct mesh_resource *r) {
@@ -358,6 +381,8 @@ static int build_outbound(struct build *b, const struct mesh_resource *r) {
         return refused_listener(&o);
     if (o.l->api_listener && o.l->api_listener->api_listener) {
         rc = mesh_build_guard(b, o.l->api_listener->api_listener, &guard);
+        if (rc == 0 && guard)
+            rc = mesh_fault(b, r, "listener %s: %s", r->name, guard);
         return rc ? rc : http_config(&o, o.l->api_listener->api_listener, guard, true);
     }
     for (size_t i = 0; i < o.l->n_filter_chains && rc == 0; i++)
@@ -373,7 +398,7 @@ int mesh_build_listeners(struct build *b) {
             continue;
         b->pub->root.listeners_n++;
         mesh_build_at(b, i);
-        rc = is_inbound(listener_of(r)) ? mesh_build_inbound(b, r) : build_outbound(b, r);
+        rc = mesh_build_is_inbound(b, listener_of(r)) ? mesh_build_inbound(b, r) : build_outbound(b, r);
     }
     return rc;
 }
@@ -382,7 +407,7 @@ int mesh_build_listeners(struct build *b) {
  * ----------------------------------------------------------------- */
 static int note_ports(struct build *b, const Mesh__Listener__Listener *l, const Mesh__Pb__Any *config,
                       bool is_api) {
-    struct where w;
+    struct build_where w;
     int rc;
     Mesh__Http__HttpConnectionManager *m = mesh_any_open(config, HCM, &rc);
     if (!m)
@@ -396,7 +421,7 @@ static int note_ports(struct build *b, const Mesh__Listener__Listener *l, const 
         return 0;
     struct build_ports *p = &b->ports[mesh_build_number(b, found)];
     p->is_api |= is_api;
-    if (!is_api && read_where(l->address, &w) && w.port && p->n < MESH_ARRAY_LEN(p->ports))
+    if (!is_api && mesh_build_where(l->address, &w) && w.port && p->n < MESH_ARRAY_LEN(p->ports))
         p->ports[p->n++] = w.port;
     return p->guard ? 0 : mesh_build_guard(b, config, &p->guard);
 }
@@ -405,96 +430,14 @@ int mesh_build_ports(struct build *b) {
     int rc = 0;
     for (size_t i = 0; i < b->resources->n && rc == 0; i++) {
         const Mesh__Listener__Listener *l = listener_of(&b->resources->items[i]);
-        if (b->resources->items[i].type != &mesh__listener__listener__descriptor || is_inbound(l))
+        if (b->resources->items[i].type != &mesh__listener__listener__descriptor ||
+            mesh_build_is_inbound(b, l))
             continue;
         if (l->api_listener && l->api_listener->api_listener)
             rc = note_ports(b, l, l->api_listener->api_listener, true);
         for (size_t j = 0; !l->api_listener && j < l->n_filter_chains && rc == 0; j++)
-            if (filter_of(l->filter_chains[j], HCM))
-                rc = note_ports(b, l, filter_of(l->filter_chains[j], HCM), false);
+            if (mesh_build_filter_of(l->filter_chains[j], HCM))
+                rc = note_ports(b, l, mesh_build_filter_of(l->filter_chains[j], HCM), false);
     }
     return rc;
-}
-
-/* ---- inbound ----------------------------------------------------------------------------------------------
- */
-static int inbound_match(struct build *b, const Mesh__Listener__FilterChainMatch *m, struct view_chain *c) {
-    struct mesh_blob ranges = {0}, servers = {0};
-    int rc = 0;
-    for (size_t i = 0; i < m->n_prefix_ranges; i++) {
-        struct view_range r = {0};
-        const Mesh__Core__CidrRange *p = m->prefix_ranges[i];
-        uint32_t bits = p->prefix_len ? p->prefix_len->value : 0;
-        if (!mesh_parse_address(p->address_prefix, &r.family, r.addr))
-            continue;
-        r.bits = (uint8_t)(bits > (r.family == 4 ? 32 : 128) ? (r.family == 4 ? 32 : 128) : bits);
-        mesh_blob_add(&ranges, &r, sizeof r, 1);
-    }
-    for (size_t i = 0; i < m->n_server_names; i++) {
-        char name[MESH_NAME_MAX + 1];
-        uint16_t n = (uint16_t)mesh_name_normal(m->server_names[i], name);
-        mesh_blob_add(&servers, &n, sizeof n, 1);
-        mesh_blob_add(&servers, name, n, 1);
-    }
-    c->ranges = mesh_blob_add(&b->inbound, ranges.p, ranges.len, 1);
-    c->servers = mesh_blob_add(&b->inbound, servers.p, servers.len, 1);
-    if (ranges.broken || servers.broken)
-        rc = MESH_E_NOMEM;
-    free(ranges.p);
-    free(servers.p);
-    return rc;
-}
-
-static void refuse_chain(struct build *b, struct view_chain *c, const char *why) {
-    if (c->error)
-        return;
-    c->error = MESH_E_UNSUPPORTED;
-    c->why = mesh_blob_text(&b->inbound, why);
-}
-
-static int inbound_chain(struct build *b, const struct mesh_resource *r, const Mesh__Listener__FilterChain *f,
-                         bool fallback) {
-    const Mesh__Listener__Listener *l = listener_of(r);
-    const Mesh__Listener__FilterChainMatch *m = f->filter_chain_match;
-    struct view_chain c = {.fallback = fallback};
-    struct where w;
-    const char *guard = NULL;
-    bool any_port = l->use_original_dst && l->use_original_dst->value;
-    int rc = m ? inbound_match(b, m, &c) : 0;
-    c.port = m && m->destination_port                  ? (uint16_t)m->destination_port->value
-             : !any_port && read_where(l->address, &w) ? w.port
-                                                       : 0;
-    c.transport = m && m->transport_protocol && *m->transport_protocol
-                      ? (strcmp(m->transport_protocol, "tls") == 0 ? 1 : 2)
-                      : 0;
-    if (rc == 0 && f->transport_socket &&
-        !mesh_any_is(f->transport_socket->typed_config, &mesh__tls__raw_buffer__descriptor)) {
-        c.has_tls = 1;
-        rc = mesh_build_server(b, f->transport_socket, &b->inbound, &c.tls);
-        if (c.tls.error) {
-            c.error = c.tls.error;
-            c.why = c.tls.why;
-        }
-    }
-    if (rc == 0)
-        rc = chain_guard(b, f, &guard);
-    if (r->refused)
-        refuse_chain(b, &c, r->refused);
-    if (guard)
-        refuse_chain(b, &c, guard);
-    if (m && (m->n_source_prefix_ranges || m->n_source_ports || m->n_direct_source_prefix_ranges ||
-              m->source_type))
-        refuse_chain(b, &c, "filter chains by the caller's address are not supported");
-    if (rc == 0 && guard)
-        rc = mesh_fault(b, r, "listener %s: %s", r->name, guard);
-    mesh_blob_add(&b->chains, &c, sizeof c, 4);
-    return rc;
-}
-
-int mesh_build_inbound(struct build *b, const struct mesh_resource *r) {
-    const Mesh__Listener__Listener *l = listener_of(r);
-    int rc = 0;
-    for (size_t i = 0; i < l->n_filter_chains && rc == 0; i++)
-        rc = inbound_chain(b, r, l->filter_chains[i], false);
-    return rc == 0 && l->default_filter_chain ? inbound_chain(b, r, l->default_filter_chain, true) : rc;
 }

@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "proto/nds.pb-c.h"
 #include "resolver/builder.h"
 
 enum { CLUSTERS_OF_NAME = 256 };
@@ -175,10 +176,10 @@ int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum 
     return add_entry(b, n, port, level, route);
 }
 
-int mesh_build_reserve(struct build *b, int family, const uint8_t *addr) {
+int mesh_build_reserve(struct build *b, int family, const uint8_t *addr, uint8_t range) {
     if (!mesh_cidr_has(b->pub->v->virtual_ranges, family, addr, 0))
         return 0;
-    return mesh_pub_reserve(b->pub, family, addr, family == 4 ? 32 : 128);
+    return mesh_pub_reserve(b->pub, family, addr, range ? (uint8_t)(range - 1) : family == 4 ? 32 : 128);
 }
 
 int mesh_build_addr(struct build *b, const struct build_addr *a) {
@@ -189,7 +190,7 @@ int mesh_build_addr(struct build *b, const struct build_addr *a) {
     copy->next = NULL;
     *b->addrs_end = copy;
     b->addrs_end = &copy->next;
-    return mesh_build_reserve(b, a->family, a->addr);
+    return mesh_build_reserve(b, a->family, a->addr, a->range);
 }
 
 /* ---- clusters as names ------------------------------------------------------------------------------------
@@ -209,6 +210,58 @@ static int add_clusters(struct build *b) {
         if (rc == 0)
             rc = mesh_build_entry(b, n, port, LEVEL_CLUSTER, route);
     }
+    return rc;
+}
+
+/* ---- Istio's name table -----------------------------------------------------------------------------------
+ */
+/* The one address of a family that a name has; several are the name's endpoints, not the service's address.
+ */
+static bool only_address(const Mesh__Nds__NameTable__NameInfo *info, uint8_t want, uint8_t ret_addr[16]) {
+    uint32_t n = 0;
+    for (size_t i = 0; i < info->n_ips; i++) {
+        uint8_t family, addr[16];
+        if (!mesh_parse_address(info->ips[i], &family, addr) || family != want)
+            continue;
+        memcpy(ret_addr, addr, 16);
+        n++;
+    }
+    return n == 1;
+}
+
+static int own_of(struct build *b, struct build_name *n, const Mesh__Nds__NameTable__NameInfo *info,
+                  uint8_t family) {
+    struct build_addr a = {.family = family, .name = n};
+    if ((family == 4 ? n->has_own4 : n->has_own6) || !only_address(info, family, a.addr))
+        return 0;
+    memcpy(family == 4 ? n->own4 : n->own6, a.addr, family == 4 ? 4 : 16);
+    n->has_own4 |= family == 4;
+    n->has_own6 |= family == 6;
+    return mesh_build_addr(b, &a);
+}
+
+static int add_table(struct build *b, const Mesh__Nds__NameTable *t) {
+    char name[MESH_NAME_MAX + 1];
+    uint16_t port;
+    int rc = 0;
+    for (size_t i = 0; i < t->n_table && rc == 0; i++) {
+        const Mesh__Nds__NameTable__TableEntry *e = t->table[i];
+        if (!e->key || !e->value || strchr(e->key, '|') || !mesh_host_name(e->key, name, &port) || port)
+            continue;
+        struct build_name *n = mesh_build_name(b, name, strlen(name));
+        rc = n ? own_of(b, n, e->value, 4) : MESH_E_NOMEM;
+        if (rc == 0)
+            rc = own_of(b, n, e->value, 6);
+    }
+    return rc;
+}
+
+static int add_tables(struct build *b) {
+    int rc = 0;
+    for (size_t i = 0; i < b->resources->n && rc == 0; i++)
+        if (b->resources->items[i].type == &mesh__nds__name_table__descriptor &&
+            !b->resources->items[i].refused)
+            rc = add_table(b, (const Mesh__Nds__NameTable *)b->resources->items[i].msg);
     return rc;
 }
 
@@ -319,13 +372,22 @@ static int add_headless(struct build *b, struct build_name *n, const uint32_t *i
     return rc;
 }
 
+/* All that is said of it is that it is not of the mesh: libc knows it. */
+static bool is_left_alone(const struct build_name *n) {
+    for (uint32_t i = 0; i < n->nentries; i++)
+        if (n->entries[i].route->kind != ROUTE_PASS)
+            return false;
+    return !n->has_own4 && !n->has_own6;
+}
+
 static int put_name(struct build *b, struct build_name *n) {
     uint32_t ids[CLUSTERS_OF_NAME], ref;
     struct mesh_name_in in = {.text = n->text, .len = n->len, .clusters = ids, .n = n->nentries};
     struct view_entry *entries = mesh_arena_get(&b->arena, n->nentries * sizeof *entries);
     if (!entries)
         return MESH_E_NOMEM;
-    qsort(n->entries, n->nentries, sizeof *n->entries, by_level);
+    if (n->nentries)
+        qsort(n->entries, n->nentries, sizeof *n->entries, by_level);
     for (uint32_t i = 0; i < n->nentries; i++)
         entries[i] = (struct view_entry){n->entries[i].port, n->entries[i].level, n->entries[i].route->ref};
     in.entries = entries;
@@ -351,6 +413,7 @@ static int put_addrs(struct build *b) {
         for (const struct build_addr *a = b->addrs; a && rc == 0; a = a->next) {
             struct view_addr in = {.family = a->family,
                                    .headless = a->headless,
+                                   .range = a->range,
                                    .port = a->port,
                                    .level = a->level,
                                    .route = a->route ? a->route->ref : 0,
@@ -365,6 +428,8 @@ static int put_addrs(struct build *b) {
 int mesh_build_names_put(struct build *b) {
     struct lengths lengths;
     int rc = add_clusters(b);
+    if (rc == 0)
+        rc = add_tables(b);
     note_lengths(b, &lengths);
     if (rc == 0)
         rc = mesh_wmap_reserve(&b->pub->names, b->nnames);
@@ -374,7 +439,7 @@ int mesh_build_names_put(struct build *b) {
         for (struct build_name *n = b->names[i]; n && rc == 0; n = n->next) {
             if (!is_pattern(n))
                 rc = merge_patterns(b, n, &lengths);
-            if (rc == 0 && n->nentries)
+            if (rc == 0 && !is_left_alone(n))
                 rc = put_name(b, n);
         }
     return rc == 0 ? put_addrs(b) : rc;

@@ -166,7 +166,7 @@ static int action_route(struct build *b, const char *text, const Mesh__Route__Ro
 
 /* Filters configured for this place only stand before it as well; an entry that is disabled does not guard.
  */
-static const char *per_filter_fault(size_t n, void *const *entries) {
+const char *mesh_build_per_filter_fault(size_t n, void *const *entries) {
     for (size_t i = 0; i < n; i++) {
         const Mesh__Route__VirtualHost__TypedPerFilterConfigEntry *e = entries[i];
         const char *what = e->key ? mesh_filter_fault(e->key, e->value, false) : NULL;
@@ -179,16 +179,17 @@ static const char *per_filter_fault(size_t n, void *const *entries) {
 static int vhost_route(struct build *b, const Mesh__Route__RouteConfiguration *config,
                        const Mesh__Route__VirtualHost *h, const char *guard, const struct build_route **ret) {
     const char *text = config->name && *config->name ? config->name : h->name ? h->name : "";
-    const char *what =
-        guard ? guard
-              : per_filter_fault(h->n_typed_per_filter_config, (void *const *)h->typed_per_filter_config);
+    const char *what = guard ? guard
+                             : mesh_build_per_filter_fault(h->n_typed_per_filter_config,
+                                                           (void *const *)h->typed_per_filter_config);
     if (what)
         return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, what, ret);
     for (size_t i = 0; i < h->n_routes; i++) {
         const Mesh__Route__Route *r = h->routes[i];
         if (!is_connection_level(r->match))
             continue;
-        what = per_filter_fault(r->n_typed_per_filter_config, (void *const *)r->typed_per_filter_config);
+        what = mesh_build_per_filter_fault(r->n_typed_per_filter_config,
+                                           (void *const *)r->typed_per_filter_config);
         if (what)
             return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED, what, ret);
         return action_route(b, r->name && *r->name ? r->name : text, r, ret);
@@ -247,6 +248,9 @@ int mesh_build_vhost_route(struct build *b, const Mesh__Route__RouteConfiguratio
             best = config->virtual_hosts[i];
         }
     *ret = NULL;
+    if (!guard)
+        guard = mesh_build_per_filter_fault(config->n_typed_per_filter_config,
+                                            (void *const *)config->typed_per_filter_config);
     return best ? vhost_route(b, config, best, guard, ret) : 0;
 }
 
@@ -258,7 +262,7 @@ static enum view_level level_of(const char *domain, size_t n) {
     return domain[0] == '*' ? LEVEL_SUFFIX : domain[n - 1] == '*' ? LEVEL_PREFIX : LEVEL_DOMAIN;
 }
 
-static int add_domain(struct build *b, const char *domain, uint16_t port, const struct build_route *route) {
+int mesh_build_domain(struct build *b, const char *domain, uint16_t port, const struct build_route *route) {
     struct build_addr a = {.port = port, .level = LEVEL_DOMAIN, .route = route};
     size_t n = strlen(domain);
     char bare[MESH_NAME_MAX + 1];
@@ -276,10 +280,32 @@ static int add_domain(struct build *b, const char *domain, uint16_t port, const 
     return name ? mesh_build_entry(b, name, port, level_of(domain, n), route) : MESH_E_NOMEM;
 }
 
-static int add_vhost(struct build *b, const Mesh__Route__RouteConfiguration *config,
-                     const Mesh__Route__VirtualHost *h, const struct build_ports *ports) {
+/* Routes that stand before the one that is followed, and that only a request could choose. */
+static int note_skipped(struct build *b, const struct mesh_resource *r, const Mesh__Route__VirtualHost *h) {
+    size_t n = 0;
+    while (n < h->n_routes && !is_connection_level(h->routes[n]->match))
+        n++;
+    return n == 0 ? 0
+                  : mesh_fault(b, r,
+                               "virtual host %s: %zu of its %zu routes need the request and are not followed",
+                               h->name ? h->name : "", n, h->n_routes);
+}
+
+static int note_all_skipped(struct build *b, const struct mesh_resource *r,
+                            const Mesh__Route__RouteConfiguration *config) {
+    int rc = 0;
+    for (size_t i = 0; i < config->n_virtual_hosts && rc == 0; i++)
+        rc = note_skipped(b, r, config->virtual_hosts[i]);
+    return rc;
+}
+
+static int add_vhost(struct build *b, const struct mesh_resource *r,
+                     const Mesh__Route__RouteConfiguration *config, const Mesh__Route__VirtualHost *h,
+                     const struct build_ports *ports) {
     const struct build_route *route;
     int rc = vhost_route(b, config, h, ports->guard, &route);
+    if (rc == 0)
+        rc = note_skipped(b, r, h);
     for (size_t i = 0; i < h->n_domains && rc == 0; i++) {
         char domain[MESH_NAME_MAX + 1];
         uint16_t port;
@@ -289,11 +315,11 @@ static int add_vhost(struct build *b, const Mesh__Route__RouteConfiguration *con
             bool reached = !ports->n;
             for (uint32_t j = 0; j < ports->n; j++)
                 reached |= ports->ports[j] == port;
-            rc = reached ? add_domain(b, domain, port, route) : 0;
+            rc = reached ? mesh_build_domain(b, domain, port, route) : 0;
             continue;
         }
         for (uint32_t j = 0; j < ports->n && rc == 0; j++)
-            rc = add_domain(b, domain, ports->ports[j], route);
+            rc = mesh_build_domain(b, domain, ports->ports[j], route);
     }
     return rc;
 }
@@ -305,12 +331,12 @@ int mesh_build_config(struct build *b, const struct mesh_resource *r,
     if (r->refused)
         own.guard = r->refused;
     if (!own.guard)
-        own.guard = per_filter_fault(config->n_typed_per_filter_config,
-                                     (void *const *)config->typed_per_filter_config);
+        own.guard = mesh_build_per_filter_fault(config->n_typed_per_filter_config,
+                                                (void *const *)config->typed_per_filter_config);
     if (own.guard)
         rc = mesh_fault(b, r, "route configuration %s: %s", config->name ? config->name : "", own.guard);
     for (size_t i = 0; i < config->n_virtual_hosts && rc == 0; i++)
-        rc = add_vhost(b, config, config->virtual_hosts[i], &own);
+        rc = add_vhost(b, r, config, config->virtual_hosts[i], &own);
     return rc;
 }
 
@@ -319,7 +345,10 @@ int mesh_build_routes(struct build *b) {
     for (size_t i = 0; i < b->resources->n && rc == 0; i++) {
         const struct mesh_resource *r = &b->resources->items[i];
         mesh_build_at(b, i);
-        if (r->type == &mesh__route__route_configuration__descriptor)
+        /* Of those that only api_listeners use, the listeners' names lead in (gRFC A27). */
+        if (r->type == &mesh__route__route_configuration__descriptor && b->ports[i].is_api && !b->ports[i].n)
+            rc = note_all_skipped(b, r, (const Mesh__Route__RouteConfiguration *)r->msg);
+        else if (r->type == &mesh__route__route_configuration__descriptor)
             rc = mesh_build_config(b, r, (const Mesh__Route__RouteConfiguration *)r->msg, &b->ports[i]);
     }
     return rc;

@@ -64,6 +64,7 @@ struct build_route { /* put once, used by many names */
 };
 struct build_addr {
     uint8_t family;
+    uint8_t range; /* bits of a range + 1; 0: one address */
     uint8_t addr[16];
     uint16_t port, level;
     bool headless;
@@ -150,8 +151,11 @@ struct build_name *mesh_build_name(struct build *b, const char *text, size_t len
 int mesh_build_entry(struct build *b, struct build_name *n, uint16_t port, enum view_level level,
                      const struct build_route *route) MESH_MUST_CHECK;
 int mesh_build_addr(struct build *b, const struct build_addr *a) MESH_MUST_CHECK;
-int mesh_build_reserve(struct build *b, int family,
-                       const uint8_t *addr) MESH_MUST_CHECK; /* when in a virtual range */
+/* When it is in a virtual range. `range`: its bits + 1, 0: one address. */
+int mesh_build_reserve(struct build *b, int family, const uint8_t *addr, uint8_t range) MESH_MUST_CHECK;
+/* A name, `*.SUFFIX` or address that a route configuration, or a chain's server name, leads by. */
+int mesh_build_domain(struct build *b, const char *domain, uint16_t port,
+                      const struct build_route *route) MESH_MUST_CHECK;
 int mesh_build_names_put(struct build *b) MESH_MUST_CHECK;
 /* NAME, NAME:PORT or outbound|PORT||NAME in lower case; false: not a host name. */
 bool mesh_host_name(const char *text, char ret_name[MESH_NAME_MAX + 1], uint16_t *ret_port);
@@ -248,9 +252,44 @@ int mesh_build_vhost_route(struct build *b, const Mesh__Route__RouteConfiguratio
 int mesh_build_config(struct build *b, const struct mesh_resource *r,
                       const Mesh__Route__RouteConfiguration *config,
                       const struct build_ports *ports) MESH_MUST_CHECK;
+struct build_where { /* one address that a listener has */
+    uint8_t family;
+    uint8_t addr[16];
+    uint16_t port;
+    bool is_any;   /* 0.0.0.0 or :: */
+    uint8_t range; /* of the destination: bits + 1; 0: one address */
+};
+bool mesh_build_where(const Mesh__Core__Address *a,
+                      struct build_where *ret); /* false: no IP address and TCP port */
+/* The typed configuration of a chain's filter of that type, NULL: it has none. */
+const Mesh__Pb__Any *mesh_build_filter_of(const Mesh__Listener__FilterChain *c,
+                                          const ProtobufCMessageDescriptor *type);
+/* Is it a listener that connections to this host come in on (resolver/build_inbound.c)? */
+bool mesh_build_is_inbound(const struct build *b, const Mesh__Listener__Listener *l);
 int mesh_build_inbound(struct build *b, const struct mesh_resource *r) MESH_MUST_CHECK;
+/* "KIND NAME: WHAT" into the arena. MESH_E_NOMEM. */
+int mesh_build_say(struct build *b, const char *kind, const char *name, const char *what,
+                   const char **ret) MESH_MUST_CHECK;
+/* Filters of its own that a virtual host, a route or a configuration has: what of them is not supported;
+ * NULL: nothing. */
+const char *mesh_build_per_filter_fault(size_t n, void *const *entries);
 /* What of an HTTP connection manager's filters is not supported; NULL: nothing. Text of the arena. */
 int mesh_build_guard(struct build *b, const Mesh__Pb__Any *hcm, const char **ret_guard) MESH_MUST_CHECK;
+
+/* Who may call (resolver/build_authz.c): the RBAC filters of one chain, in their order, compiled into one
+ * record of resolver/authz.h. */
+struct build_authz;
+bool mesh_build_authz_is(const Mesh__Pb__Any *config); /* a network or HTTP RBAC filter */
+int mesh_build_authz_new(struct build_authz **ret) MESH_MUST_CHECK;
+int mesh_build_authz_add(struct build_authz *a, const Mesh__Pb__Any *config) MESH_MUST_CHECK;
+/* Why the chain must be refused: something that we cannot evaluate and that may let somebody in. NULL:
+ * nothing. */
+const char *mesh_build_authz_fault(const struct build_authz *a);
+/* "policy POLICY decides by CONDITION": one that a connection cannot answer; NULL: none. Lives as long as `a`. */
+const char *mesh_build_authz_needs(const struct build_authz *a);
+/* Appends the record; *ret stays as it is when no filter asks anything. */
+int mesh_build_authz_put(struct build_authz *a, struct mesh_blob *to, struct view_span *ret) MESH_MUST_CHECK;
+void mesh_build_authz_free(struct build_authz *a);
 
 /* Filters (resolver/build_filter.c). NULL: may be passed over; else what to say of it. */
 const char *mesh_filter_fault(const char *name, const Mesh__Pb__Any *config, bool is_optional);

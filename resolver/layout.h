@@ -251,6 +251,8 @@ struct view_root {
     uint64_t suffixes[4]; /* bit n: some wildcard `*SUFFIX` has n bytes after the star */
     uint64_t prefixes[4]; /* the same of `PREFIX*` */
     uint32_t flags;
+    uint64_t ranges4, ranges6[3]; /* bit n: some address range has n bits */
+    uint64_t policy;              /* digest of the inbound record, 0: none */
 };
 enum {
     ROOT_SOURCE_IP = 1, /* some route hashes the source address */
@@ -287,6 +289,8 @@ struct view_addr {
     struct view_rec rec;
     uint8_t family; /* 4 or 6 */
     uint8_t headless;
+    uint8_t range; /* bits of a range + 1; 0: one address */
+    uint8_t spare;
     uint16_t port; /* 0: any */
     uint8_t addr[16];
     uint32_t level; /* of route */
@@ -416,15 +420,25 @@ struct view_range {
     uint8_t family, bits;
     uint8_t addr[16];
 };
+struct view_at {            /* where a listener listens */
+    struct view_range addr; /* bits 0: any address */
+    uint16_t port;          /* 0: any, it takes redirected connections */
+};
 struct view_chain {            /* one inbound filter chain */
-    uint16_t port;             /* 0: any */
+    uint16_t port;             /* destination_port, 0: any */
     uint8_t transport;         /* 0 any, 1 tls, 2 raw_buffer */
     uint8_t has_tls, fallback; /* default_filter_chain */
-    uint8_t spare[3];
+    uint8_t source_type;       /* 0 any, 1 same address or loopback, 2 another host */
+    uint8_t spare[2];
     int32_t error;
-    struct view_span why;
-    struct view_span ranges;  /* struct view_range */
-    struct view_span servers; /* texts: uint16_t length, bytes, one after the other */
+    struct view_span why, name;
+    struct view_span ats;              /* struct view_at, of its listener */
+    struct view_span ranges;           /* struct view_range: of the destination */
+    struct view_span servers;          /* texts: uint16_t length, bytes, one after the other */
+    struct view_span protocols;        /* the same */
+    struct view_span directs, sources; /* struct view_range: of the caller */
+    struct view_span source_ports;     /* uint16_t */
+    struct view_span authz;            /* struct authz_head, self-contained; empty: nobody is refused */
     struct view_tls tls;
 };
 struct view_inbound {

@@ -143,6 +143,7 @@ static int answer(const struct mesh_view *v, const struct view_root *root, const
         return MESH_E_NOTFOUND;
     memset(a, 0, offsetof(struct mesh_answer, addrs));
     memcpy(a->canon, name, len);
+    a->pattern = f.pattern;
     if (f.rec->flags & NAME_HEADLESS) {
         answer_headless(v, root, &f, a);
         return a->naddrs ? 0 : MESH_E_NOENDPOINT;
@@ -194,7 +195,7 @@ static int not_listed(const struct mesh_view *v, const struct view_root *root, c
     int rc = mesh_demand_look(v, name, len, port);
     if (rc == 0)
         return answer_tentatively(v, name, len, a);
-    if (rc == MESH_E_DENIED && !root) /* what is known of names is of a view that is too old, or not there yet */
+    if (rc == MESH_E_DENIED && atomic_load(&v->is_stale)) /* said of a view that is too old */
         return MESH_E_AGAIN;
     return rc == MESH_E_DENIED && d->or_libc ? MESH_E_NOTFOUND : rc;
 }
@@ -240,7 +241,7 @@ int mesh_view_name(const struct mesh_view *v, const char *name, struct mesh_answ
 
 static int name_of(const struct mesh_view *v, const struct view_root *root, int family, const void *addr,
                    char *ret_name) {
-    struct mesh_addr_key key = {family, addr, 0};
+    struct mesh_addr_key key = {family, addr, 0, 0};
     uint32_t len,
         ref =
             root ? mesh_map_find(v, &root->addrs, mesh_hash_addr(family, addr, 0), mesh_match_addr, &key) : 0;

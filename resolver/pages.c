@@ -48,6 +48,17 @@ uint64_t mesh_hash_addr(int family, const void *addr, uint16_t port) {
     return mesh_hash_bytes(addr, n, (uint64_t)port << 8 | (unsigned)family);
 }
 
+uint64_t mesh_hash_range(int family, const void *addr, uint16_t port, uint8_t range) {
+    return mesh_hash_addr(family, addr, port) ^ range * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+void mesh_mask_addr(uint8_t addr[16], uint8_t bits) {
+    for (uint8_t i = 0; i < 16; i++) {
+        uint8_t left = bits > i * 8 ? (uint8_t)(bits - i * 8) : 0;
+        addr[i] &= left >= 8 ? 0xff : (uint8_t)(0xff00 >> left);
+    }
+}
+
 /* ---- reading ----------------------------------------------------------------------------------------------
  */
 bool mesh_pages_open(const struct mesh_view *v, const struct view_pages *p, struct view_reader *ret) {
@@ -115,10 +126,10 @@ bool mesh_match_addr(const struct mesh_view *v, uint32_t ref, const void *key) {
     uint32_t len;
     const struct view_addr *a = mesh_view_rec(v, ref, KIND_ADDR, sizeof *a, &len);
     if (a)
-        return a->family == k->family && a->port == k->port &&
+        return a->family == k->family && a->port == k->port && a->range == k->range &&
                memcmp(a->addr, k->addr, k->family == 4 ? 4 : 16) == 0;
     const struct view_name *n = mesh_view_rec(v, ref, KIND_NAME, sizeof *n, &len);
-    return n && k->port == 0 && name_has_addr(n, k);
+    return n && k->port == 0 && !k->range && name_has_addr(n, k);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------------------

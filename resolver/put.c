@@ -233,8 +233,8 @@ int mesh_pub_name_put(struct mesh_pub *pub, const struct mesh_name_in *in, uint3
 }
 
 int mesh_pub_addr_put(struct mesh_pub *pub, const struct view_addr *in) {
-    struct mesh_addr_key key = {in->family, in->addr, in->port};
-    uint64_t hash = mesh_hash_addr(in->family, in->addr, in->port);
+    struct mesh_addr_key key = {in->family, in->addr, in->port, in->range};
+    uint64_t hash = mesh_hash_range(in->family, in->addr, in->port, in->range);
     struct view_addr *a;
     uint32_t ref;
     if (mesh_wmap_find(&pub->addrs, hash, mesh_match_addr, &key))
@@ -245,6 +245,9 @@ int mesh_pub_addr_put(struct mesh_pub *pub, const struct view_addr *in) {
     struct view_rec head = a->rec;
     *a = *in;
     a->rec = head;
+    if (in->range)
+        (in->family == 4 ? &pub->root.ranges4 : pub->root.ranges6)[(in->range - 1) / 64] |=
+            UINT64_C(1) << ((in->range - 1) % 64);
     return mesh_wmap_add(&pub->addrs, hash, ref);
 }
 
@@ -348,6 +351,7 @@ static int put_whole(struct mesh_pub *pub, uint32_t kind, const void *rec, size_
 }
 
 int mesh_pub_inbound_put(struct mesh_pub *pub, const void *rec, size_t len) {
+    pub->root.policy = mesh_hash_bytes(rec, len, 0);
     return put_whole(pub, KIND_INBOUND, rec, len, &pub->root.inbound);
 }
 

@@ -60,6 +60,7 @@ struct mesh_answer {
     char canon[MESH_NAME_MAX + 1]; /* the name as the view lists it */
     uint8_t has4, has6;            /* virtual addresses, or a service's own `addresses` */
     uint8_t v4[4], v6[16];
+    uint8_t pattern;               /* found through a wildcard: an expansion of a search list does not count by it */
     uint16_t naddrs;               /* headless (ORIGINAL_DST): endpoints' own addresses instead; */
     struct { uint8_t family; uint8_t addr[16]; } addrs[MESH_ANSWER_ADDRS]; /* at most 64, in view order */
 };
@@ -124,6 +125,12 @@ int mesh_view_route_why(const struct mesh_view *v, const struct sockaddr *dst, s
 int mesh_view_route_name(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random,
                          struct mesh_route *ret) MESH_MUST_CHECK;
 
+/* The i-th of the clusters that the route leads to, and why it is refused (meshctl check). MESH_E_LIMIT: it has no i-th. */
+int mesh_view_route_target(const struct mesh_view *v, const char *name, uint16_t port, uint32_t i, struct mesh_route *ret,
+                           struct mesh_why *ret_why) MESH_MUST_CHECK;
+/* The ports that a listed name has routes for (0: any port), at most max; returns how many, or MESH_E_NOTFOUND. */
+int mesh_view_name_ports(const struct mesh_view *v, const char *name, uint16_t *ret, uint32_t max) MESH_MUST_CHECK;
+
 /* How a cluster is dialled: one heap block, freed with free(). */
 struct mesh_match;
 struct mesh_target {
@@ -154,8 +161,25 @@ bool mesh_view_still(const struct mesh_view *v, uint64_t seq);
 
 /* ---- inbound ---------------------------------------------------------------------------------------------- */
 enum mesh_inbound_mode { MESH_INBOUND_OFF, MESH_INBOUND_PERMISSIVE, MESH_INBOUND_STRICT, MESH_INBOUND_VIEW };
+enum mesh_facts_kind { MESH_FACTS_NONE, MESH_FACTS_PLAIN, MESH_FACTS_TLS };
+struct mesh_facts { /* what a connection has told of itself: plain data, kept beside it for later judgements */
+    uint8_t kind;           /* enum mesh_facts_kind; NONE: its first bytes are not known yet */
+    uint8_t cut_peer, cut_sni, cut_alpn; /* did not fit, or could not be read: not known */
+    uint8_t has_cert;       /* the peer showed a certificate that passed */
+    uint8_t alpn_len;
+    uint16_t spare;
+    char peer[256];         /* its SPIFFE ID, "" before the handshake or when it has none */
+    char sni[104];          /* lower case, "" when there is none */
+    uint8_t alpn[48];       /* what the client offers, in wire form */
+};
+struct mesh_caller { /* one inbound connection, as far as it is known: what is not known fits every condition */
+    const struct sockaddr *local, *peer; /* peer NULL: not known (at listen) */
+    socklen_t local_len, peer_len;
+    const struct mesh_facts *facts;      /* NULL: as MESH_FACTS_NONE */
+};
 struct mesh_inbound { /* heap block, free() */
-    enum mesh_inbound_mode mode;
+    enum mesh_inbound_mode mode;      /* STRICT: TLS of ours alone; PERMISSIVE: that or other bytes; OFF: no TLS of ours */
+    bool judged;                      /* some condition or policy is asked about who calls: see mesh_view_authorize */
     bool no_client_cert, any_peer_san;
     const struct mesh_match *callers; /* NULL: MESH_CALLERS applies */
     uint32_t ncallers;
@@ -165,10 +189,32 @@ struct mesh_inbound { /* heap block, free() */
     const uint8_t *alpn;
     uint32_t alpn_len;
 };
-/* What the view's inbound listener says of a local address and port (filter chain match on prefix ranges, port,
- * server names when `sni` is given). MESH_E_NOTFOUND: the view says nothing. */
-int mesh_view_inbound(const struct mesh_view *v, const struct sockaddr *local, socklen_t len, const char *sni,
-                      struct mesh_inbound **ret) MESH_MUST_CHECK;
+/* What the view's inbound listeners say of a connection: Envoy's choice of a listener (address and port, or one that takes
+ * redirected connections) and of a filter chain (destination port and range, server names, transport protocol, application
+ * protocols, direct source, source type, source range, source port, in that order). Where facts are missing several chains
+ * are left, and the answer covers them all. MESH_E_NOTFOUND: the view says nothing of that port; MESH_E_REFUSED: it does,
+ * and no chain takes this connection; MESH_E_UNSUPPORTED and others: a chain that cannot be kept to. `why` (may be NULL) has the
+ * sentence. Threads: any. */
+int mesh_view_inbound(const struct mesh_view *v, const struct mesh_caller *caller, struct mesh_inbound **ret,
+                      struct mesh_why *why) MESH_MUST_CHECK;
+
+/* ---- authorisation (envoy.filters.network.rbac, envoy.filters.http.rbac) ---- */
+enum mesh_verdict_kind { MESH_PASS, MESH_DENY, MESH_NEEDS_REQUEST };
+struct mesh_verdict {
+    uint8_t kind;       /* enum mesh_verdict_kind */
+    uint8_t shadow;     /* the same of the dry run (shadow_rules) */
+    char policy[128];   /* the one that decides; "" when no policy allows it */
+    char shadow_policy[128];
+    char needs[64];     /* NEEDS_REQUEST: "header x-user"; what we cannot know: "the caller's name" */
+};
+/* May this caller be served? Judged by the policies of all chains that fit it. 0 and *ret; otherwise as mesh_view_inbound
+ * (MESH_E_NOTFOUND: nothing is asked). No protobuf, bounded work. Threads: any. */
+int mesh_view_authorize(const struct mesh_view *v, const struct mesh_caller *caller, struct mesh_verdict *ret,
+                        struct mesh_why *why) MESH_MUST_CHECK;
+/* Moves with every publication: one load. */
+uint64_t mesh_view_stamp(const struct mesh_view *v);
+/* Moves when what the inbound listeners say does; 0: they say nothing. */
+uint64_t mesh_view_policy(const struct mesh_view *v);
 
 /* ---- the ledger: who holds what (DESIGN D7) ---------------------------------------------------------------------
  * A tree is a process tree that shares one slab (random id, never 0). A process joins its tree at start of use and

@@ -14,6 +14,7 @@ struct lookup { /* one question */
     uint8_t addr[16];
     uint16_t port;
     bool by_addr, is_virtual;
+    bool by_index; /* `random` is the place of a target */
     uint64_t random;
     /* what was found */
     char name[MESH_NAME_MAX + 1];
@@ -61,9 +62,34 @@ static void consider_ref(struct lookup *l, uint32_t ref) {
 }
 
 static uint32_t find_addr(const struct lookup *l, uint16_t port) {
-    struct mesh_addr_key key = {l->family, l->addr, port};
+    struct mesh_addr_key key = {l->family, l->addr, port, 0};
     return mesh_map_find(l->v, &l->root->addrs, mesh_hash_addr(l->family, l->addr, port), mesh_match_addr,
                          &key);
+}
+
+static uint32_t find_in_range(const struct lookup *l, uint8_t bits, uint16_t port) {
+    uint8_t first[16];
+    struct mesh_addr_key key = {l->family, first, port, (uint8_t)(bits + 1)};
+    memcpy(first, l->addr, sizeof first);
+    mesh_mask_addr(first, bits);
+    return mesh_map_find(l->v, &l->root->addrs, mesh_hash_range(l->family, first, port, key.range),
+                         mesh_match_addr, &key);
+}
+
+/* The narrowest range that has it. */
+static void find_by_range(struct lookup *l) {
+    uint64_t sets[3] = {l->root->ranges4, 0, 0};
+    if (l->family == 6)
+        memcpy(sets, l->root->ranges6, sizeof sets);
+    for (int bits = l->family == 4 ? 32 : 128; (sets[0] | sets[1] | sets[2]) && bits >= 0 && !l->level;
+         bits--) {
+        if (!(sets[bits / 64] >> (bits % 64) & 1))
+            continue;
+        if (l->port)
+            consider_ref(l, find_in_range(l, (uint8_t)bits, l->port));
+        if (!l->level)
+            consider_ref(l, find_in_range(l, (uint8_t)bits, 0));
+    }
 }
 
 static void find_by_addr(struct lookup *l) {
@@ -71,6 +97,8 @@ static void find_by_addr(struct lookup *l) {
     if (l->port)
         consider_ref(l, find_addr(l, l->port));
     consider_ref(l, find_addr(l, 0));
+    if (!l->level && !l->is_virtual)
+        find_by_range(l);
     if (l->level || l->name[0] || !l->is_virtual ||
         !mesh_virtual_wild_name(l->v, l->family, l->addr, l->name))
         return;
@@ -185,6 +213,8 @@ static int follow(const struct lookup *l, struct mesh_route *ret) {
     ret->attempts = r->attempts;
     ret->max_age_ms = r->max_age_ms;
     ret->max_age_jitter = (uint8_t)r->max_age_jitter;
+    if (l->by_index && r->kind != ROUTE_CLUSTERS && l->random > 0)
+        return MESH_E_LIMIT;
     if (r->kind == ROUTE_PASS)
         return l->is_virtual
                    ? refuse(l, MESH_E_NOROUTE, "the route leaves the mesh, a virtual address cannot", "")
@@ -196,7 +226,10 @@ static int follow(const struct lookup *l, struct mesh_route *ret) {
     const struct view_target *t = mesh_view_span(r, len, &r->targets, 4, &bytes);
     if (!t || bytes < sizeof *t)
         return MESH_E_INTERNAL;
-    int rc = take_cluster(l, t[draw(t, bytes / sizeof *t, l->random)].cluster, ret);
+    uint32_t n = bytes / (uint32_t)sizeof *t;
+    if (l->by_index && l->random >= n)
+        return MESH_E_LIMIT;
+    int rc = take_cluster(l, t[l->by_index ? l->random : draw(t, n, l->random)].cluster, ret);
     if (rc == 0)
         write_hash(l, r, ret);
     return rc;
@@ -300,6 +333,44 @@ static int route_name(const struct mesh_view *v, const char *name, uint16_t port
 int mesh_view_route_name(const struct mesh_view *v, const char *name, uint16_t port, uint64_t random,
                          struct mesh_route *ret) {
     return route_name(v, name, port, random, ret, NULL);
+}
+
+int mesh_view_route_target(const struct mesh_view *v, const char *name, uint16_t port, uint32_t i,
+                           struct mesh_route *ret, struct mesh_why *ret_why) {
+    struct lookup l = {.v = v, .port = port, .random = i, .by_index = true, .why = ret_why};
+    ret_why->text[0] = 0;
+    return mesh_name_normal(name, l.name) ? ask(&l, by_name, ret) : MESH_E_NOTFOUND;
+}
+
+static int ports_of(const struct mesh_view *v, const struct view_root *root, const char *name, uint16_t *ret,
+                    uint32_t max) {
+    struct mesh_found f;
+    uint32_t bytes, n = 0;
+    if (!mesh_name_find(v, root, name, strlen(name), &f))
+        return MESH_E_NOTFOUND;
+    const struct view_entry *e = mesh_view_span(f.rec, f.len, &f.rec->entries, 4, &bytes);
+    for (uint32_t i = 0; e && i < bytes / sizeof *e && n < max; i++) {
+        uint32_t k = 0;
+        while (k < n && ret[k] != e[i].port)
+            k++;
+        ret[k] = e[i].port;
+        n += k == n;
+    }
+    return (int)n;
+}
+
+int mesh_view_name_ports(const struct mesh_view *v, const char *name, uint16_t *ret, uint32_t max) {
+    char normal[MESH_NAME_MAX + 1];
+    if (!mesh_name_normal(name, normal))
+        return MESH_E_NOTFOUND;
+    for (int i = 0; i < VIEW_RETRIES; i++) {
+        uint64_t seq;
+        const struct view_root *root = mesh_view_begin(v, &seq);
+        int rc = ports_of(v, root, normal, ret, max);
+        if (mesh_view_still(v, seq))
+            return rc;
+    }
+    return MESH_E_AGAIN;
 }
 
 /* ---- clusters ---------------------------------------------------------------------------------------------

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <arpa/inet.h>
 #include <stdlib.h>
 #include "resolver/view.h"
 #include "shim/base/mem.h"
@@ -15,8 +14,8 @@ enum {
 };
 
 /* A record copied out of the view: from here on nobody else changes it. Its lengths are still not trusted. */
-static void *copy_record(const struct mesh_view *v, uint32_t ref, uint32_t kind, size_t min,
-                         uint32_t *ret_len, int *ret_rc) {
+void *mesh_record_copy(const struct mesh_view *v, uint32_t ref, uint32_t kind, size_t min, uint32_t *ret_len,
+                       int *ret_rc) {
     uint32_t len;
     const void *rec = mesh_view_rec(v, ref, kind, min, &len);
     void *copy = rec && len <= RECORD_MAX ? malloc(len) : NULL;
@@ -205,7 +204,7 @@ int mesh_view_target(const struct mesh_view *v, const struct mesh_route *r, uint
         const struct view_cluster *c = root ? mesh_cluster_at(v, root, r->cluster_id, &flags, &len) : NULL;
         bool same = c && c->generation == r->cluster_generation;
         struct view_config *copy =
-            same ? copy_record(v, c->config, KIND_CONFIG, sizeof *copy, &len, &rc) : NULL;
+            same ? mesh_record_copy(v, c->config, KIND_CONFIG, sizeof *copy, &len, &rc) : NULL;
         if (!same)
             rc = MESH_E_NOTFOUND;
         if (mesh_view_still(v, seq)) {
@@ -221,100 +220,9 @@ int mesh_view_target(const struct mesh_view *v, const struct mesh_route *r, uint
 
 /* ---- inbound ----------------------------------------------------------------------------------------------
  */
-struct local { /* what the chains are matched against */
-    uint8_t family;
-    uint8_t addr[16];
-    uint16_t port;
-    const char *sni;
-    size_t sni_len;
-};
-
-static bool bits_match(const uint8_t *a, const uint8_t *b, uint8_t bits) {
-    uint8_t rest = bits % 8;
-    return memcmp(a, b, bits / 8) == 0 &&
-           (!rest || ((a[bits / 8] ^ b[bits / 8]) & (0xff00 >> rest) & 0xff) == 0);
-}
-
-/* How well a chain's condition fits: -1 not at all, 0 it has none, more is better. */
-static int fit_port(const void *rec, uint32_t len, const struct view_chain *c, const struct local *l) {
-    return c->port == 0 ? 0 : c->port == l->port ? 1 : -1;
-}
-
-static int fit_range(const void *rec, uint32_t len, const struct view_chain *c, const struct local *l) {
-    uint32_t bytes;
-    const struct view_range *r = mesh_view_span(rec, len, &c->ranges, 1, &bytes);
-    int best = bytes ? -1 : 0;
-    for (uint32_t i = 0; r && i < bytes / sizeof *r; i++)
-        if (r[i].family == l->family && r[i].bits <= (l->family == 4 ? 32 : 128) &&
-            bits_match(r[i].addr, l->addr, r[i].bits) && r[i].bits + 1 > best)
-            best = r[i].bits + 1;
-    return best;
-}
-
-static bool server_fits(const char *pattern, size_t n, const struct local *l) {
-    if (n > 2 && pattern[0] == '*' && pattern[1] == '.')
-        return l->sni_len >= n && memcmp(l->sni + l->sni_len - (n - 1), pattern + 1, n - 1) == 0;
-    return l->sni_len == n && memcmp(l->sni, pattern, n) == 0;
-}
-
-static int fit_server(const void *rec, uint32_t len, const struct view_chain *c, const struct local *l) {
-    uint32_t bytes;
-    const uint8_t *p = mesh_view_span(rec, len, &c->servers, 1, &bytes);
-    if (!p || !bytes || !l->sni)
-        return 0;
-    int best = -1;
-    for (uint32_t at = 0; bytes - at >= 2;) {
-        uint16_t n;
-        memcpy(&n, p + at, 2);
-        at += 2;
-        if (n > bytes - at)
-            break;
-        int score = n + (p[at] == '*' ? 1 : MESH_NAME_MAX + 1);
-        if (server_fits((const char *)p + at, n, l) && score > best)
-            best = score;
-        at += n;
-    }
-    return best;
-}
-
-typedef int fit(const void *rec, uint32_t len, const struct view_chain *c, const struct local *l);
-
-/* Envoy's order: a condition is looked at only among the chains that the earlier ones left, and the best fit
- * leaves only its equals. */
-static void narrow(const void *rec, uint32_t len, const struct view_chain *chains, uint8_t *alive, uint32_t n,
-                   fit *how, const struct local *l) {
-    int best = -1;
-    for (uint32_t i = 0; i < n; i++)
-        if (alive[i] && how(rec, len, &chains[i], l) > best)
-            best = how(rec, len, &chains[i], l);
-    for (uint32_t i = 0; i < n; i++)
-        alive[i] = alive[i] && best >= 0 && how(rec, len, &chains[i], l) == best;
-}
-
-static uint32_t count(const uint8_t *alive, uint32_t n) {
-    uint32_t k = 0;
-    for (uint32_t i = 0; i < n; i++)
-        k += alive[i];
-    return k;
-}
-
-static void choose(const void *rec, uint32_t len, const struct view_chain *chains, uint8_t *alive, uint32_t n,
-                   const struct local *l) {
-    for (uint32_t i = 0; i < n; i++)
-        alive[i] = !chains[i].fallback;
-    narrow(rec, len, chains, alive, n, fit_port, l);
-    narrow(rec, len, chains, alive, n, fit_range, l);
-    narrow(rec, len, chains, alive, n, fit_server, l);
-    if (count(alive, n))
-        return;
-    for (uint32_t i = 0; i < n; i++)
-        alive[i] = chains[i].fallback && (!chains[i].port || chains[i].port == l->port);
-}
-
-static int make_inbound(const void *rec, uint32_t len, const struct view_chain *c, bool has_raw,
-                        struct mesh_inbound **ret) {
+int mesh_inbound_make(const void *rec, uint32_t len, const struct view_tls *t, struct mesh_inbound **ret) {
     struct parts p;
-    int rc = read_parts(rec, len, &c->tls, &p);
+    int rc = read_parts(rec, len, t, &p);
     if (rc < 0)
         return rc;
     struct mesh_inbound *to = calloc(1, sizeof *to + parts_size(&p) + 8);
@@ -323,11 +231,10 @@ static int make_inbound(const void *rec, uint32_t len, const struct view_chain *
         return MESH_E_NOMEM;
     }
     char *at = (char *)(to + 1);
-    to->mode = !c->has_tls ? MESH_INBOUND_OFF : has_raw ? MESH_INBOUND_PERMISSIVE : MESH_INBOUND_STRICT;
-    to->no_client_cert = c->tls.no_client_cert;
-    to->any_peer_san = c->tls.any_peer_san;
-    to->min_version = c->tls.min_version;
-    to->max_version = c->tls.max_version;
+    to->no_client_cert = t->no_client_cert;
+    to->any_peer_san = t->any_peer_san;
+    to->min_version = t->min_version;
+    to->max_version = t->max_version;
     to->callers = put_peers(&at, rec, &p);
     to->ncallers = p.npeers;
     to->alpn = p.alpn_len ? (const uint8_t *)put(&at, p.alpn, p.alpn_len) : NULL;
@@ -338,72 +245,4 @@ static int make_inbound(const void *rec, uint32_t len, const struct view_chain *
     free_parts(&p);
     *ret = to;
     return 0;
-}
-
-static int inbound_of(const struct view_inbound *rec, uint32_t len, const struct local *l,
-                      struct mesh_inbound **ret) {
-    uint32_t bytes;
-    const struct view_chain *chains = mesh_view_span(rec, len, &rec->chains, 4, &bytes), *best = NULL;
-    uint32_t n = chains ? bytes / (uint32_t)sizeof *chains : 0;
-    bool has_raw = false;
-    uint8_t *alive = calloc(n + 1, 1);
-    if (!alive)
-        return MESH_E_NOMEM;
-    choose(rec, len, chains, alive, n, l);
-    int error = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (!alive[i])
-            continue;
-        error = error ? error : chains[i].error;
-        has_raw |= !chains[i].has_tls && chains[i].transport != 1;
-        if (!best || (chains[i].has_tls && !best->has_tls))
-            best = &chains[i];
-    }
-    free(alive);
-    if (!best)
-        return MESH_E_NOTFOUND;
-    return error ? error : make_inbound(rec, len, best, has_raw, ret);
-}
-
-static bool read_local(const struct sockaddr *sa, socklen_t len, const char *sni, char *lower,
-                       struct local *ret) {
-    size_t sni_len = sni ? mesh_name_normal(sni, lower) : 0;
-    *ret = (struct local){.sni = sni_len ? lower : NULL, .sni_len = sni_len};
-    if (len >= sizeof(struct sockaddr_in) && sa->sa_family == AF_INET) {
-        ret->family = 4;
-        ret->port = ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port);
-        memcpy(ret->addr, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, 4);
-        return true;
-    }
-    if (len < offsetof(struct sockaddr_in6, sin6_scope_id) || sa->sa_family != AF_INET6)
-        return false;
-    const struct sockaddr_in6 *in = (const void *)sa;
-    bool mapped = IN6_IS_ADDR_V4MAPPED(&in->sin6_addr);
-    ret->family = mapped ? 4 : 6;
-    ret->port = ntohs(in->sin6_port);
-    memcpy(ret->addr, (const uint8_t *)&in->sin6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
-    return true;
-}
-
-int mesh_view_inbound(const struct mesh_view *v, const struct sockaddr *local, socklen_t len, const char *sni,
-                      struct mesh_inbound **ret) {
-    char lower[MESH_NAME_MAX + 1];
-    struct local l;
-    if (!read_local(local, len, sni, lower, &l))
-        return MESH_E_NOTFOUND;
-    for (int i = 0; i < VIEW_RETRIES; i++) {
-        uint64_t seq;
-        uint32_t n;
-        int rc = MESH_E_NOTFOUND;
-        const struct view_root *root = mesh_view_begin(v, &seq);
-        struct view_inbound *copy =
-            root && root->inbound ? copy_record(v, root->inbound, KIND_INBOUND, sizeof *copy, &n, &rc) : NULL;
-        bool still = mesh_view_still(v, seq);
-        if (still && rc == 0)
-            rc = inbound_of(copy, n, &l, ret);
-        free(copy);
-        if (still)
-            return rc;
-    }
-    return MESH_E_AGAIN;
 }

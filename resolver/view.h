@@ -126,6 +126,9 @@ static inline uint32_t mesh_slot_start(uint32_t tag) { /* where its probe begins
 
 uint64_t mesh_hash_bytes(const void *p, size_t n, uint64_t seed);
 uint64_t mesh_hash_addr(int family, const void *addr, uint16_t port);
+uint64_t mesh_hash_range(int family, const void *addr, uint16_t port,
+                         uint8_t range);             /* range 0: mesh_hash_addr */
+void mesh_mask_addr(uint8_t addr[16], uint8_t bits); /* all behind the first bits to 0 */
 
 struct mesh_text_key {
     const char *text;
@@ -133,8 +136,9 @@ struct mesh_text_key {
 };
 struct mesh_addr_key {
     int family;
-    const uint8_t *addr;
+    const uint8_t *addr; /* of a range: its first */
     uint16_t port;
+    uint8_t range; /* bits of a range + 1; 0: one address */
 };
 mesh_map_match mesh_match_name;         /* struct mesh_text_key */
 mesh_map_match mesh_match_cluster_name; /* struct mesh_text_key */
@@ -182,6 +186,15 @@ bool mesh_virtual_wild(struct mesh_view *v, const char *name, size_t len, bool w
                        uint8_t ret_v6[16], bool *ret_has6);
 bool mesh_virtual_wild_name(const struct mesh_view *v, int family, const void *addr,
                             char ret_name[MESH_NAME_MAX + 1]);
+
+/* ---- one transport socket for the caller (resolver/target.c)
+ * --------------------------------------------------- */
+/* A record copied out of the view into the heap: from there on nobody else changes it. Its lengths are still
+ * not trusted. NULL and *ret_rc: MESH_E_INTERNAL, MESH_E_NOMEM. */
+void *mesh_record_copy(const struct mesh_view *v, uint32_t ref, uint32_t kind, size_t min, uint32_t *ret_len,
+                       int *ret_rc);
+int mesh_inbound_make(const void *rec, uint32_t len, const struct view_tls *t,
+                      struct mesh_inbound **ret) MESH_MUST_CHECK;
 
 /* ---- look-ups shared by names.c, route.c and print.c
  * -------------------------------------------------------------- */

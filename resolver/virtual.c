@@ -58,7 +58,7 @@ static bool same_wild(const struct view_wild *w, uint64_t hash, const char *name
 
 static bool address_used(const struct mesh_view *v, int family, const uint8_t *addr) {
     const struct view_head *h = mesh_view_head(v);
-    struct mesh_addr_key key = {family, addr, 0};
+    struct mesh_addr_key key = {family, addr, 0, 0};
     uint64_t seq;
     const struct view_root *root = mesh_view_begin(v, &seq);
     if (root && mesh_map_find(v, &root->addrs, mesh_hash_addr(family, addr, 0), mesh_match_addr, &key))

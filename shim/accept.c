@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "shim/admit.h"
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
@@ -72,12 +73,19 @@ void mesh_accept_again(uint32_t i) {
     mesh_guard_leave(g);
 }
 
+/* Does the view, as it is now, ask for TLS of ours on a port that it decides about? */
+static bool is_guarded(const struct sockaddr_storage *at) {
+    struct mesh_caller who = {.local = (const struct sockaddr *)at, .local_len = sizeof *at};
+    bool asks;
+    return mesh_admit_begin(&who, &asks) != MESH_INBOUND_OFF;
+}
+
 void mesh_accept_listening(int fd) {
     struct sockaddr_storage at;
     uint32_t word = mesh_fd_get(fd);
     if (mesh_fd_kind(word) == MESH_FD_LISTENER || !is_tcp_listener(fd, &at))
         return;
-    enum mesh_inbound_mode mode = mesh_engine_inbound((struct sockaddr *)&at, sizeof at);
+    enum mesh_inbound_mode mode = mesh_engine_inbound(port_of((struct sockaddr *)&at));
     mesh_watch_forget(fd);
     if (mode == MESH_INBOUND_OFF) {
         mesh_fd_set(fd, MESH_FD_OPEN_PORT, 0);
@@ -96,7 +104,7 @@ void mesh_accept_listening(int fd) {
         err = mesh_engine_crypto(&why);
     if (!err) {
         struct mesh_identity *id = mesh_engine_identity(&why);
-        if (!id)
+        if (!id && (mode != MESH_INBOUND_VIEW || is_guarded(&at)))
             mesh_trace_refused("identity", "detail", why.text);
         mesh_identity_unref(id);
     }
@@ -167,11 +175,31 @@ int mesh_accept_adopt(int fd, enum mesh_inbound_mode mode, uint16_t port, bool n
         mesh_conn_give(slot);
         return -ENOBUFS;
     }
-    mesh_hand_accepted(mesh_conn_at(slot), mode, port);
-    mesh_local_at(slot)->nonblock = nonblock;
+    struct mesh_conn *c = mesh_conn_at(slot);
+    struct mesh_local *l = mesh_local_at(slot);
+    mesh_hand_accepted(c, mode, port);
+    l->nonblock = nonblock;
     mesh_fd_set(fd, MESH_FD_CONN, slot);
     atomic_store(&mesh_armed, 1);
+    if (mode == MESH_INBOUND_STRICT) {
+        l->due = c->started + MESH_SILENT_SECONDS * MESH_SEC;
+        mesh_pend_add(slot);
+    }
     return 0;
+}
+
+/* VIEW: the view has a say in this connection; OFF: it has none. */
+static enum mesh_inbound_mode by_view(int fd, const struct sockaddr_storage *from, socklen_t len) {
+    struct sockaddr_storage local;
+    socklen_t n = sizeof local;
+    bool asks = true;
+    if (mesh_sys_getsockname(fd, (struct sockaddr *)&local, &n))
+        return MESH_INBOUND_VIEW;
+    struct mesh_caller who = {.local = (struct sockaddr *)&local,
+                              .peer = (const struct sockaddr *)from,
+                              .local_len = n,
+                              .peer_len = len};
+    return mesh_admit_begin(&who, &asks) == MESH_INBOUND_OFF && !asks ? MESH_INBOUND_OFF : MESH_INBOUND_VIEW;
 }
 
 int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
@@ -194,10 +222,14 @@ int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
         int got = real.accept4(fd, (struct sockaddr *)&from, &n, flags);
         if (got < 0)
             return -errno;
-        mesh_fd_new(got);
+        if (l.mode == MESH_INBOUND_OFF || mesh_fd_kind(mesh_fd_get(got)) != MESH_FD_GONE)
+            mesh_fd_new(got); /* else: closed to everybody until it is marked */
         int r = 0;
         enum mesh_inbound_mode mode = (enum mesh_inbound_mode)l.mode;
-        if (mode == MESH_INBOUND_STRICT && may_be_plain((struct sockaddr *)&from, l.port))
+        if (mode == MESH_INBOUND_VIEW)
+            mode = by_view(got, &from, n);
+        if ((mode == MESH_INBOUND_STRICT || mode == MESH_INBOUND_VIEW) &&
+            may_be_plain((struct sockaddr *)&from, l.port))
             mode = MESH_INBOUND_PERMISSIVE; /* may: the first bytes tell */
         if (mode != MESH_INBOUND_OFF)
             r = mesh_accept_adopt(got, mode, l.port, flags & SOCK_NONBLOCK);

@@ -279,26 +279,11 @@ int mesh_engine_route_ask(const struct sockaddr *to, socklen_t len, bool patient
     return err;
 }
 
-enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen_t len) {
+enum mesh_inbound_mode mesh_engine_inbound(uint16_t port) {
     const struct mesh_env *e = mesh_env();
-    uint16_t port = ntohs(local->sa_family == AF_INET ? ((const struct sockaddr_in *)local)->sin_port
-                                                      : ((const struct sockaddr_in6 *)local)->sin6_port);
     if (!e->any)
         return MESH_INBOUND_OFF;
-    if (e->bad_inbound)
-        return MESH_INBOUND_STRICT;
-    enum mesh_inbound_mode mode = mesh_env_inbound_mode(e, port);
-    if (mode != MESH_INBOUND_VIEW)
-        return mode;
-    struct mesh_view *v = mesh_engine_view();
-    struct mesh_inbound *in = NULL;
-    int err = v ? mesh_view_inbound(v, local, len, NULL, &in) : MESH_E_INTERNAL;
-    if (err) /* what the view guards in a way that we cannot is not served in clear: strict, and refused there
-              */
-        return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
-    mode = in->mode;
-    free(in);
-    return mode;
+    return e->bad_inbound ? MESH_INBOUND_STRICT : mesh_env_inbound_mode(e, port);
 }
 
 int mesh_errno(int err) {

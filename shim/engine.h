@@ -33,8 +33,8 @@ int mesh_engine_route(const struct sockaddr *to, socklen_t len, struct mesh_rout
 /* A virtual address leads nowhere on that port (MESH_E_NOROUTE): asks the control plane for the port of its name, and waits
  * for the answer at most MESH_RESOLVE_TIMEOUT; one second when the program's socket is not to wait (`patient` false). */
 int mesh_engine_route_ask(const struct sockaddr *to, socklen_t len, bool patient, struct mesh_route *ret);
-/* How is a local port protected? */
-enum mesh_inbound_mode mesh_engine_inbound(const struct sockaddr *local, socklen_t len);
+/* How is a local port protected, by the environment? VIEW: shim/admit.h knows. */
+enum mesh_inbound_mode mesh_engine_inbound(uint16_t port);
 
 /* errno of an error, as INTERFACE.md's table says. */
 int mesh_errno(int err);

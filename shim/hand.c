@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lb/lb.h"
+#include "shim/admit.h"
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
@@ -16,6 +17,7 @@
 #include "shim/text.h"
 #include "shim/watch.h"
 
+enum { ACCESS_DENIED = 49 }; /* RFC 8446 6.2: a valid certificate, and access control says no */
 enum { NEVER = POLLRDBAND }; /* an event that TCP does not know */
 static const uint64_t LOOK_AGAIN = 10 * MESH_MS;
 
@@ -32,10 +34,10 @@ void hand_show(uint32_t slot) {
     short wants = POLLIN;
     bool if_held = false;
     if (h && h->stage == STAGE_FIRST) {
-        /* a caller that says nothing costs nothing, however long: only first bytes set a time, or a program
-         * that speaks first */
+        /* on a permissive port a caller may be silent for ever: only first bytes set a time, or a program that
+         * speaks first */
         if_held = !h->look_at && h->mode == MESH_INBOUND_PERMISSIVE;
-        due = h->look_at ? h->look_at : if_held ? h->began + mesh_env()->detect_ns : UINT64_MAX;
+        due = h->look_at ? h->look_at : if_held ? h->began + mesh_env()->detect_ns : h->deadline;
         wants = h->wants;
     } else if (h && h->stage != STAGE_TICKET) {
         bool tell = !mesh_conn_at(slot)->told && h->tell_at && h->tell_at < h->deadline;
@@ -342,6 +344,13 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
         if (!c->deferred && mesh_tx_flush(c, fd) == -EAGAIN)
             mesh_pend_add(slot);
     }
+    if (c->server)
+        mesh_admit_peer(c, &peer);
+    if (c->server && mesh_admit(c, fd, false)) {
+        mesh_conn_unlock_tx(c);
+        mesh_conn_fail(c, slot, fd, ECONNRESET, ACCESS_DENIED, NULL);
+        return MESH_E_DENIED;
+    }
     mesh_show(c->control, !c->server && peer.version == 0x0304);
     c->first = !c->server || peer.version != 0x0304; /* who had the handshake's last word */
     mesh_show(c->told, 1);
@@ -488,7 +497,7 @@ static int shake(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h
         part_clear(c);
         if (r == 0) {
             r = open_conn(c, slot, fd, h, &f->detail);
-            return r == 0 ? 0 : failed(f, r, ECONNRESET, "internal");
+            return r == 0 ? 0 : failed(f, r, ECONNRESET, r == MESH_E_DENIED ? NULL : "internal");
         }
         if (r != MESH_E_AGAIN) {
             (void)send_out_locked(c, fd, h); /* the alert */
@@ -508,18 +517,17 @@ void mesh_hand_accepted(struct mesh_conn *c, enum mesh_inbound_mode mode, uint16
 }
 
 /* Whoever touches it first, in whatever process or program, begins (DESIGN D9). */
-static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot) {
+static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot, int fd) {
     struct mesh_hand *h = calloc(1, sizeof *h);
     if (!h)
         return NULL;
     h->stage = STAGE_FIRST;
-    h->mode = c->mode;
+    h->by_view = c->mode == MESH_INBOUND_VIEW;
+    h->mode = h->by_view ? (uint8_t)mesh_admit_mode(c, fd) : c->mode;
     h->port = c->port;
     h->wants = POLLIN;
     h->began = c->started;
-    h->deadline = UINT64_MAX;
-    if (h->mode == MESH_INBOUND_PERMISSIVE)
-        h->deadline = h->began + mesh_env()->detect_ns;
+    h->deadline = h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
     mesh_local_at(slot)->hand = h;
     return h;
 }
@@ -528,19 +536,10 @@ bool mesh_hand_untouched(const struct mesh_conn *c) {
     return atomic_load(&c->state) == MESH_CONN_HAND && !c->begun;
 }
 
-/* Who may call, and how we answer: the view's inbound listener, else the environment. */
-static int server_tls(struct mesh_hand *h, int fd, struct mesh_why *why) {
+/* Who may call, and how we answer: the view's inbound listener (`in`, NULL: it says nothing), else the
+ * environment. */
+static int server_tls(struct mesh_hand *h, const struct mesh_inbound *in, struct mesh_why *why) {
     const struct mesh_env *e = mesh_env();
-    struct sockaddr_storage local;
-    socklen_t len = sizeof local;
-    struct mesh_inbound *in = NULL;
-    struct mesh_view *v = mesh_engine_view();
-    int guarded = MESH_E_NOTFOUND;
-    if (v && mesh_sys_getsockname(fd, (struct sockaddr *)&local, &len) == 0)
-        guarded = mesh_view_inbound(v, (struct sockaddr *)&local, len, NULL, &in);
-    if (guarded && guarded != MESH_E_NOTFOUND)
-        return mesh_why(why, MESH_E_IDENTITY, "the view guards port %u in a way that cannot be enforced",
-                        h->port);
     struct mesh_pem pem = {0};
     if (in)
         pem = (struct mesh_pem){in->cert, in->key, in->ca, in->cert_len, in->key_len, in->ca_len};
@@ -561,63 +560,24 @@ static int server_tls(struct mesh_hand *h, int fd, struct mesh_why *why) {
         err = mesh_handshake_new(&cfg, &h->tls);
     }
     mesh_identity_unref(id);
-    free(in);
     return err;
 }
 
-/* Nothing is consumed so far. 0: go on with `shake`; 1: waits; 2: out of our hands; -1 failed. */
-static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, struct failure *f) {
-    bool permissive = h->mode == MESH_INBOUND_PERMISSIVE;
-    uint8_t head[512];
-    uint8_t *big = permissive ? mesh_scratch_take() : NULL;
-    uint8_t *p = big ? big : head;
-    ssize_t n =
-        mesh_sys_recvfrom(fd, p, big ? MESH_SCRATCH : sizeof head, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
-    enum mesh_first first = n > 0 && permissive ? mesh_first_bytes(p, (size_t)n) : MESH_FIRST_TLS_MESH;
-    mesh_scratch_give(big);
-    if (n > 0 &&
-        first ==
-            MESH_FIRST_MORE) { /* they stay in the kernel, which calls that readable: we go by the clock */
-        uint64_t now = mesh_now();
-        if (!h->look_at)
-            h->deadline = now + MESH_HANDSHAKE_SECONDS * MESH_SEC;
-        h->look_at = now + LOOK_AGAIN;
-        h->wants = NEVER;
-        if (now < h->deadline)
-            return 1;
-        first = MESH_FIRST_PLAIN; /* nobody who means TLS takes that long for a few bytes */
-    }
-    bool looked = h->look_at != 0;
-    h->look_at = 0;
-    if (n == -EAGAIN || n == -EINTR) {
-        h->wants = POLLIN;
-        /* a program that speaks first to a caller that does not: plaintext after MESH_DETECT */
-        if (permissive && c->held.bytes && mesh_now() >= h->began + mesh_env()->detect_ns) {
-            open_raw(c, slot, fd, h);
-            return 2;
-        }
-        return 1;
-    }
-    if (n == 0) { /* a probe: connects and closes. Its end is the program's end of file */
-        if (mesh_trace_on(MESH_TRACE_DEBUG)) {
-            struct mesh_line l;
-            mesh_line_begin(&l, MESH_TRACE_DEBUG, "probe");
-            mesh_line_int(&l, "fd", fd);
-            mesh_line_int(&l, "port", h->port);
-            mesh_line_end(&l);
-        }
-        mesh_conn_fail(c, slot, fd, 0, 0, NULL);
-        return 2;
-    }
-    if (n < 0)
-        return failed(f, MESH_E_REFUSED, (int)-n, NULL);
-    if (first != MESH_FIRST_TLS_MESH) {
-        open_raw(c, slot, fd, h);
-        return 2;
-    }
+/* Served as it is: plaintext, or the program's own TLS. 2: out of our hands; -1 refused. */
+static int serve_raw(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, struct failure *f) {
+    if (!c->facts.kind && h->mode == MESH_INBOUND_PERMISSIVE)
+        mesh_admit_hello(c, NULL, 0, false); /* whoever means TLS would have spoken */
+    if (mesh_admit(c, fd, !h->by_view))
+        return failed(f, MESH_E_DENIED, ECONNRESET, NULL);
+    open_raw(c, slot, fd, h);
+    return 2;
+}
+
+static int begin_shake(struct mesh_conn *c, uint32_t slot, struct mesh_hand *h, const struct mesh_inbound *in,
+                       bool looked, struct failure *f) {
     int err = mesh_engine_crypto(&f->detail);
     if (!err)
-        err = server_tls(h, fd, &f->detail);
+        err = server_tls(h, in, &f->detail);
     if (err)
         return failed(f, err, ECONNRESET, why_of(err));
     h->stage = STAGE_SHAKE;
@@ -631,6 +591,87 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     return 0;
 }
 
+/* It is known what the caller speaks: 0: shake hands, 2 out of our hands, -1 refused. */
+static int settle(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, enum mesh_first first,
+                  bool looked, struct failure *f) {
+    struct mesh_inbound *in = NULL;
+    if (h->mode == MESH_INBOUND_PERMISSIVE && !h->by_view && first != MESH_FIRST_TLS_MESH)
+        return serve_raw(c, slot, fd, h, f);
+    if (h->by_view && first == MESH_FIRST_PLAIN && h->mode != MESH_INBOUND_STRICT)
+        return serve_raw(c, slot, fd, h, f);
+    int err = mesh_admit_inbound(c, fd, &in, &f->detail);
+    if (err && err != MESH_E_NOTFOUND) {
+        if (!f->detail.text[0])
+            (void)mesh_why(&f->detail, err, "the view guards port %u in a way that cannot be enforced",
+                           h->port);
+        return failed(f, err, ECONNRESET, first == MESH_FIRST_PLAIN ? "plaintext" : "inbound");
+    }
+    bool raw = h->by_view && in && in->mode == MESH_INBOUND_OFF;
+    int r = raw ? serve_raw(c, slot, fd, h, f) : begin_shake(c, slot, h, in, looked, f);
+    free(in);
+    return r;
+}
+
+/* First bytes that tell nothing yet stay in the kernel, which calls that readable: we go by the clock. False:
+ * waited long enough. */
+static bool wait_for_more(struct mesh_hand *h) {
+    uint64_t now = mesh_now();
+    if (!h->look_at)
+        h->deadline = now + MESH_HANDSHAKE_SECONDS * MESH_SEC;
+    h->look_at = now + LOOK_AGAIN;
+    h->wants = NEVER;
+    return now < h->deadline;
+}
+
+/* Connects and closes. Its end is the program's end of file. */
+static int probe(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_hand *h) {
+    if (mesh_trace_on(MESH_TRACE_DEBUG)) {
+        struct mesh_line l;
+        mesh_line_begin(&l, MESH_TRACE_DEBUG, "probe");
+        mesh_line_int(&l, "fd", fd);
+        mesh_line_int(&l, "port", h->port);
+        mesh_line_end(&l);
+    }
+    mesh_conn_fail(c, slot, fd, 0, 0, NULL);
+    return 2;
+}
+
+/* Nothing is consumed so far. 0: go on with `shake`; 1: waits; 2: out of our hands; -1 failed. */
+static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, struct failure *f) {
+    bool permissive = h->mode == MESH_INBOUND_PERMISSIVE,
+         looks = permissive || h->by_view || mesh_admit_asks();
+    uint8_t head[512];
+    if (h->mode == MESH_INBOUND_OFF) /* whatever it speaks is served, or nothing */
+        return serve_raw(c, slot, fd, h, f);
+    uint8_t *big = looks ? mesh_scratch_take() : NULL;
+    uint8_t *p = big ? big : head;
+    ssize_t n =
+        mesh_sys_recvfrom(fd, p, big ? MESH_SCRATCH : sizeof head, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+    enum mesh_first first = n > 0 && looks ? mesh_first_bytes(p, (size_t)n) : MESH_FIRST_TLS_MESH;
+    bool more = n > 0 && first == MESH_FIRST_MORE && wait_for_more(h);
+    if (first == MESH_FIRST_MORE) /* nobody who means TLS takes that long for a few bytes */
+        first = MESH_FIRST_PLAIN;
+    if (n > 0 && !more)
+        mesh_admit_hello(c, p, (size_t)n, first != MESH_FIRST_PLAIN);
+    mesh_scratch_give(big);
+    if (more)
+        return 1;
+    bool looked = h->look_at != 0;
+    h->look_at = 0;
+    if (n == -EAGAIN || n == -EINTR) {
+        h->wants = POLLIN;
+        /* a program that speaks first to a caller that does not: plaintext after MESH_DETECT */
+        if (permissive && c->held.bytes && mesh_now() >= h->began + mesh_env()->detect_ns)
+            return serve_raw(c, slot, fd, h, f);
+        return 1;
+    }
+    if (n == 0)
+        return probe(c, slot, fd, h);
+    if (n < 0)
+        return failed(f, MESH_E_REFUSED, (int)-n, NULL);
+    return settle(c, slot, fd, h, first, looked, f);
+}
+
 static void server_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h) {
     struct failure f = {0};
     int r = 0;
@@ -638,10 +679,10 @@ static void server_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_
         r = first_bytes(c, slot, fd, h, &f);
     if (r == 0)
         r = shake(c, slot, fd, h, &f);
-    if (r == 1 && mesh_now() >= h->deadline && h->stage == STAGE_SHAKE)
+    if (r == 1 && mesh_now() >= h->deadline)
         r = failed(&f, MESH_E_TIMEOUT, ECONNRESET, "handshake-timeout");
-    if (r == 1 && (h->stage == STAGE_SHAKE || h->look_at))
-        mesh_pend_add(slot); /* from now on it has a time */
+    if (r == 1 && (h->deadline != UINT64_MAX || h->look_at))
+        mesh_pend_add(slot); /* it has a time */
     if (r != -1)
         return;
     if (f.why)
@@ -715,7 +756,7 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
     if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) {
         uint32_t me = mesh_proc_self() + 1, driver = 0;
         if (!h && mesh_hand_untouched(c))
-            h = first_touch(c, slot);
+            h = first_touch(c, slot, fd);
         bool untouched = h && h->stage == STAGE_FIRST;
         if (!h) {
             wants = POLLIN; /* another process has it */

@@ -35,7 +35,8 @@ struct mesh_hand {
     struct mesh_handshake *tls;
     struct dial *dial;     /* client */
     uint8_t stage;         /* enum hand_stage */
-    uint8_t mode;          /* server: enum mesh_inbound_mode */
+    uint8_t mode;          /* server: enum mesh_inbound_mode; OFF: the view asks who calls, and for no TLS of ours */
+    bool by_view;          /* server: the view chooses how it goes on */
     volatile bool busy;    /* in a step: a copy made by fork now is torn */
     short wants;           /* poll events */
     int connected;         /* client, STAGE_CONNECT: 0 up, -errno failed, 1 not known yet */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "shim/admit.h"
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
@@ -159,9 +160,6 @@ static ssize_t recv_open(struct mesh_io *io) {
     here(io);
     if (!mesh_conn_owns(io->slot, io->fd)) {
         r = -EBADF;
-    } else if (mesh_look(c->rx_shut) && !c->plain.bytes) {
-        c->rx_eof = 1;
-        r = (ssize_t)io->done;
     } else {
         r = mesh_rx_try(io);
     }
@@ -182,6 +180,9 @@ static ssize_t recv_loop(struct mesh_io *io) {
     int tries = 0;
     for (;;) {
         uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
+        if ((state == MESH_CONN_RAW || state == MESH_CONN_OPEN) &&
+            mesh_unlikely(!mesh_admit_still(c, io->slot, io->fd)))
+            continue;
         if (state == MESH_CONN_RAW)
             return recv_raw(io);
         if (state == MESH_CONN_DEAD || state == MESH_CONN_FREE)
@@ -285,6 +286,9 @@ static ssize_t send_loop(struct mesh_io *io) {
     int tries = 0;
     for (;;) {
         uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
+        if ((state == MESH_CONN_RAW || state == MESH_CONN_OPEN) &&
+            mesh_unlikely(!mesh_admit_still(c, io->slot, io->fd)))
+            continue;
         if (state == MESH_CONN_RAW && !mesh_look(c->held.bytes))
             return io->done ? send_raw_rest(io) : send_raw(io);
         if (state == MESH_CONN_DIAL || state == MESH_CONN_HAND)
@@ -296,6 +300,8 @@ static ssize_t send_loop(struct mesh_io *io) {
             continue;
         if (r == -EBADF && moves(io, &tries))
             continue;
+        if (r == -ECONNRESET && !io->done && atomic_load(&c->state) == MESH_CONN_RAW)
+            continue; /* it turned out to be plaintext just now */
         if (r != -EAGAIN)
             return sent(io, r);
         bool held = state != MESH_CONN_OPEN;

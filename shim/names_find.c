@@ -106,7 +106,7 @@ static void note(struct seen *seen, int rc, bool as_written, bool single) {
 /* A headless name without endpoints exists, and has no address: no data, as DNS says it. */
 static int give_nothing(const char *name, struct mesh_answer *ret) {
     memcpy(ret->canon, name, strlen(name) + 1);
-    ret->has4 = ret->has6 = 0;
+    ret->has4 = ret->has6 = ret->pattern = 0;
     ret->naddrs = 0;
     return 0;
 }
@@ -130,6 +130,10 @@ static enum mesh_names_verdict judge(struct mesh_view *v, const struct question 
         int rc = mesh_names_source->name(v, w.text, q->port, &ret->answer);
         if (rc == MESH_E_NOENDPOINT)
             rc = give_nothing(w.text, &ret->answer);
+        /* A wildcard lists no name: by it www.example.com would be one of ours under some domain of the list.
+         */
+        if (rc == 0 && ret->answer.pattern && !as_written && !w.single)
+            continue;
         if (rc == 0)
             return mesh_names_program_is_go() ? MESH_NAMES_FAIL : MESH_NAMES_MESH;
         if (rc == MESH_E_AGAIN && q->last && mesh_names_source->falls_through(v, w.text))

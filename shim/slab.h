@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "resolver/resolver.h"
 #include "shim/base/err.h"
 #include "shim/rotation.h"
 #include "tls/tls.h"
@@ -76,6 +77,11 @@ struct mesh_conn {
     uint8_t mode;                /* server: enum mesh_inbound_mode of the port it came in on */
     uint8_t begun;               /* server: its handshake has consumed bytes, only a process with a copy may go on */
     uint16_t port;               /* server: local port */
+    uint8_t judged;              /* server: the view's policies were asked, and are again when they change: shim/admit.h */
+    uint8_t lenient;             /* server: may be served where no chain of the view takes it */
+    _Atomic uint64_t judged_at;  /* mesh_view_stamp() of the last judgement */
+    uint64_t policy;             /* mesh_view_policy() of it */
+    struct mesh_facts facts;     /* server: what it has told of itself */
     uint8_t handed;              /* somebody outside the tree has taken it over untouched: its end is silent */
     _Atomic uint32_t transit;    /* messages on their way that carry it (shim/scm.h) */
     _Atomic uint64_t transit_at; /* mesh_now_coarse() of the last one sent */

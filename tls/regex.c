@@ -204,13 +204,38 @@ static bool printable(const char *value, size_t len) {
     return true;
 }
 
-static bool compiled_match(const char *pattern, bool ignore_case, const char *value) {
+/* What is done with a pattern once libc has it. */
+static bool with_compiled(const struct mesh_match *m, char *block,
+                          bool (*use)(const regex_t *re, const char *value), const char *value) {
+    struct translation t = {.p = m->text, .end = m->text + m->len, .out = block, .repeats = 1};
     regex_t re;
-    if (regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB | (ignore_case ? REG_ICASE : 0)) != 0)
+    bool yes = false;
+    emit(&t, "^(");
+    translate(&t);
+    emit(&t, ")$");
+    locale_t c = t.broken ? (locale_t)0 : newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    if (!c)
         return false;
-    bool yes = regexec(&re, value, 0, NULL, 0) == 0;
-    regfree(&re);
+    /* Ranges and case are bytes here, whatever language the program speaks. */
+    locale_t before = uselocale(c);
+    block[t.n] = 0;
+    if (regcomp(&re, block, REG_EXTENDED | REG_NOSUB | (m->ignore_case ? REG_ICASE : 0)) == 0) {
+        yes = use(&re, value);
+        regfree(&re);
+    }
+    uselocale(before);
+    freelocale(c);
     return yes;
+}
+
+static bool fits(const regex_t *re, const char *value) {
+    return regexec(re, value, 0, NULL, 0) == 0;
+}
+
+static bool compiles(const regex_t *re, const char *value) {
+    (void)re;
+    (void)value;
+    return true;
 }
 
 bool mesh_tls_regex_match(const struct mesh_match *m, const char *value, size_t len) {
@@ -219,22 +244,17 @@ bool mesh_tls_regex_match(const struct mesh_match *m, const char *value, size_t 
     char *block = malloc(OUT_MAX + VALUE_MAX + 1), *text = block + OUT_MAX;
     if (!block)
         return false;
-    struct translation t = {.p = m->text, .end = m->text + m->len, .out = block, .repeats = 1};
-    emit(&t, "^(");
-    translate(&t);
-    emit(&t, ")$");
-    bool yes = false;
-    locale_t c = t.broken ? (locale_t)0 : newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    if (c) {
-        /* Ranges and case are bytes here, whatever language the program speaks. */
-        locale_t before = uselocale(c);
-        block[t.n] = 0;
-        memcpy(text, value, len);
-        text[len] = 0;
-        yes = compiled_match(block, m->ignore_case, text);
-        uselocale(before);
-        freelocale(c);
-    }
+    memcpy(text, value, len);
+    text[len] = 0;
+    bool yes = with_compiled(m, block, fits, text);
+    free(block);
+    return yes;
+}
+
+bool mesh_match_regex_valid(const char *text, size_t len) {
+    struct mesh_match m = {.kind = MESH_MATCH_REGEX, .len = (uint16_t)len, .text = text};
+    char *block = len <= PATTERN_MAX ? malloc(OUT_MAX) : NULL;
+    bool yes = block && with_compiled(&m, block, compiles, NULL);
     free(block);
     return yes;
 }

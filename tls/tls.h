@@ -50,6 +50,10 @@ struct mesh_match {
 /* Does one value match? Threads: any. No heap except MESH_MATCH_REGEX (which takes some 20 KiB of stack). */
 bool mesh_match_text(const struct mesh_match *m, const char *value, size_t len);
 
+/* Has this RE2 pattern a twin that MESH_MATCH_REGEX understands? One that has none matches nobody: fail-closed where a match
+ * lets somebody in, and to be refused where a match keeps somebody out. Threads: any. */
+bool mesh_match_regex_valid(const char *text, size_t len);
+
 /* Parses a comma-separated MESH_PEERS / MESH_CALLERS value into at most `max` matches of kind MESH_MATCH_SPIFFE
  * that point into `text`. An entry must be `spiffe://TRUST_DOMAIN[/PATH]` with `*` allowed as described.
  * Returns the count, or MESH_E_INVALID / MESH_E_LIMIT with `why` naming the entry. Threads: any. */
@@ -262,6 +266,17 @@ int mesh_handshake_finish(struct mesh_handshake *hs, struct mesh_record *ret_rx,
 /* Client, after finish: a record of handshake type that our record layer met before any data record, in its
  * sealed form, so that OpenSSL can take the ticket out of it. Ignored when it is too late. */
 void mesh_handshake_ticket(struct mesh_handshake *hs, const void *wire, size_t n);
+
+/* What a ClientHello says before anything is decided (RFC 8446 4.1.2, RFC 6066 3, RFC 7301). */
+struct mesh_hello {
+    const uint8_t *sni;  /* inside the record, NULL: none */
+    size_t sni_len;
+    const uint8_t *alpn; /* the list in wire form, NULL: none */
+    size_t alpn_len;
+};
+/* Reads it out of the first record, of which n bytes are there. False: it is not whole (it goes on in a further record, or was
+ * cut) or broken: then nothing is known of it. Threads: any, signal-safe. */
+bool mesh_hello_read(const uint8_t *p, size_t n, struct mesh_hello *ret);
 
 /* First bytes of an inbound connection (permissive ports): is it a TLS ClientHello that could be a mesh
  * client's? Needs up to 5 bytes to say no, a whole ClientHello record to say yes. */

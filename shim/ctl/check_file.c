@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,7 +15,7 @@
 #include "shim/ctl/ctl.h"
 #include "shim/ctl/findings.h"
 
-enum { TEXT_MAX = 16 << 20 };
+enum { TEXT_MAX = 16 << 20, PORTS_MAX = 64 };
 
 /* ---- the file ---------------------------------------------------------------------------------------------
  */
@@ -107,39 +108,57 @@ static const char *todo_for(int err) {
     }
 }
 
-/* Does a connection to this name get as far as choosing an endpoint? */
-static int judge_name(const struct mesh_view *v, const char *name) {
-    struct mesh_answer answer;
+/* Does a connection get as far as choosing an endpoint of the i-th cluster that the route leads to? */
+static int judge_target(const struct mesh_view *v, const char *name, uint16_t port, uint32_t i,
+                        struct mesh_why *why) {
     struct mesh_route route;
     struct mesh_target *target = NULL;
     struct mesh_cluster_view cluster;
     uint64_t seq;
-    int r = mesh_view_name(v, name, &answer);
-    if (r == 0)
-        r = mesh_view_route_name(v, name, 0, 0, &route);
-    if (r == MESH_E_NOROUTE) /* it is served on ports of its own, which each_name lists as NAME:PORT or not at
-                                all */
-        return 0;
-    if (r == 0)
-        r = mesh_view_target(v, &route, 0, &target);
+    int r = mesh_view_route_target(v, name, port, i, &route, why);
+    if (r < 0)
+        return r;
+    r = mesh_view_target(v, &route, 0, &target);
     free(target);
     if (r == 0)
         r = mesh_view_cluster(v, &route, &cluster, &seq);
-    return r == 0 && cluster.n == 0 && !route.original_dst ? MESH_E_NOENDPOINT : r;
+    if (r == 0 && cluster.n == 0 && !route.original_dst)
+        r = MESH_E_NOENDPOINT;
+    return r < 0 ? mesh_why(why, r, "cluster %s: %s", route.cluster, mesh_err_text(r)) : 0;
+}
+
+/* A name on one port: of weighted clusters some may be refused and others not. */
+static bool check_port(struct names *n, const char *name, uint16_t port) {
+    bool good = false, bad = false;
+    for (uint32_t i = 0;; i++) {
+        struct mesh_why why = {""};
+        char at[8] = "";
+        int r = judge_target(n->view, name, port, i, &why);
+        if (r == MESH_E_LIMIT)
+            return good || !bad;
+        good |= r == 0;
+        bad |= r < 0;
+        if (port)
+            snprintf(at, sizeof at, ":%u", port);
+        if (r < 0)
+            mesh_ctl_found(n->f, MESH_CTL_ERROR, "service", todo_for(r), "%s%s would be refused: %s", name,
+                           at, why.text[0] ? why.text : mesh_err_text(r));
+    }
 }
 
 static void check_name(void *arg, const char *name) {
     struct names *n = arg;
-    int r = judge_name(n->view, name);
-    if (r < 0)
-        mesh_ctl_found(n->f, MESH_CTL_ERROR, "service", todo_for(r), "%s would be refused: %s", name,
-                       mesh_err_text(r));
-    else
-        n->good++;
+    uint16_t ports[PORTS_MAX];
+    bool good = true;
+    int k = mesh_view_name_ports(n->view, name, ports, PORTS_MAX);
+    for (int i = 0; i < k; i++)
+        good &= check_port(n, name, ports[i]);
+    n->good += good;
 }
 
 static void found_fault(void *arg, const char *resource, const char *why) {
-    mesh_ctl_found(arg, MESH_CTL_WARNING, "resource", "", "%s is left out: %s", resource, why);
+    mesh_ctl_found(arg, MESH_CTL_WARNING, "resource", "", "%s, or a part of it, is left out: %s", resource,
+                   why);
 }
 
 static void check_names(struct mesh_ctl *c, struct mesh_ctl_findings *f) {

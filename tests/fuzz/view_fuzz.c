@@ -2,15 +2,19 @@
  *
  * Hostile bytes in the mapped view. The input is a list of changes to a small good view: 3 bytes of place (in
  * the records, or with the top bit set anywhere in the file), one byte of value. Every question is then
- * asked, and the source is published over it. Nothing may fault, hang or read outside the mapping.
+ * asked, names are demanded and the demands read, and the source is published over it. Nothing may fault, hang or read outside the mapping.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "resolver/view.h"
+#include "resolver/blend.h"
+#include "resolver/demand.h"
 #include "resolver/publish.h"
+#include "resolver/publisher.h"
+#include "resolver/report.h"
+#include "resolver/view.h"
 #include "shim/base/clock.h"
 
 enum { CHANGES_MAX = 64, RECORDS = 64 << 10 };
@@ -32,7 +36,23 @@ static const char source[] =
     "  filter_chains: [{filter_chain_match: {server_names: [a.mesh, '*.mesh'], prefix_ranges: "
     "[{address_prefix: 10.0.0.0, prefix_len: 8}]}, transport_socket: {name: tls, typed_config: {'@type': "
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: "
-    "{validation_context: {match_subject_alt_names: [{prefix: 'spiffe://'}]}}}}}]\n";
+    "{validation_context: {match_subject_alt_names: [{prefix: 'spiffe://'}]}}}}, filters: [{name: rbac, "
+    "typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC, stat_prefix: "
+    "x, "
+    "rules: {policies: {p: {permissions: [{not_rule: {destination_port: 81}}, {requested_server_name: "
+    "{suffix: "
+    "mesh}}], principals: [{and_ids: {ids: [{authenticated: {principal_name: {safe_regex: {regex: "
+    "'.*/ns/.*'}}}}, "
+    "{direct_remote_ip: {address_prefix: 0.0.0.0, prefix_len: 0}}]}}]}}}}}]}]\n"
+    "- '@type': type.googleapis.com/envoy.config.listener.v3.Listener\n"
+    "  name: ranges\n"
+    "  traffic_direction: OUTBOUND\n"
+    "  address: {socket_address: {address: 0.0.0.0, port_value: 8080}}\n"
+    "  filter_chains: [{filter_chain_match: {prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]}, "
+    "filters: "
+    "[{name: tcp, typed_config: {'@type': "
+    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, cluster: "
+    "a.mesh}}]}]\n";
 
 static struct mesh_view *view;
 static uint8_t *good; /* the bytes of the view as it was built */
@@ -49,9 +69,35 @@ static void ignore_cluster(void *arg, const struct mesh_route *r) {
 static void ignore_process(void *arg, int pid, uint64_t tree, uint64_t since, const char *identity) {
 }
 
+static void ignore_resource(void *arg, const char *type_url, const char *name, const char *json) {
+}
+
+/* A control plane that cannot be reached: the report tells of its server. */
+static int no_channel(const struct mesh_channel_config *cfg, struct mesh_channel **ret) {
+    return MESH_E_NOMEM;
+}
+
+static void put_report(void) {
+    static const struct mesh_xds_transport away = {.open = no_channel};
+    struct mesh_xds_config cfg = {.bootstrap = view->bootstrap, .transport = &away};
+    struct mesh_report_writer *w;
+    struct mesh_xds *x;
+    struct mesh_pub *pub;
+    if (mesh_xds_new(&cfg, &x) < 0 || mesh_xds_want(x, "a.mesh", 80, 1) < 0 || mesh_report_open(&w) < 0 ||
+        mesh_pub_open(view, mesh_now(), &pub) < 0 || mesh_report_write(w, pub, x, false, mesh_now()) < 0)
+        exit(1);
+    mesh_report_close(w);
+    mesh_pub_close(pub);
+    mesh_xds_free(x);
+}
+
 static void start(void) {
     char path[] = "/tmp/meshfuzz.XXXXXX";
-    struct mesh_view_config cfg = {.file = path, .domains = "mesh", .uid = geteuid()};
+    struct mesh_view_config cfg = {.file = path,
+                                   .bootstrap_text = "{\"xds_servers\": [{\"server_uri\": \"h:1\", \"channel_creds\": "
+                                                     "[{\"type\": \"insecure\"}]}], \"node\": {\"id\": \"n\"}}",
+                                   .domains = "mesh",
+                                   .uid = geteuid()};
     struct mesh_why why;
     bool is_private;
     int fd = mkstemp(path);
@@ -63,6 +109,9 @@ static void start(void) {
         exit(1);
     }
     unlink(path);
+    put_report();
+    if (mesh_view_ask(view, "none.mesh", 80) < 0 || mesh_view_ask(view, "other.mesh", 0) < 0)
+        exit(1);
     size = atomic_load(&mesh_view_head(view)->size);
     good = malloc(size);
     memcpy(good, view->base, size);
@@ -94,6 +143,28 @@ static void follow(const char *name) {
         sum ^= ((const uint8_t *)cv.table)[i];
 }
 
+static void demand(void) {
+    struct mesh_demand d;
+    struct mesh_answer a;
+    struct mesh_report *report;
+    struct mesh_resources *before;
+    (void)!mesh_view_name_at(view, "none.mesh", 80, &a);
+    (void)!mesh_view_ask(view, "none.mesh", 80);
+    (void)!mesh_view_asked(view, "other.mesh", 0);
+    for (uint32_t i = 0; i < VIEW_DEMANDS; i++)
+        if (mesh_demand_read(view, i, &d)) {
+            (void)!mesh_demand_used(view, &d);
+            mesh_demand_answer(view, &d, DEMAND_SILENT, mesh_now());
+        }
+    (void)!mesh_view_name(view, "other.mesh", &a);
+    (void)!mesh_publisher_missing(view, mesh_now());
+    if (mesh_view_report(view, mesh_now(), &report) == 0)
+        free(report);
+    if (mesh_blend_before(view, &before) == 0)
+        mesh_resources_free(before);
+    (void)!mesh_view_each_resource(view, ignore_resource, NULL);
+}
+
 static void ask_all(void) {
     static const char *const names[] = {"a.mesh", "b.mesh", "x.wild.mesh", "pre.z", "none.mesh"};
     static const char *const addrs[] = {"10.96.0.1", "10.0.0.1", "241.1.2.3"};
@@ -112,8 +183,18 @@ static void ask_all(void) {
     for (int i = 0; i < 3; i++) {
         inet_pton(AF_INET, addrs[i], &sa.sin_addr);
         (void)!mesh_view_route(view, (struct sockaddr *)&sa, sizeof sa, 1, &r);
-        if (mesh_view_inbound(view, (struct sockaddr *)&sa, sizeof sa, "a.mesh", &in) == 0)
+        struct sockaddr_in from = {.sin_family = AF_INET, .sin_port = htons(4000)};
+        struct mesh_facts facts = {
+            .kind = MESH_FACTS_TLS, .has_cert = 1, .sni = "a.mesh", .peer = "spiffe://shop/ns/prod/sa/web"};
+        struct mesh_caller who = {.local = (struct sockaddr *)&sa,
+                                  .peer = (struct sockaddr *)&from,
+                                  .local_len = sizeof sa,
+                                  .peer_len = sizeof from,
+                                  .facts = &facts};
+        struct mesh_verdict verdict;
+        if (mesh_view_inbound(view, &who, &in, NULL) == 0)
             free(in);
+        (void)!mesh_view_authorize(view, &who, &verdict, NULL);
     }
     mesh_view_each_name(view, ignore_name, NULL);
     mesh_view_each_cluster(view, ignore_cluster, NULL);
@@ -126,6 +207,7 @@ static void ask_all(void) {
         free(text);
     mesh_ledger_join(view, 7, getpid(), 1);
     mesh_ledger_settle(view, mesh_now());
+    demand();
 }
 
 static void publish(void) {

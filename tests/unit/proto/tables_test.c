@@ -8,6 +8,7 @@
 #include "proto/lb.pb-c.h"
 #include "proto/listener.pb-c.h"
 #include "proto/matcher.pb-c.h"
+#include "proto/nds.pb-c.h"
 #include "proto/pb.pb-c.h"
 #include "proto/rbac.pb-c.h"
 #include "proto/route.pb-c.h"

@@ -201,8 +201,18 @@ static void walk(struct mesh_view *v) {
     }
     struct sockaddr_in sa = fixture_addr("10.96.0.1", 80);
     (void)!mesh_view_route(v, (struct sockaddr *)&sa, sizeof sa, 0, &r);
-    if (mesh_view_inbound(v, (struct sockaddr *)&sa, sizeof sa, "a.mesh", &in) == 0)
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_port = htons(4000)};
+    struct mesh_facts facts = {
+        .kind = MESH_FACTS_TLS, .has_cert = 1, .sni = "a.mesh", .peer = "spiffe://shop/ns/prod/sa/web"};
+    struct mesh_caller who = {.local = (struct sockaddr *)&sa,
+                              .peer = (struct sockaddr *)&from,
+                              .local_len = sizeof sa,
+                              .peer_len = sizeof from,
+                              .facts = &facts};
+    struct mesh_verdict verdict;
+    if (mesh_view_inbound(v, &who, &in, NULL) == 0)
         free(in);
+    (void)!mesh_view_authorize(v, &who, &verdict, NULL);
     mesh_view_each_name(v, ignore_name, NULL);
     mesh_view_each_cluster(v, ignore_cluster, NULL);
     mesh_ledger_each(v, ignore_info, NULL);

@@ -304,3 +304,104 @@ Test(route, transport_socket_matches_choose_by_endpoint) {
     cr_assert_eq(mesh_view_target(f.view, &r, 3, &t), MESH_E_INTERNAL);
     fixture_done(&f);
 }
+
+/* ---- address ranges, server names, what is no name of ours ---- */
+#define ON(name, address, port, match, cluster)                                                              \
+    TYPE("listener.v3.Listener")                                                                             \
+    "  name: " name "\n  traffic_direction: OUTBOUND\n  address: {socket_address: {address: " address        \
+    ", port_value: " port "}}\n"                                                                             \
+    "  filter_chains: [{filter_chain_match: {" match "}, filters: [{name: tcp, typed_config: {'@type': "     \
+    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, cluster: "  \
+    "'" cluster "'}}]}]\n"
+static const char ranges[] = "resources:\n" CLUSTER("wide", "10.0.0.1") CLUSTER("narrow", "10.0.0.2")
+    CLUSTER("six", "10.0.0.3") CLUSTER("exact", "10.0.0.4") CLUSTER("inner", "10.0.0.5")
+        ON("wide", "0.0.0.0", "9000", "prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]", "wide")
+            ON("narrow", "0.0.0.0", "9000",
+               "prefix_ranges: [{address_prefix: 10.20.255.255, prefix_len: 12}]", "narrow")
+                ON("exact", "0.0.0.0", "9000", "prefix_ranges: [{address_prefix: 10.20.0.1, prefix_len: 32}]",
+                   "exact") ON("six", "'::'", "9000",
+                               "prefix_ranges: [{address_prefix: '2001:db8::', prefix_len: 33}]", "six")
+                    ON("tls", "0.0.0.0", "443",
+                       "transport_protocol: tls, server_names: [inner.example, '*.wild.example']", "inner");
+
+static void range_is(const struct fixture *f, const char *addr, uint16_t port, const char *cluster) {
+    struct mesh_route r;
+    int rc = fixture_route(f->view, addr, port, &r);
+    cr_expect_eq(rc, cluster ? 0 : MESH_E_NOTFOUND, "%s:%u: %d", addr, port, rc);
+    if (cluster && rc == 0)
+        cr_expect_str_eq(r.cluster, cluster, "%s:%u leads to %s", addr, port, r.cluster);
+}
+
+Test(route, narrowest_range_of_the_port_decides) {
+    struct fixture f;
+    fixture_start(&f, ranges);
+    range_is(&f, "10.200.3.4", 9000, "wide");
+    range_is(&f, "10.20.3.4", 9000, "narrow");
+    range_is(&f, "10.31.255.255", 9000, "narrow");
+    range_is(&f, "10.32.0.0", 9000, "wide");
+    range_is(&f, "10.20.0.1", 9000, "exact");
+    range_is(&f, "10.20.3.4", 9001, NULL);
+    range_is(&f, "11.0.0.1", 9000, NULL);
+    fixture_done(&f);
+}
+
+static int route6(const struct fixture *f, const char *addr, struct mesh_route *ret) {
+    struct sockaddr_in6 sa = {.sin6_family = AF_INET6, .sin6_port = htons(9000)};
+    inet_pton(AF_INET6, addr, &sa.sin6_addr);
+    return mesh_view_route(f->view, (struct sockaddr *)&sa, sizeof sa, 0, ret);
+}
+
+Test(route, range_of_ipv6_ends_inside_a_byte) {
+    struct fixture f;
+    struct mesh_route r;
+    fixture_start(&f, ranges);
+    cr_assert_eq(route6(&f, "2001:db8:7fff::1", &r), 0);
+    cr_assert_str_eq(r.cluster, "six");
+    cr_assert_eq(route6(&f, "2001:db8:8000::1", &r), MESH_E_NOTFOUND);
+    fixture_done(&f);
+}
+
+Test(route, server_name_that_was_looked_up_chooses_the_chain) {
+    struct fixture f;
+    struct mesh_answer a;
+    fixture_start(&f, ranges);
+    leads_to(&f, "inner.example", 443, "inner");
+    leads_to(&f, "a.wild.example", 443, "inner");
+    cr_assert_eq(mesh_view_name(f.view, "a.wild.example", &a), 0);
+    cr_assert(a.pattern);
+    cr_assert_eq(mesh_view_name(f.view, "inner.example", &a), 0);
+    cr_assert(!a.pattern);
+    cr_assert_eq(mesh_view_name(f.view, "other.example", &a), MESH_E_NOTFOUND);
+    fixture_done(&f);
+}
+
+Test(route, name_that_only_leaves_the_mesh_is_libc_s) {
+    static const char leaving[] = "resources:\n" CLUSTER("back", "10.0.0.1") ROUTES("routes")
+        VHOST("out.example", "PassthroughCluster") VHOST("in.example", "back");
+    struct fixture f;
+    struct mesh_answer a;
+    fixture_start(&f, leaving);
+    cr_assert_eq(mesh_view_name(f.view, "out.example", &a), MESH_E_NOTFOUND);
+    cr_assert_eq(mesh_view_name(f.view, "in.example", &a), 0);
+    fixture_done(&f);
+}
+
+#define STRUCT(inner)                                                                                        \
+    "  filter_chains: [{filters: [{name: istio.stats, typed_config: {'@type': "                              \
+    "type.googleapis.com/udpa.type.v1.TypedStruct, type_url: '" inner "', value: {}}}, {name: tcp, "         \
+    "typed_config: {'@type': "                                                                               \
+    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: x, cluster: "  \
+    "back}}]}]\n"
+
+Test(route, guard_in_a_typed_struct_under_a_harmless_name_is_a_guard) {
+    static const char wrapped[] = "resources:\n" CLUSTER("back", "10.0.0.1") TYPE(
+        "listener.v3.Listener") "  name: 'good.mesh:80'\n" STRUCT("type.googleapis.com/stats.PluginConfig")
+        TYPE("listener.v3.Listener") "  name: 'bad.mesh:80'\n" STRUCT(
+            "type.googleapis.com/envoy.extensions.filters.network.ext_authz.v3.ExtAuthz");
+    struct fixture f;
+    struct mesh_route r;
+    fixture_start(&f, wrapped);
+    leads_to(&f, "good.mesh", 80, "back");
+    cr_assert_eq(fixture_connect(f.view, "bad.mesh", 80, 0, &r), MESH_E_UNSUPPORTED);
+    fixture_done(&f);
+}

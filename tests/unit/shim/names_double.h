@@ -4,7 +4,7 @@
  *
  *   reviews.shop.mesh   241.0.0.5 and fd6d:6573:6800::5      four.shop.mesh   241.0.0.6
  *   headless.shop.mesh  10.0.0.7, 2001:db8::7, 10.0.0.8      six.shop.mesh    fd6d:6573:6800::7
- *   empty.shop.mesh     headless without endpoints
+ *   empty.shop.mesh     headless without endpoints         NAME.wild.mesh      241.0.0.8, by a wildcard
  *   *.mesh              denied                               *.later          not known until double_known_at
  *   *.maybe             the same, and goes to libc when it is not answered
  */
@@ -33,6 +33,7 @@ static inline void double_listed(struct mesh_answer *ret, const char *canon, con
     ret->has4 = v4 && inet_pton(AF_INET, v4, ret->v4) == 1;
     ret->has6 = v6 && inet_pton(AF_INET6, v6, ret->v6) == 1;
     ret->naddrs = 0;
+    ret->pattern = double_ends(canon, ".wild.mesh");
 }
 
 static inline void double_own(struct mesh_answer *ret, const char *addr) {
@@ -60,6 +61,8 @@ static inline int double_name(const struct mesh_view *v, const char *name, uint1
         double_own(ret, "10.0.0.8");
     } else if (strcasecmp(name, "empty.shop.mesh") == 0) {
         return MESH_E_NOENDPOINT;
+    } else if (double_ends(name, ".wild.mesh")) {
+        double_listed(ret, name, "241.0.0.8", NULL);
     } else if (double_ends(name, ".later") || double_ends(name, ".maybe")) {
         if (double_known_at == 0 || mesh_now() < double_known_at)
             return MESH_E_AGAIN;

@@ -26,6 +26,14 @@ Test(names_find, listed_name_is_mesh_as_written_and_expanded) {
     cr_assert_str_eq(f.answer.canon, "reviews.shop.mesh");
 }
 
+Test(names_find, expansion_counts_by_a_wildcard_only_for_a_single_label) {
+    double_start("search wild.mesh\n");
+    cr_assert_eq(find("www.example.com"), MESH_NAMES_LIBC);
+    cr_assert_eq(find("a.wild.mesh"), MESH_NAMES_MESH);
+    cr_assert_eq(find("single"), MESH_NAMES_MESH);
+    cr_assert_str_eq(f.answer.canon, "single.wild.mesh");
+}
+
 Test(names_find, without_search_only_the_name_as_written_counts) {
     mesh_names_find("reviews", NULL, 0, &f);
     cr_assert_eq(f.verdict, MESH_NAMES_LIBC);
