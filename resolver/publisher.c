@@ -15,14 +15,14 @@
 
 enum { AT_ONCE = 64 /* clusters whose endpoints change in one publication of their own */ };
 #define BEAT (200 * MESH_MS)
-#define SUSPECT (450 * MESH_MS)          /* a beat that is so late makes readers look at the process */
-#define DEBOUNCE (100 * MESH_MS)         /* longest wait for the rest of a push */
-#define HOSTS_PATIENCE (1 * MESH_SEC)    /* longest wait for host names that are new */
-#define PAUSE 4                          /* times what a build took, before a name that is waited for makes another */
-#define RETRY (1 * MESH_SEC)             /* after a build that failed: no memory, disk full */
-#define SILENCE (1 * MESH_SEC)           /* of a control plane about a bare name */
-#define IDLE (600 * MESH_SEC)            /* names that nobody looks up for so long are not wanted any more */
-#define LOOK (1 * MESH_SEC)              /* at the file, at idle names, for the report */
+#define SUSPECT (450 * MESH_MS)       /* a beat that is so late makes readers look at the process */
+#define DEBOUNCE (100 * MESH_MS)      /* longest wait for the rest of a push */
+#define HOSTS_PATIENCE (1 * MESH_SEC) /* longest wait for host names that are new */
+#define PAUSE 4                /* times what a build took, before a name that is waited for makes another */
+#define RETRY (1 * MESH_SEC)   /* after a build that failed: no memory, disk full */
+#define SILENCE (1 * MESH_SEC) /* of a control plane about a bare name */
+#define IDLE (600 * MESH_SEC)  /* names that nobody looks up for so long are not wanted any more */
+#define LOOK (1 * MESH_SEC)    /* at the file, at idle names, for the report */
 
 struct want { /* what became of a demand; one a slot of the table */
     uint64_t hash;
@@ -48,7 +48,7 @@ struct mesh_publisher {
     uint64_t beat_at, look_at, retry_at, changed_since; /* 0: nothing is unpublished */
     uint64_t built_at, built_ns;                        /* the last build of the whole, and what it took */
     bool has_aggregates;                                /* in what it built */
-    struct want *wants;             /* VIEW_DEMANDS */
+    struct want *wants;                                 /* VIEW_DEMANDS */
 };
 
 /* ---- the role ---------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ static enum demand_state answer_of(struct mesh_publisher *p, const struct want *
         return p->changed_since ? DEMAND_ASKED : DEMAND_DENIED;
     default:
         return w->port == 0 && !p->v->bootstrap->is_wildcard && now - w->since >= SILENCE ? DEMAND_SILENT
-                                                                                           : DEMAND_ASKED;
+                                                                                          : DEMAND_ASKED;
     }
 }
 
@@ -285,7 +285,8 @@ static bool assignment(void *arg, const char *cluster, const uint8_t **ret_p, si
 }
 
 /* Puts and commits. */
-static int build(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now, struct mesh_why *why) {
+static int build(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now,
+                 struct mesh_why *why) {
     struct mesh_build_in in = {.resources = &blend->set, .ranks = blend->ranks, .hosts = p->hosts};
     if (p->xds) {
         in.assignment = assignment;
@@ -317,7 +318,8 @@ static bool is_aggregate(const struct mesh_resource *r) {
                MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE;
 }
 
-static void note_built(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t began, uint64_t now) {
+static void note_built(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t began,
+                       uint64_t now) {
     p->built_at = now;
     p->built_ns = mesh_now() - began;
     p->has_aggregates = false;
@@ -361,7 +363,8 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
     return 0;
 }
 
-/* Only endpoints changed, and of clusters that stand alone: the cost is theirs. 1: done, 0: the whole must be built. */
+/* Only endpoints changed, and of clusters that stand alone: the cost is theirs. 1: done, 0: the whole must be
+ * built. */
 static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_change *c, uint64_t now) {
     struct mesh_resource items[AT_ONCE];
     struct mesh_resources set = {.items = items};
@@ -375,8 +378,10 @@ static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_cha
         if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS || mesh_cluster_selects(m))
             return 0; /* each subset of it is a cluster of its own */
         ranks[set.n] = RANK_CONTROL;
-        items[set.n] = (struct mesh_resource){
-            .type = &mesh__cluster__cluster__descriptor, .msg = (ProtobufCMessage *)m, .name = m->name, .path = "CDS"};
+        items[set.n] = (struct mesh_resource){.type = &mesh__cluster__cluster__descriptor,
+                                              .msg = (ProtobufCMessage *)m,
+                                              .name = m->name,
+                                              .path = "CDS"};
     }
     int rc = mesh_pub_begin(p->pub, now);
     if (rc == 0)
@@ -402,7 +407,8 @@ static bool is_waited_for(const struct mesh_publisher *p, uint64_t now) {
 
 /* With nothing heard yet there is nothing new to say: what the view holds stays. */
 static bool has_something(const struct mesh_publisher *p) {
-    return !p->retaken || (p->file && p->file_stamp != p->pub->root.stamp) || p->answered || !p->xds || !atomic_load(&mesh_view_head(p->v)->root);
+    return !p->retaken || (p->file && p->file_stamp != p->pub->root.stamp) || p->answered || !p->xds ||
+           !atomic_load(&mesh_view_head(p->v)->root);
 }
 
 static int publish(struct mesh_publisher *p, uint64_t now) {

@@ -34,8 +34,8 @@ void hand_show(uint32_t slot) {
     short wants = POLLIN;
     bool if_held = false;
     if (h && h->stage == STAGE_FIRST) {
-        /* on a permissive port a caller may be silent for ever: only first bytes set a time, or a program that
-         * speaks first */
+        /* on a permissive port a caller may be silent for ever: only first bytes set a time, or a program
+         * that speaks first */
         if_held = !h->look_at && h->mode == MESH_INBOUND_PERMISSIVE;
         due = h->look_at ? h->look_at : if_held ? h->began + mesh_env()->detect_ns : h->deadline;
         wants = h->wants;
@@ -527,7 +527,8 @@ static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot, i
     h->port = c->port;
     h->wants = POLLIN;
     h->began = c->started;
-    h->deadline = h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
+    h->deadline =
+        h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
     mesh_local_at(slot)->hand = h;
     return h;
 }

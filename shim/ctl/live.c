@@ -149,14 +149,15 @@ static void publisher_structured(struct mesh_ctl_out *o, const struct mesh_repor
 
 static void publisher_text(const struct mesh_report *r) {
     if (r->pid)
-        printf("publisher %d%s, %u names asked for, %u denied\n", r->pid, r->is_agent ? " (agent)" : "", r->demanded,
-               r->denied);
+        printf("publisher %d%s, %u names asked for, %u denied\n", r->pid, r->is_agent ? " (agent)" : "",
+               r->demanded, r->denied);
     else
         printf("no publisher now\n");
     for (uint32_t i = 0; i < r->nservers; i++) {
         const struct mesh_report_server *s = &r->servers[i];
-        printf("  server %s %s%s%s acks=%u nacks=%u%s%s\n", s->uri, state_name(s->state), s->is_active ? " active" : "",
-               s->authority[0] ? " (authority)" : "", s->acks, s->nacks, s->error[0] ? " error=" : "", s->error);
+        printf("  server %s %s%s%s acks=%u nacks=%u%s%s\n", s->uri, state_name(s->state),
+               s->is_active ? " active" : "", s->authority[0] ? " (authority)" : "", s->acks, s->nacks,
+               s->error[0] ? " error=" : "", s->error);
     }
 }
 

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 #include "shim/base/clock.h"
+#include "resolver/ledger.h"
 #include "tests/unit/resolver/fixture.h"
 
 enum { PROCESSES = 64, ROUNDS = 300, HELD = 700 };
@@ -273,4 +274,39 @@ Test(ledger, dials_of_killed_processes_are_settled, .timeout = 60) {
     cr_assert_eq(inflight(&c), 0);
     cr_assert_eq(of_cluster(&c), 0);
     fixture_done(&c.f);
+}
+
+/* Dies while it eases its dial, before or after the counter is lowered. */
+static void die_easing(struct counters *c, uint64_t tree, bool lowered) {
+    uint32_t slot;
+    if (mesh_ledger_join(c->f.view, tree, getpid(), mesh_now()) < 0 ||
+        mesh_ledger_take(c->f.view, tree, c->stat, MESH_LEDGER_DIAL, &slot) < 0)
+        _exit(1);
+    struct view_chunk *k = mesh_ledger_chunk(c->f.view, slot / VIEW_CHUNK_SLOTS);
+    atomic_store(&k->slots[slot % VIEW_CHUNK_SLOTS].what,
+                 mesh_ledger_what(PHASE_EASING, MESH_LEDGER_DIAL, c->stat));
+    if (lowered)
+        atomic_fetch_sub(&c->cv.live->pending, 1);
+    _exit(0);
+}
+
+Test(ledger, process_that_died_easing_is_counted_anew, .timeout = 60) {
+    for (int lowered = 0; lowered < 2; lowered++) {
+        struct counters c;
+        uint32_t mine;
+        int status;
+        start(&c);
+        cr_assert_eq(mesh_ledger_join(c.f.view, 7, getpid(), 1), 0);
+        cr_assert_eq(mesh_ledger_take(c.f.view, 7, c.stat, MESH_LEDGER_DIAL, &mine), 0);
+        if (fork() == 0)
+            die_easing(&c, 8, lowered);
+        cr_assert(wait(&status) > 0);
+        cr_assert_eq(status, 0);
+        for (uint64_t now = mesh_now(), end = now + 60 * MESH_SEC; now < end; now += 2 * MESH_SEC)
+            mesh_ledger_settle(c.f.view, now);
+        see_dials(&c, 1, 0);
+        cr_assert_eq(inflight(&c), 1, "what lives stays counted");
+        cr_assert_eq(of_cluster(&c), 1);
+        fixture_done(&c.f);
+    }
 }
