@@ -198,7 +198,8 @@ Test(publisher, agent_comes_first) {
     cr_assert_eq(begin(), 0);
 }
 
-Test(publisher, file_wins_and_is_followed, .init = NULL) {
+Test(publisher, file_wins_and_is_followed) {
+    stop(); /* with a view of its own */
     open_view();
     f.cfg.file = f.file;
     fixture_write(&f, "services:\n  a.mesh: {endpoints: ['10.9.0.1:80']}\n  c.mesh: {endpoints: ['10.9.0.2:80']}\n");
@@ -223,7 +224,8 @@ Test(publisher, file_wins_and_is_followed, .init = NULL) {
     cr_assert_eq(look("c.mesh", 0), MESH_E_AGAIN);
 }
 
-Test(publisher, seed_serves_until_the_control_plane_has_answered, .init = NULL) {
+Test(publisher, seed_serves_until_the_control_plane_has_answered) {
+    stop(); /* with a view of its own */
     open_view();
     fixture_write(&f, "services:\n  a.mesh: {endpoints: ['10.9.0.1:80']}\n  s.mesh: {endpoints: ['10.9.0.2:80']}\n");
     f.cfg.seed = f.file;
@@ -265,6 +267,8 @@ Test(publisher, view_that_is_too_old_is_not_used_until_it_is_confirmed) {
     cr_assert_eq(mesh_view_name(old, "a.mesh", &a), 0, "who was there before goes on");
     turns(150);
     cr_assert_eq(look("a.mesh", 0), 0, "confirmed");
+    mesh_view_close(f.view);
+    f.view = old;
 }
 
 Test(publisher, report_tells_of_servers_and_resources) {
