@@ -194,6 +194,8 @@ static int own_address(struct outbound *o, const struct build_where *w, const ch
     struct build_name *n = mesh_build_name(o->b, service, strlen(service));
     if (!n)
         return MESH_E_NOMEM;
+    if (n->nentries && n->rank < o->b->rank) /* a file's names are its alone */
+        return 0;
     if (w->family == 4 && !n->has_own4)
         memcpy(n->own4, w->addr, 4);
     else if (w->family == 6 && !n->has_own6)

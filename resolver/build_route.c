@@ -344,8 +344,8 @@ int mesh_build_routes(struct build *b) {
     int rc = 0;
     for (size_t i = 0; i < b->resources->n && rc == 0; i++) {
         const struct mesh_resource *r = &b->resources->items[i];
-        mesh_build_at(b, i);
         /* Of those that only api_listeners use, the listeners' names lead in (gRFC A27). */
+        mesh_build_at(b, i);
         if (r->type == &mesh__route__route_configuration__descriptor && b->ports[i].is_api && !b->ports[i].n)
             rc = note_all_skipped(b, r, (const Mesh__Route__RouteConfiguration *)r->msg);
         else if (r->type == &mesh__route__route_configuration__descriptor)

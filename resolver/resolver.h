@@ -55,14 +55,14 @@ void mesh_view_close(struct mesh_view *v); /* unmaps (meshctl and tests; a progr
 int mesh_view_refresh(struct mesh_view *v, uint64_t now, struct mesh_why *why) MESH_MUST_CHECK;
 
 /* ---- names ------------------------------------------------------------------------------------------------ */
-enum { MESH_NAME_MAX = 255, MESH_ANSWER_ADDRS = 64 };
+enum { MESH_NAME_MAX = 255, MESH_ANSWER_ADDRS = 256 };
 struct mesh_answer {
     char canon[MESH_NAME_MAX + 1]; /* the name as the view lists it */
     uint8_t has4, has6;            /* virtual addresses, or a service's own `addresses` */
     uint8_t v4[4], v6[16];
     uint8_t pattern;               /* found through a wildcard: an expansion of a search list does not count by it */
     uint16_t naddrs;               /* headless (ORIGINAL_DST): endpoints' own addresses instead; */
-    struct { uint8_t family; uint8_t addr[16]; } addrs[MESH_ANSWER_ADDRS]; /* at most 64, in view order */
+    struct { uint8_t family; uint8_t addr[16]; } addrs[MESH_ANSWER_ADDRS]; /* the first ones in view order */
 };
 /* One name as written (a trailing dot is ignored, ASCII case too). 0: a mesh name; MESH_E_NOTFOUND: not of the mesh, ask
  * libc; MESH_E_DENIED: in MESH_DOMAINS and not listed (static file: the view is complete; control plane: it said so);
@@ -87,6 +87,11 @@ int mesh_view_ask(struct mesh_view *v, const char *name, uint16_t port) MESH_MUS
 /* What came of asking: MESH_E_AGAIN nothing yet, MESH_E_DENIED: the control plane has no such name and port. */
 int mesh_view_asked(const struct mesh_view *v, const char *name, uint16_t port) MESH_MUST_CHECK;
 void mesh_view_call(const struct mesh_view *v); /* wakes the publisher, wherever it is */
+/* A socket of this process listens there, and MESH_INBOUND says `view`: what the control plane has to say of it is asked for.
+ * Known: what the view says of a local address, nothing included, is what there is to say. Until then a port is closed to
+ * plaintext. */
+void mesh_view_inbound_ask(struct mesh_view *v, const struct sockaddr *at);
+bool mesh_view_inbound_known(const struct mesh_view *v, const struct sockaddr *local);
 uint32_t mesh_view_answers(const struct mesh_view *v);
 void mesh_view_wait(const struct mesh_view *v, uint32_t seen, uint64_t ns);
 /* The name whose address this is (getnameinfo, gethostbyaddr). MESH_E_NOTFOUND if none of ours. */

@@ -388,9 +388,11 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, int flags, const
         free(h);
         return r;
     }
+    bool locked = mesh_conn_lock_rx(c) == 0; /* others see the slot, and wait for this */
     l->hand = h;
     hand_show(slot);
     atomic_store(&c->driver, mesh_proc_self() + 1);
-    atomic_store(&c->state, MESH_CONN_DIAL);
+    if (locked)
+        mesh_conn_unlock_rx(c);
     return 0;
 }

@@ -11,6 +11,7 @@
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
 #include "shim/drain.h"
+#include "shim/fresh.h"
 #include "shim/hand_private.h"
 #include "shim/own_identity.h"
 #include "shim/pend.h"
@@ -355,8 +356,7 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     c->first = !c->server || peer.version != 0x0304; /* who had the handshake's last word */
     mesh_show(c->told, 1);
     atomic_store(&c->state, MESH_CONN_OPEN);
-    if (c->held.bytes || c->fin)
-        (void)mesh_tx_release_held(c, slot, fd);
+    int released = c->held.bytes || c->fin ? mesh_tx_release_held(c, slot, fd) : 0;
     if (mesh_look(c->rx_shut))
         (void)mesh_sys_shutdown(fd, SHUT_RD);
     mesh_conn_unlock_tx(c);
@@ -375,6 +375,8 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
         mesh_hand_drop(slot);
     }
     mesh_watch_settled(slot);
+    if (released == -ENOBUFS) /* what the program was told is sent never will be */
+        mesh_conn_fail(c, slot, fd, ECONNRESET, 80, "no-memory");
     return 0;
 }
 
@@ -384,6 +386,8 @@ static void open_raw(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     if (mesh_conn_lock_tx(c))
         return; /* poisoned, or interrupted in a send: the next drive comes here again */
     mesh_show(c->told, 1);
+    if (!c->server)
+        mesh_fresh_plain(fd);
     atomic_store(&c->state, MESH_CONN_RAW);
     int r = mesh_tx_flush(c, fd);
     if (mesh_look(c->rx_shut))
@@ -531,10 +535,6 @@ static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot, i
         h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
     mesh_local_at(slot)->hand = h;
     return h;
-}
-
-bool mesh_hand_untouched(const struct mesh_conn *c) {
-    return atomic_load(&c->state) == MESH_CONN_HAND && !c->begun;
 }
 
 /* Who may call, and how we answer: the view's inbound listener (`in`, NULL: it says nothing), else the
@@ -760,7 +760,13 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
             h = first_touch(c, slot, fd);
         bool untouched = h && h->stage == STAGE_FIRST;
         if (!h) {
-            wants = POLLIN; /* another process has it */
+            wants = POLLIN; /* another process has it, as long as it lives */
+            driver = atomic_load(&c->driver);
+            if (driver && driver != me && !mesh_proc_alive(driver - 1)) {
+                mesh_conn_fail(c, slot, fd, ECONNRESET, 0, "driver-gone");
+                state = MESH_CONN_DEAD;
+                wants = 0;
+            }
         } else if (atomic_load(&c->driver) != me &&
                    !atomic_compare_exchange_strong(&c->driver, &driver, me)) {
             wants = POLLIN;

