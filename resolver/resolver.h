@@ -140,7 +140,7 @@ int mesh_view_name_ports(const struct mesh_view *v, const char *name, uint16_t *
 struct mesh_match;
 struct mesh_target {
     uint32_t connect_timeout_ms;  /* of one attempt; default 5000 */
-    uint32_t attempts;            /* most endpoints tried by one dial; default 3, at least 1 */
+    uint32_t attempts;            /* most endpoints tried by one dial; default 10, at least 1 */
     bool plain;                   /* raw_buffer */
     bool any_peer_san;            /* chain only (view said validation_context without SAN matchers and the mode is `view`) */
     bool no_alpn;
