@@ -136,6 +136,13 @@ WIRE_RUN = $(if $(T),$(filter $(T),$(WIRE)),$(WIRE))
 check-wire: all | $(BUILD)/.setup-check
 	$(Q)$(if $(WIRE_RUN),BUILD=$(abspath $(BUILD)) SAN=$(SAN) bash tests/wire/run.sh $(notdir $(WIRE_RUN)))
 
+# memcheck: nothing invalid, nothing read before it is written, nothing lost. What a case leaves to the process is not lost.
+VALGRIND_RUN = accept close connect dup duplex echo fork names options sendfile sizes stdio truthful
+MEMCHECK = valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
+	--suppressions=$(abspath tests/valgrind.supp)
+check-valgrind: all | $(BUILD)/.setup-check
+	$(Q)BUILD=$(abspath $(BUILD)) WIRE_SLOW=8 WIRE_UNDER='$(MEMCHECK)' bash tests/wire/run.sh --mode mtls $(or $(T:wire/%=%),$(VALGRIND_RUN))
+
 MESH_RUN = $(if $(T),$(filter $(T),$(MESH)),$(MESH))
 check-mesh: all | $(BUILD)/.setup-check
 	$(Q)$(if $(MESH_RUN),BUILD=$(abspath $(BUILD)) SAN=$(SAN) bash tests/mesh/run.sh $(notdir $(MESH_RUN)))

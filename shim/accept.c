@@ -92,6 +92,9 @@ void mesh_accept_listening(int fd) {
         mesh_fd_set(fd, MESH_FD_OPEN_PORT, 0);
         return;
     }
+    struct mesh_view *v = mode == MESH_INBOUND_VIEW ? mesh_engine_view() : NULL;
+    if (v)
+        mesh_view_inbound_ask(v, (struct sockaddr *)&at);
     uint32_t i = take(&at, mode);
     if (i == LISTENERS) { /* fails closed: see mesh_accept */
         mesh_trace_refused("too-many-listeners", NULL, NULL);

@@ -54,12 +54,12 @@ static void farewell(struct mesh_conn *c, uint32_t slot, int fd) {
 
 /* Does something have to happen that close() must not wait for? A handshake that the program does not know of
  * goes on to its end as well: to the peer it must look like a connection that was made and closed. */
-static bool must_linger(struct mesh_conn *c, int fd) {
+static bool must_linger(struct mesh_conn *c, uint32_t slot, int fd) {
     uint32_t state = atomic_load(&c->state);
     if (linger_zero(fd) || c->handed)
         return false;
     if (state == MESH_CONN_OPEN || state == MESH_CONN_RAW)
-        return mesh_tx_unsent(c);
+        return mesh_tx_unsent(c) && !unread(c, slot, fd); /* a reset ends it at once */
     return (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && mesh_look(c->told);
 }
 
@@ -133,9 +133,9 @@ static int close_conn(uint32_t slot, int fd) {
         atomic_store(&l->ending, fd + 1);
         if (!c->handed)
             (void)mesh_hand_drive(c, slot, fd);
-        if (atomic_load(&c->state) == MESH_CONN_OPEN && !must_linger(c, fd))
+        if (atomic_load(&c->state) == MESH_CONN_OPEN && !must_linger(c, slot, fd))
             farewell(c, slot, fd);
-        if (must_linger(c, fd)) {
+        if (must_linger(c, slot, fd)) {
             mesh_watch_end(fd);
             mesh_pend_linger(slot, fd);
             return 0;

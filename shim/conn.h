@@ -60,7 +60,8 @@ int mesh_tx_try(struct mesh_io *io);
 
 /* tx lock held. Sends what is sealed (state RAW: what is held, as it is); 0 when nothing is left, -EAGAIN, or -errno. */
 int mesh_tx_flush(struct mesh_conn *c, int fd);
-/* tx lock held, keys in place: seals what was held, then close_notify if `fin` asks for it. */
+/* tx lock held, keys in place: seals what was held, then close_notify if `fin` asks for it. As _flush; -ENOBUFS: some of it
+ * never will be, and the connection cannot go on. */
 int mesh_tx_release_held(struct mesh_conn *c, uint32_t slot, int fd);
 /* Seals and sends an alert; tx lock held. Later sends are EPIPE. */
 int mesh_tx_alert(struct mesh_conn *c, uint32_t slot, int fd, uint8_t level, uint8_t alert);

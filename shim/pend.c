@@ -13,6 +13,7 @@
 #include "shim/base/trace.h"
 #include "shim/close.h"
 #include "shim/conn.h"
+#include "shim/drain.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/watch.h"
@@ -269,6 +270,7 @@ static uint32_t fill(struct pollfd *ret, uint32_t max, int except, int ep, uint6
 
 void mesh_pend_before(struct mesh_wait *w, int fd, int ep, uint64_t *io_deadline) {
     w->n = w->own;
+    mesh_drain_look();
     if (atomic_load(&count) == 0) /* the guard is two system calls, and every wait comes by */
         return;
     drive_due();

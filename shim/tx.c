@@ -290,7 +290,7 @@ int mesh_tx_release_held(struct mesh_conn *c, uint32_t slot, int fd) {
         struct iovec iov = {(void *)p, n};
         r = seal_data(c, slot, &b, &iov, 1, 0, n);
         if (r < 0) {
-            r = -ECONNRESET;
+            r = -ENOBUFS;
             break;
         }
         mesh_queue_drop(&c->held, n);
