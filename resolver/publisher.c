@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "resolver/publisher.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include "resolver/blend.h"
+#include "resolver/builder.h"
 #include "resolver/build.h"
 #include "resolver/demand.h"
 #include "resolver/hosts.h"
@@ -15,14 +17,14 @@
 
 enum { AT_ONCE = 64 /* clusters whose endpoints change in one publication of their own */ };
 #define BEAT (200 * MESH_MS)
-#define SUSPECT (450 * MESH_MS)          /* a beat that is so late makes readers look at the process */
-#define DEBOUNCE (100 * MESH_MS)         /* longest wait for the rest of a push */
-#define HOSTS_PATIENCE (1 * MESH_SEC)    /* longest wait for host names that are new */
-#define PAUSE 4                          /* times what a build took, before a name that is waited for makes another */
-#define RETRY (1 * MESH_SEC)             /* after a build that failed: no memory, disk full */
-#define SILENCE (1 * MESH_SEC)           /* of a control plane about a bare name */
-#define IDLE (600 * MESH_SEC)            /* names that nobody looks up for so long are not wanted any more */
-#define LOOK (1 * MESH_SEC)              /* at the file, at idle names, for the report */
+#define SUSPECT (450 * MESH_MS)       /* a beat that is so late makes readers look at the process */
+#define DEBOUNCE (100 * MESH_MS)      /* longest wait for the rest of a push */
+#define HOSTS_PATIENCE (1 * MESH_SEC) /* longest wait for host names that are new */
+#define PAUSE 4                /* times what a build took, before a name that is waited for makes another */
+#define RETRY (1 * MESH_SEC)   /* after a build that failed: no memory, disk full */
+#define SILENCE (1 * MESH_SEC) /* of a control plane about a bare name */
+#define IDLE (600 * MESH_SEC)  /* names that nobody looks up for so long are not wanted any more */
+#define LOOK (1 * MESH_SEC)    /* at the file, at idle names, for the report */
 
 struct want { /* what became of a demand; one a slot of the table */
     uint64_t hash;
@@ -48,7 +50,7 @@ struct mesh_publisher {
     uint64_t beat_at, look_at, retry_at, changed_since; /* 0: nothing is unpublished */
     uint64_t built_at, built_ns;                        /* the last build of the whole, and what it took */
     bool has_aggregates;                                /* in what it built */
-    struct want *wants;             /* VIEW_DEMANDS */
+    struct want *wants;                                 /* VIEW_DEMANDS */
 };
 
 /* ---- the role ---------------------------------------------------------------------------------------------
@@ -159,6 +161,18 @@ static void unwant(struct mesh_publisher *p, struct want *w, uint64_t now) {
     *w = (struct want){.name = NULL};
 }
 
+/* A listening address: its server listener is wanted from now on (mesh_view_ask_inbound). */
+static bool take_inbound(struct mesh_publisher *p, const struct mesh_demand *d, uint64_t now) {
+    uint8_t family, addr[16];
+    char text[MESH_NAME_MAX + 16];
+    if (!p->xds || !mesh_parse_address(d->name, &family, addr))
+        return false;
+    snprintf(text, sizeof text, strchr(d->name, ':') ? "[%s]:%u" : "%s:%u", d->name, d->port);
+    if (mesh_xds_want_inbound(p->xds, text, now) == 0)
+        mesh_demand_answer(p->v, d, DEMAND_KNOWN, now);
+    return true;
+}
+
 /* Names outside of MESH_DOMAINS, and all of them without a control plane, are nobody's to answer for. */
 static bool may_be_asked(const struct mesh_publisher *p, const struct mesh_demand *d) {
     return p->xds && mesh_domain_find(p->v, d->name, d->len);
@@ -171,6 +185,8 @@ static bool take_demand(struct mesh_publisher *p, const struct mesh_demand *d, u
         return false;
     if (!same)
         unwant(p, w, now);
+    if (take_inbound(p, d, now))
+        return false;
     if (!may_be_asked(p, d)) {
         mesh_demand_answer(p->v, d, DEMAND_DENIED, now);
         return true;
@@ -221,7 +237,7 @@ static enum demand_state answer_of(struct mesh_publisher *p, const struct want *
         return p->changed_since ? DEMAND_ASKED : DEMAND_DENIED;
     default:
         return w->port == 0 && !p->v->bootstrap->is_wildcard && now - w->since >= SILENCE ? DEMAND_SILENT
-                                                                                           : DEMAND_ASKED;
+                                                                                          : DEMAND_ASKED;
     }
 }
 
@@ -285,7 +301,8 @@ static bool assignment(void *arg, const char *cluster, const uint8_t **ret_p, si
 }
 
 /* Puts and commits. */
-static int build(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now, struct mesh_why *why) {
+static int build(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now,
+                 struct mesh_why *why) {
     struct mesh_build_in in = {.resources = &blend->set, .ranks = blend->ranks, .hosts = p->hosts};
     if (p->xds) {
         in.assignment = assignment;
@@ -317,7 +334,8 @@ static bool is_aggregate(const struct mesh_resource *r) {
                MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE;
 }
 
-static void note_built(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t began, uint64_t now) {
+static void note_built(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t began,
+                       uint64_t now) {
     p->built_at = now;
     p->built_ns = mesh_now() - began;
     p->has_aggregates = false;
@@ -358,7 +376,8 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
     return 0;
 }
 
-/* Only endpoints changed, and of clusters that stand alone: the cost is theirs. 1: done, 0: the whole must be built. */
+/* Only endpoints changed, and of clusters that stand alone: the cost is theirs. 1: done, 0: the whole must be
+ * built. */
 static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_change *c, uint64_t now) {
     struct mesh_resource items[AT_ONCE];
     struct mesh_resources set = {.items = items};
@@ -372,8 +391,10 @@ static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_cha
         if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS)
             return 0;
         ranks[set.n] = RANK_CONTROL;
-        items[set.n] = (struct mesh_resource){
-            .type = &mesh__cluster__cluster__descriptor, .msg = (ProtobufCMessage *)m, .name = m->name, .path = "CDS"};
+        items[set.n] = (struct mesh_resource){.type = &mesh__cluster__cluster__descriptor,
+                                              .msg = (ProtobufCMessage *)m,
+                                              .name = m->name,
+                                              .path = "CDS"};
     }
     int rc = mesh_pub_begin(p->pub, now);
     if (rc == 0)
@@ -399,7 +420,8 @@ static bool is_waited_for(const struct mesh_publisher *p, uint64_t now) {
 
 /* With nothing heard yet there is nothing new to say: what the view holds stays. */
 static bool has_something(const struct mesh_publisher *p) {
-    return !p->retaken || (p->file && p->file_stamp != p->pub->root.stamp) || p->answered || !p->xds || !atomic_load(&mesh_view_head(p->v)->root);
+    return !p->retaken || (p->file && p->file_stamp != p->pub->root.stamp) || p->answered || !p->xds ||
+           !atomic_load(&mesh_view_head(p->v)->root);
 }
 
 static int publish(struct mesh_publisher *p, uint64_t now) {

@@ -193,6 +193,12 @@ struct mesh_inbound { /* heap block, free() */
 int mesh_view_inbound(const struct mesh_view *v, const struct mesh_caller *caller, struct mesh_inbound **ret,
                       struct mesh_why *why) MESH_MUST_CHECK;
 
+/* Is what the view says of inbound listeners all that there is, so that MESH_E_NOTFOUND means unguarded? False before a source
+ * was read, or a control plane has told of such listeners. */
+bool mesh_view_inbound_known(const struct mesh_view *v);
+/* Asks the control plane for the server listener of a listening address (gRFC A36); again: cheap. */
+void mesh_view_ask_inbound(struct mesh_view *v, const struct sockaddr *at, socklen_t len);
+
 /* ---- authorisation (envoy.filters.network.rbac, envoy.filters.http.rbac) ---- */
 enum mesh_verdict_kind { MESH_PASS, MESH_DENY, MESH_NEEDS_REQUEST };
 struct mesh_verdict {

@@ -91,6 +91,8 @@ void mesh_accept_listening(int fd) {
         mesh_fd_set(fd, MESH_FD_OPEN_PORT, 0);
         return;
     }
+    if (mode == MESH_INBOUND_VIEW)
+        mesh_admit_ask((struct sockaddr *)&at, sizeof at);
     uint32_t i = take(&at, mode);
     if (i == LISTENERS) { /* fails closed: see mesh_accept */
         mesh_trace_refused("too-many-listeners", NULL, NULL);
@@ -219,8 +221,11 @@ int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
         mesh_fd_new(got);
         int r = 0;
         enum mesh_inbound_mode mode = (enum mesh_inbound_mode)l.mode;
-        if (mode == MESH_INBOUND_VIEW)
+        if (mode == MESH_INBOUND_VIEW) {
+            mesh_admit_ask((struct sockaddr *)&l.at,
+                           sizeof l.at); /* whoever publishes now may not have heard it */
             mode = by_view(got, &from, n);
+        }
         if ((mode == MESH_INBOUND_STRICT || mode == MESH_INBOUND_VIEW) &&
             may_be_plain((struct sockaddr *)&from, l.port))
             mode = MESH_INBOUND_PERMISSIVE; /* may: the first bytes tell */

@@ -598,6 +598,8 @@ static int settle(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *
     if (h->by_view && first == MESH_FIRST_PLAIN && h->mode != MESH_INBOUND_STRICT)
         return serve_raw(c, slot, fd, h, f);
     int err = mesh_admit_inbound(c, fd, &in, &f->detail);
+    if (err == MESH_E_NOTFOUND && h->by_view && mesh_admit_unknown())
+        err = mesh_why(&f->detail, MESH_E_AGAIN, "it is not known yet what guards port %u", h->port);
     if (err && err != MESH_E_NOTFOUND) {
         if (!f->detail.text[0])
             (void)mesh_why(&f->detail, err, "the view guards port %u in a way that cannot be enforced",

@@ -57,6 +57,14 @@ def _():
     same(c("S = socket.socket(); ret = S.connect((A, 9081))"), "ECONNREFUSED")
 
 
+@case("MESH_INBOUND=view before the control plane has told what guards a port: nobody is served, not in clear and not in TLS")
+def _():
+    cp = control({})
+    s = Server(mesh(cp), MESH_INBOUND="view")
+    same((call(s.at, plain=True), call(s.at)), ("refused", "refused"))
+    has(s.trace.wait("refused", why="inbound")["line"], "not known yet")
+
+
 @case("one process of several holds the only stream; when it is killed another takes over, and no look-up fails")
 def _():
     one, two = Backend("one"), Backend("two")
