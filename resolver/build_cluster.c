@@ -67,7 +67,8 @@ static int read_transports(struct cluster *x, struct mesh_blob *blob) {
 static void use_assignment(struct cluster *x, const char *name) {
     const struct mesh_build_in *in = x->b->in;
     const struct mesh_resource *r = mesh_build_find(&x->b->assignments, name);
-    if (in->assignment && mesh_build_rank(x->b, x->r) != RANK_FILE && in->assignment(in->arg, x->r->name, &x->raw, &x->raw_len)) {
+    if (in->assignment && mesh_build_rank(x->b, x->r) != RANK_FILE &&
+        in->assignment(in->arg, x->r->name, &x->raw, &x->raw_len)) {
         x->eds = name;
         mesh_build_keep(x->b, name, x->raw, x->raw_len);
         return;
@@ -91,7 +92,7 @@ static void find_endpoints(struct cluster *x) {
     x->cla_resource = x->r;
     if (c->cluster_discovery_type_case == MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE) {
         mesh_cluster_refuse(x, MESH_E_UNSUPPORTED, "custom cluster type is not supported",
-               c->cluster_type ? c->cluster_type->name : NULL);
+                            c->cluster_type ? c->cluster_type->name : NULL);
         return;
     }
     switch (c->type) {
@@ -211,10 +212,12 @@ static uint32_t next_priority(const struct cluster *x) {
     return next < PRIORITY_MAX ? next : PRIORITY_MAX;
 }
 
-/* The members' priorities one after the other, each with its own transport sockets; the first good one's policy
- * (envoy.extensions.clusters.aggregate.v3). A member that cannot be used is left out, and the next one serves. */
-static int read_members(struct cluster *x, const Mesh__Cluster__AggregateConfig *a, struct mesh_policy *ret_policy,
-                        struct mesh_blob *blob, unsigned depth, uint32_t *io_good) {
+/* The members' priorities one after the other, each with its own transport sockets; the first good one's
+ * policy (envoy.extensions.clusters.aggregate.v3). A member that cannot be used is left out, and the next one
+ * serves. */
+static int read_members(struct cluster *x, const Mesh__Cluster__AggregateConfig *a,
+                        struct mesh_policy *ret_policy, struct mesh_blob *blob, unsigned depth,
+                        uint32_t *io_good) {
     const struct mesh_resource *whole = x->r;
     const Mesh__Cluster__Cluster *c = x->c;
     int rc = 0;

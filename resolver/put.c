@@ -252,7 +252,8 @@ int mesh_pub_addr_put(struct mesh_pub *pub, const struct view_addr *in) {
 static int put_resource(struct mesh_pub *pub, const struct mesh_resource_in *in, uint32_t *ret_ref) {
     struct view_resource *r;
     uint32_t at = sizeof *r;
-    size_t len = sizeof *r + text_len(in->type) + text_len(in->name) + text_len(in->path) + text_len(in->why) + in->n;
+    size_t len =
+        sizeof *r + text_len(in->type) + text_len(in->name) + text_len(in->path) + text_len(in->why) + in->n;
     int rc = mesh_space_new(&pub->space, KIND_RESOURCE, len, ret_ref, (void **)&r);
     if (rc < 0)
         return rc;
