@@ -16,7 +16,7 @@ say = $(if $(V),,@printf '  %-6s %s\n' '$(1)' '$(2)')
 WARN = -Wall -Wextra -Wshadow -Wno-unused-parameter -Werror=implicit -Werror=incompatible-pointer-types
 CFLAGS ?= -O2 -g
 SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(CFLAGS) -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS) -I. -I$(BUILD) -I$(BUILD)/proto
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(CFLAGS) -fPIC -fvisibility=hidden -fstack-usage $(WARN) $(SANFLAGS) -I. -I$(BUILD) -I$(BUILD)/proto
 LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a -l:libnghttp2.a -l:libcares.a
 # Test programs link the distribution's shared libraries: the same code, and a link takes a tenth of the time.
 TEST_LIBS = $(LIBS) -lpthread
@@ -51,7 +51,7 @@ MESH = $(patsubst tests/%_test.py,%,$(sort $(wildcard tests/mesh/*_test.py)))
 FUZZ_SRC = $(sort $(wildcard tests/fuzz/*_fuzz.c))
 FUZZ = $(FUZZ_SRC:tests/fuzz/%_fuzz.c=%)
 
-.PHONY: format all check check-unit check-wire check-mesh check-fuzz fuzz demo apps suites interop bench install clean lint help setup setup-check
+.PHONY: format all check check-unit check-wire check-mesh check-fuzz check-fault check-valgrind fuzz demo apps suites interop bench install clean lint help setup setup-check
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -120,7 +120,7 @@ $(BUILD)/meshctl: $(CTL_OBJ) $(ROOM_OBJ)
 
 # ---- tests ----
 check: all
-	$(Q)$(MAKE) --no-print-directory -k check-unit check-wire check-mesh check-fuzz $(if $(T)$(SAN),,lint)
+	$(Q)$(MAKE) --no-print-directory -k check-unit check-wire check-mesh check-fuzz $(if $(T)$(SAN),,check-fault lint)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | $(BUILD)/.setup-check
 	$(call say,TEST,$<)
@@ -139,6 +139,10 @@ check-wire: all | $(BUILD)/.setup-check
 MESH_RUN = $(if $(T),$(filter $(T),$(MESH)),$(MESH))
 check-mesh: all | $(BUILD)/.setup-check
 	$(Q)$(if $(MESH_RUN),BUILD=$(abspath $(BUILD)) SAN=$(SAN) bash tests/mesh/run.sh $(notdir $(MESH_RUN)))
+
+# The library as it is shipped, so not under a sanitizer, with each of its requests refused in turn.
+check-fault: all | $(BUILD)/.setup-check
+	$(Q)BUILD=$(abspath $(BUILD)) bash tests/fault/run.sh
 
 # Each target twice: linked with a plain driver that replays its corpus, and under clang's libFuzzer.
 $(BUILD)/tests/fuzz/%_replay: tests/fuzz/%_fuzz.c tests/fuzz/replay.c $(ROOM_OBJ) | $(BUILD)/.setup-check
@@ -169,6 +173,11 @@ $(BENCH): $(BUILD)/tests/bench/%: tests/bench/%.c $(BUILD)/tests/bench/rooms.a
 bench: $(BENCH)
 
 # ---- what has a folder of its own ----
+XDS_PROBE = $(BUILD)/tests/interop/xds/probe
+$(XDS_PROBE): tests/interop/xds/probe.c $(ROOM_OBJ)
+	$(call say,TEST,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o,$^) $(TEST_LIBS)
+interop: $(XDS_PROBE)
 demo apps suites interop bench: all
 	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(abspath $(BUILD)) T=$(T) ROW=$(ROW) bash tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
 
@@ -191,6 +200,7 @@ clean:
 help:
 	@echo 'all      build/libmeshshim.so, build/meshctl'
 	@echo 'check    all tests that fit a laptop; T=lb/ring_hash one of them, SAN=address|thread|undefined instrumented'
+	@echo 'check-valgrind  wire tests under memcheck'
 	@echo 'fuzz     fuzz each parser for TIME= seconds (T= one of them)'
 	@echo 'demo     the main job on real programs'
 	@echo 'apps     real programs;  suites  third-party test suites;  interop  real control planes and proxies'
@@ -200,4 +210,4 @@ help:
 	@echo 'install  PREFIX=/usr/local DESTDIR='
 	@echo 'clean    remove build/'
 
--include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d)
+-include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d) $(XDS_PROBE).d

@@ -71,6 +71,10 @@ extern const struct ads_ops mesh_ads_sotw, mesh_ads_delta;
 
 bool mesh_ads_is_full(enum mesh_ads_type type); /* each response says all there is: LDS, CDS */
 void mesh_ads_sent(struct mesh_ads *a, enum mesh_ads_type type, struct ads_name *n, uint64_t now);
+struct ads_name *mesh_ads_add(struct ads_type *t, const char *text, size_t len); /* NULL: out of memory */
+void mesh_ads_gone(struct mesh_ads *a, enum mesh_ads_type type, struct ads_name *n); /* tells it; n may be dropped */
+void mesh_ads_pull(struct mesh_ads *a, uint64_t at); /* a timer is due at that time */
+void mesh_ads_release(struct ads_type *t); /* the brake */
 void mesh_ads_drop(struct ads_type *t, struct ads_name *n);
 
 #endif

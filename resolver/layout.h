@@ -250,7 +250,6 @@ struct view_root {
     uint64_t suffixes[4]; /* bit n: some wildcard `*SUFFIX` has n bytes after the star */
     uint64_t prefixes[4]; /* the same of `PREFIX*` */
     uint32_t flags;
-    uint32_t spare;
     uint64_t ranges4, ranges6[3]; /* bit n: some address range has n bits */
     uint64_t policy;              /* digest of the inbound record, 0: none */
 };

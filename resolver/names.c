@@ -195,8 +195,7 @@ static int not_listed(const struct mesh_view *v, const struct view_root *root, c
     int rc = mesh_demand_look(v, name, len, port);
     if (rc == 0)
         return answer_tentatively(v, name, len, a);
-    if (rc == MESH_E_DENIED &&
-        !root) /* what is known of names is of a view that is too old, or not there yet */
+    if (rc == MESH_E_DENIED && atomic_load(&v->is_stale)) /* said of a view that is too old */
         return MESH_E_AGAIN;
     return rc == MESH_E_DENIED && d->or_libc ? MESH_E_NOTFOUND : rc;
 }

@@ -351,7 +351,10 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
         mesh_resources_free(p->before);
         p->before = NULL;
     }
-    int rc = mesh_blend_make(&blend, p->file, p->xds ? mesh_xds_resources(p->xds) : NULL, p->before);
+    const struct mesh_resources *said = p->xds ? mesh_xds_resources(p->xds) : NULL;
+    if (p->xds && !said)
+        return give_up(p, MESH_E_NOMEM, "", now);
+    int rc = mesh_blend_make(&blend, p->file, said, p->before);
     if (rc == 0 && (rc = mesh_hosts_want(p->hosts, &blend.set, now)) < 0)
         mesh_blend_done(&blend);
     if (rc < 0)

@@ -92,12 +92,8 @@ static void drive_links(struct mesh_xds *x) {
 /* Requests go out after what came has been published: a long list of names takes longer to write than one
  * change to show. */
 static void flush(struct mesh_xds *x) {
-    x->is_sent = false;
     for (struct xds_link *l = x->links; l; l = l->next)
         mesh_ads_flush(l->ads, x->now);
-    if (x->is_sent)
-        drive_links(x);
-    mesh_xds_links_reap(x);
 }
 
 uint32_t mesh_xds_fill(struct mesh_xds *x, struct pollfd *ret, uint32_t max, uint64_t *io_deadline) {
@@ -113,6 +109,8 @@ uint32_t mesh_xds_fill(struct mesh_xds *x, struct pollfd *ret, uint32_t max, uin
         *io_deadline = x->sweep_at;
     if (x->cache.held_until < *io_deadline)
         *io_deadline = x->cache.held_until;
+    if (x->cache.is_stale) /* an answer was read while requests went out: nothing would wake the owner for it */
+        *io_deadline = x->now;
     return n;
 }
 
@@ -152,7 +150,7 @@ static int sweep(struct mesh_xds *x) {
     for (int i = 0; i < MESH_ADS_TYPES; i++)
         for (struct mesh_entry *e = mesh_cache_first(&x->cache, i), *next; e && rc == 0; e = next) {
             next = mesh_cache_next(e);
-            if (mesh_closure_needs(&x->cache, e) || e->roots)
+            if (mesh_closure_needs(&x->cache, e) || mesh_closure_shows(&x->cache, e) || e->roots)
                 rc = subscribe(x, e);
             else
                 idle(x, e);
@@ -301,17 +299,21 @@ static enum mesh_xds_state whole_state(struct mesh_xds *x, const char *name, uin
     return told && !c->is_stale && !c->pending ? MESH_XDS_DENIED : MESH_XDS_WAITING;
 }
 
+enum mesh_xds_state mesh_xds_want_state(const struct mesh_xds *x, const struct xds_want *w) {
+    uint32_t gone = 0;
+    for (uint32_t i = 0; i < w->n; i++) {
+        if (!w->entries[i]->is_gone && mesh_closure_shows(&x->cache, w->entries[i]))
+            return MESH_XDS_KNOWN;
+        gone += w->entries[i]->is_gone;
+    }
+    return gone == w->n ? MESH_XDS_DENIED : MESH_XDS_WAITING;
+}
+
 enum mesh_xds_state mesh_xds_state(const struct mesh_xds *x, const char *name, uint16_t port) {
     char text[XDS_NAME_MAX - 32];
     if (x->cfg.bootstrap->is_wildcard)
         return whole_state((struct mesh_xds *)(uintptr_t)x, name, port);
     const struct xds_want *w =
         want_text(name, port, text, sizeof(text)) ? mesh_dict_find(&x->wants, text, strlen(text)) : NULL;
-    uint32_t gone = 0;
-    for (uint32_t i = 0; w && i < w->n; i++) {
-        if (!w->entries[i]->is_gone && mesh_closure_shows(&x->cache, w->entries[i]))
-            return MESH_XDS_KNOWN;
-        gone += w->entries[i]->is_gone;
-    }
-    return w && gone == w->n ? MESH_XDS_DENIED : MESH_XDS_WAITING;
+    return w ? mesh_xds_want_state(x, w) : MESH_XDS_WAITING;
 }

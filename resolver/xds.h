@@ -74,7 +74,7 @@ int mesh_xds_want_inbound(struct mesh_xds *x, const char *address_port, uint64_t
  * Changes since the last mesh_xds_taken. */
 struct mesh_xds_change {
     bool all;               /* build the whole view: something other than endpoints changed */
-    bool answered;          /* every server in use has answered once: a seed ends */
+    bool answered;          /* every server in use has answered once, with all that was asked for until then: a seed ends */
     uint32_t nclusters;     /* only the endpoints of these clusters changed (names as in CDS); with !all */
     const char *const *clusters;
 };

@@ -15,7 +15,6 @@ struct xds_link { /* a server in use, whichever authorities use it (A47: one cha
     struct mesh_ads *ads;
     uint32_t users;        /* realms; 0: closed at the end of the drive */
     bool is_failed;        /* no stream of it has answered since it failed (A71) */
-    bool is_subscribed;    /* something was asked of it: the channel is open */
     struct xds_link *next;
 };
 
@@ -43,9 +42,9 @@ struct mesh_xds {
     struct xds_link *links;
     struct mesh_dict wants, inbound;
     uint64_t now, sweep_at;
-    bool is_sent;           /* something was queued: the channels are driven once more */
     /* what is published */
     bool is_taken, was_answered;
+    uint64_t answered_at; /* the servers were there; 0: not yet */
     uint64_t shape;
     const char **changed;   /* memory of mesh_xds_changed */
     uint32_t changed_room;
@@ -69,6 +68,7 @@ void mesh_xds_unsubscribe(struct mesh_xds *x, struct mesh_entry *e);
 int mesh_xds_fall_back(struct mesh_xds *x) MESH_MUST_CHECK;
 void mesh_xds_links_reap(struct mesh_xds *x);
 
+enum mesh_xds_state mesh_xds_want_state(const struct mesh_xds *x, const struct xds_want *w);
 bool mesh_xds_known(struct mesh_xds *x, const char *name, uint16_t port);
 void mesh_xds_known_done(struct mesh_xds *x);
 

@@ -28,7 +28,6 @@ static struct mesh_entry *entry_of(const struct xds_link *l, enum mesh_ads_type 
  */
 static int on_send(void *arg, const uint8_t *p, size_t n) {
     struct xds_link *l = arg;
-    l->x->is_sent = true;
     return l->x->cfg.transport->send(l->ch, p, n);
 }
 
@@ -99,7 +98,8 @@ static bool on_cached(void *arg, enum mesh_ads_type type, const char *name) {
 static void on_answered(void *arg, enum mesh_ads_type type, const char *error) {
     struct xds_link *l = arg;
     struct mesh_cache *c = &l->x->cache;
-    if (c->is_whole[type] && !c->is_told[type])
+    const struct xds_realm *r = &l->x->realms[0]; /* the whole types are its */
+    if (c->is_whole[type] && !c->is_told[type] && r->links[r->active] == l)
         c->is_told[type] = c->is_stale = true;
     if (!error || !mesh_trace_on(MESH_TRACE_ERROR))
         return;

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "resolver/xds_inner.h"
+#include "shim/base/clock.h"
+
+#define ANSWER_MAX (15 * MESH_SEC) /* what has not come by then does not exist */
 
 /* ---- changes ----------------------------------------------------------------------------------------------
  */
@@ -17,11 +20,30 @@ static bool realm_answered(const struct mesh_xds *x, const struct xds_realm *r, 
     return !info.is_subscribed || info.is_answered;
 }
 
-static bool is_answered(const struct mesh_xds *x) {
+static bool servers_answered(const struct mesh_xds *x) {
     bool any = false, all = true;
     for (uint32_t i = 0; i < x->nrealms; i++)
         all = realm_answered(x, &x->realms[i], &any) && all;
     return any && all;
+}
+
+static bool is_waiting(const struct mesh_xds *x) {
+    if (x->cfg.bootstrap->is_wildcard)
+        return x->cache.pending;
+    for (const struct mesh_dict_item *w = x->wants.first; w; w = w->next)
+        if (mesh_xds_want_state(x, (const struct xds_want *)w) == MESH_XDS_WAITING)
+            return true;
+    return false;
+}
+
+/* Once, and with what was asked for: what stood in for the servers until then may go. */
+static bool is_answered(struct mesh_xds *x) {
+    if (x->was_answered)
+        return true;
+    if (!servers_answered(x))
+        return false;
+    x->answered_at = x->answered_at ? x->answered_at : x->now;
+    return x->now - x->answered_at >= ANSWER_MAX || (!x->cache.is_stale && !is_waiting(x));
 }
 
 static bool note(struct mesh_xds *x, uint32_t *n, const char *name) {

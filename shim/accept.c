@@ -177,10 +177,16 @@ int mesh_accept_adopt(int fd, enum mesh_inbound_mode mode, uint16_t port, bool n
         mesh_conn_give(slot);
         return -ENOBUFS;
     }
-    mesh_hand_accepted(mesh_conn_at(slot), mode, port);
-    mesh_local_at(slot)->nonblock = nonblock;
+    struct mesh_conn *c = mesh_conn_at(slot);
+    struct mesh_local *l = mesh_local_at(slot);
+    mesh_hand_accepted(c, mode, port);
+    l->nonblock = nonblock;
     mesh_fd_set(fd, MESH_FD_CONN, slot);
     atomic_store(&mesh_armed, 1);
+    if (mode == MESH_INBOUND_STRICT) {
+        l->due = c->started + MESH_SILENT_SECONDS * MESH_SEC;
+        mesh_pend_add(slot);
+    }
     return 0;
 }
 
@@ -218,7 +224,8 @@ int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
         int got = real.accept4(fd, (struct sockaddr *)&from, &n, flags);
         if (got < 0)
             return -errno;
-        mesh_fd_new(got);
+        if (l.mode == MESH_INBOUND_OFF || mesh_fd_kind(mesh_fd_get(got)) != MESH_FD_GONE)
+            mesh_fd_new(got); /* else: closed to everybody until it is marked */
         int r = 0;
         enum mesh_inbound_mode mode = (enum mesh_inbound_mode)l.mode;
         if (mode == MESH_INBOUND_VIEW) {

@@ -17,11 +17,14 @@
 #include "shim/scm.h"
 #include "shim/watch.h"
 
-/* The connection behind a descriptor, or false: libc's. */
-static bool conn_of(int fd, uint32_t *ret_slot) {
-    uint32_t word = mesh_fd_get(fd);
-    if (mesh_fd_kind(word) != MESH_FD_CONN)
+/* The connection behind a descriptor, or false: libc's, and when another thread has just closed it a number that is not
+ * open. */
+static bool conn_of(int *io_fd, uint32_t *ret_slot) {
+    uint32_t word = mesh_fd_get(*io_fd);
+    if (mesh_fd_kind(word) != MESH_FD_CONN) {
+        (void)mesh_fd_shown(io_fd);
         return false;
+    }
     *ret_slot = mesh_fd_slot(word);
     return true;
 }
@@ -61,28 +64,28 @@ static ssize_t receive_file(uint32_t slot, int fd, const struct iovec *iov, int 
 
 ssize_t shim_read(int fd, void *buf, size_t n) {
     uint32_t slot;
-    if (!conn_of(fd, &slot))
+    if (!conn_of(&fd, &slot))
         return real.read(fd, buf, n);
     return n ? give(receive(slot, fd, &(struct iovec){buf, n}, 1, 0)) : 0;
 }
 
 ssize_t shim_readv(int fd, const struct iovec *iov, int cnt) {
     uint32_t slot;
-    if (!conn_of(fd, &slot))
+    if (!conn_of(&fd, &slot))
         return real.readv(fd, iov, cnt);
     return give(receive_file(slot, fd, iov, cnt, 0));
 }
 
 ssize_t shim_preadv2(int fd, const struct iovec *iov, int cnt, off_t offset, int flags) {
     uint32_t slot;
-    if (!conn_of(fd, &slot) || offset != -1)
+    if (!conn_of(&fd, &slot) || offset != -1)
         return real.preadv2(fd, iov, cnt, offset, flags);
     return give(receive_file(slot, fd, iov, cnt, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0));
 }
 
 ssize_t shim_recv(int fd, void *buf, size_t n, int flags) {
     uint32_t slot;
-    if (!conn_of(fd, &slot) || flags & MSG_ERRQUEUE)
+    if (!conn_of(&fd, &slot) || flags & MSG_ERRQUEUE)
         return real.recv(fd, buf, n, flags);
     return give(receive(slot, fd, &(struct iovec){buf, n}, 1, flags));
 }
@@ -90,7 +93,7 @@ ssize_t shim_recv(int fd, void *buf, size_t n, int flags) {
 /* A connected TCP socket names no sender. */
 ssize_t shim_recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len) {
     uint32_t slot;
-    if (!conn_of(fd, &slot) || flags & MSG_ERRQUEUE)
+    if (!conn_of(&fd, &slot) || flags & MSG_ERRQUEUE)
         return real.recvfrom(fd, buf, n, flags, addr, len);
     ssize_t r = receive(slot, fd, &(struct iovec){buf, n}, 1, flags);
     if (r >= 0 && addr && len)
@@ -118,16 +121,14 @@ static ssize_t received(ssize_t n, const struct msghdr *msg) {
 
 ssize_t shim_recvmsg(int fd, struct msghdr *msg, int flags) {
     uint32_t slot;
-    (void)mesh_fd_shown(&fd);
-    if (!conn_of(fd, &slot) || flags & MSG_ERRQUEUE)
+    if (!conn_of(&fd, &slot) || flags & MSG_ERRQUEUE)
         return received(real.recvmsg(fd, msg, flags), msg);
     return give(receive_msg(slot, fd, msg, flags));
 }
 
 int shim_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout) {
     uint32_t slot;
-    (void)mesh_fd_shown(&fd);
-    if (!conn_of(fd, &slot) || flags & MSG_ERRQUEUE) {
+    if (!conn_of(&fd, &slot) || flags & MSG_ERRQUEUE) {
         int got = real.recvmmsg(fd, msgs, n, flags, timeout);
         for (int i = 0; i < got; i++)
             mesh_scm_received(&msgs[i].msg_hdr);
@@ -165,14 +166,14 @@ static ssize_t transmit(uint32_t slot, int fd, const struct iovec *iov, int cnt,
 
 ssize_t shim_write(int fd, const void *buf, size_t n) {
     uint32_t slot;
-    if (!conn_of(fd, &slot))
+    if (!conn_of(&fd, &slot))
         return real.write(fd, buf, n);
     return give(transmit(slot, fd, &(struct iovec){(void *)buf, n}, 1, 0));
 }
 
 ssize_t shim_writev(int fd, const struct iovec *iov, int cnt) {
     uint32_t slot;
-    if (!conn_of(fd, &slot))
+    if (!conn_of(&fd, &slot))
         return real.writev(fd, iov, cnt);
     if (cnt > IOV_MAX)
         return give(-EINVAL);
@@ -181,14 +182,14 @@ ssize_t shim_writev(int fd, const struct iovec *iov, int cnt) {
 
 ssize_t shim_pwritev2(int fd, const struct iovec *iov, int cnt, off_t offset, int flags) {
     uint32_t slot;
-    if (!conn_of(fd, &slot) || offset != -1)
+    if (!conn_of(&fd, &slot) || offset != -1)
         return real.pwritev2(fd, iov, cnt, offset, flags);
     return give(transmit(slot, fd, iov, cnt, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0));
 }
 
 ssize_t shim_send(int fd, const void *buf, size_t n, int flags) {
     uint32_t slot;
-    if (!conn_of(fd, &slot))
+    if (!conn_of(&fd, &slot))
         return real.send(fd, buf, n, flags);
     return give(transmit(slot, fd, &(struct iovec){(void *)buf, n}, 1, flags));
 }
@@ -218,8 +219,7 @@ ssize_t shim_sendmsg(int fd, const struct msghdr *msg, int flags) {
     uint32_t slot;
     if (wants_fast_open(fd, msg, flags))
         return give(fast_open(fd, msg, flags));
-    (void)mesh_fd_shown(&fd);
-    if (!conn_of(fd, &slot)) {
+    if (!conn_of(&fd, &slot)) {
         if (to_virtual(fd, msg))
             return give(-EACCES);
         return mesh_scm_concerns(msg) ? give(mesh_scm_send(fd, msg, flags)) : real.sendmsg(fd, msg, flags);
@@ -236,15 +236,14 @@ ssize_t shim_sendto(int fd, const void *buf, size_t n, int flags, const struct s
     struct msghdr m = {.msg_name = (void *)addr, .msg_namelen = len, .msg_iov = &iov, .msg_iovlen = 1};
     if (wants_fast_open(fd, &m, flags))
         return give(fast_open(fd, &m, flags));
-    if (!conn_of(fd, &slot))
+    if (!conn_of(&fd, &slot))
         return to_virtual(fd, &m) ? give(-EACCES) : real.sendto(fd, buf, n, flags, addr, len);
     return give(transmit(slot, fd, &iov, 1, flags)); /* a connected TCP socket ignores the address */
 }
 
 int shim_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags) {
     uint32_t slot;
-    (void)mesh_fd_shown(&fd);
-    bool concerns = conn_of(fd, &slot);
+    bool concerns = conn_of(&fd, &slot);
     for (unsigned i = 0; i < n && !concerns; i++)
         concerns = mesh_scm_concerns(&msgs[i].msg_hdr) || to_virtual(fd, &msgs[i].msg_hdr);
     if (!concerns)
@@ -267,9 +266,9 @@ static bool file_read(int fd, off_t *offset, void *p, size_t n, ssize_t *ret) {
 
 ssize_t shim_sendfile(int out_fd, int in_fd, off_t *offset, size_t n) {
     uint32_t out = 0, in;
-    if (conn_of(in_fd, &in)) /* the kernel cannot either: not a file that can be mapped */
+    if (conn_of(&in_fd, &in)) /* the kernel cannot either: not a file that can be mapped */
         return give(-EINVAL);
-    if (!conn_of(out_fd, &out))
+    if (!conn_of(&out_fd, &out))
         return real.sendfile(out_fd, in_fd, offset, n);
     uint8_t *p = mesh_scratch_take();
     if (!p)
@@ -359,8 +358,8 @@ static ssize_t splice_in(uint32_t slot, int in_fd, int out_fd, size_t n, unsigne
 ssize_t shim_splice(int in_fd, off64_t *in_offset, int out_fd, off64_t *out_offset, size_t n,
                     unsigned flags) {
     uint32_t slot;
-    bool in = conn_of(in_fd, &slot);
-    if (!in && !conn_of(out_fd, &slot))
+    bool in = conn_of(&in_fd, &slot);
+    if (!in && !conn_of(&out_fd, &slot))
         return real.splice(in_fd, in_offset, out_fd, out_offset, n, flags);
     struct stat st; /* one end must be a pipe, says the kernel */
     if (mesh_sys_fstat(in ? out_fd : in_fd, &st) || !S_ISFIFO(st.st_mode))
@@ -376,18 +375,18 @@ ssize_t shim_splice(int in_fd, off64_t *in_offset, int out_fd, off64_t *out_offs
 
 int shim_aio_read(struct aiocb *cb) {
     uint32_t slot;
-    return conn_of(cb->aio_fildes, &slot) ? (int)give(-EOPNOTSUPP) : real.aio_read(cb);
+    return conn_of(&(int){cb->aio_fildes}, &slot) ? (int)give(-EOPNOTSUPP) : real.aio_read(cb);
 }
 
 int shim_aio_write(struct aiocb *cb) {
     uint32_t slot;
-    return conn_of(cb->aio_fildes, &slot) ? (int)give(-EOPNOTSUPP) : real.aio_write(cb);
+    return conn_of(&(int){cb->aio_fildes}, &slot) ? (int)give(-EOPNOTSUPP) : real.aio_write(cb);
 }
 
 int shim_lio_listio(int mode, struct aiocb *const *list, int n, struct sigevent *sig) {
     uint32_t slot;
     for (int i = 0; list && i < n; i++)
-        if (list[i] && conn_of(list[i]->aio_fildes, &slot))
+        if (list[i] && conn_of(&(int){list[i]->aio_fildes}, &slot))
             return (int)give(-EOPNOTSUPP);
     return real.lio_listio(mode, list, n, sig);
 }

@@ -93,10 +93,10 @@ static int outcome(struct mesh_conn *c) {
 /* A dial that failed leaves the program with an unconnected socket, as TCP does. */
 static void undo(uint32_t slot, int fd) {
     mesh_pend_forget(slot);
-    mesh_fd_set(fd, MESH_FD_FRESH, 0);
+    atomic_store(&mesh_conn_at(slot)->state, MESH_CONN_DEAD);
     struct sockaddr sa = {.sa_family = AF_UNSPEC};
     (void)mesh_sys_connect(fd, &sa, sizeof sa); /* a reset: no goodbye on a socket that goes on */
-    atomic_store(&mesh_conn_at(slot)->state, MESH_CONN_DEAD);
+    mesh_fd_set(fd, MESH_FD_FRESH, 0);
     mesh_close_end(slot, fd, false);
 }
 
@@ -151,14 +151,15 @@ static int dial(int fd, const struct mesh_route *route, const struct sockaddr *t
     struct mesh_conn *c = mesh_conn_at(slot);
     bool nonblock = mesh_nonblocking(fd, 0);
     mesh_local_at(slot)->nonblock = nonblock;
+    uint32_t word = mesh_fd_get(fd);
+    mesh_fd_set(fd, MESH_FD_CONN, slot); /* before the kernel connects it: nobody may send past us */
     int r = mesh_dial_begin(c, slot, fd, route, to, len);
     if (r < 0) {
+        mesh_fd_set(fd, (enum mesh_fd_kind)mesh_fd_kind(word), mesh_fd_slot(word));
         (void)mesh_local_drop(slot, fd);
         mesh_conn_give(slot);
         return r;
     }
-    uint32_t word = mesh_fd_get(fd);
-    mesh_fd_set(fd, MESH_FD_CONN, slot);
     mesh_watch_begin(slot, fd);
     if (atomic_load(&fresh_doubled) && mesh_fd_kind(word) == MESH_FD_FRESH)
         adopt_doubles(word, slot);
@@ -394,6 +395,8 @@ int shim_shutdown(int fd, int how) {
         if (state == MESH_CONN_OPEN ||
             state == MESH_CONN_RAW) /* a handshake still has to read; it follows when that is done */
             r = mesh_sys_shutdown(fd, SHUT_RD);
+        if (how == SHUT_RDWR && r == -ENOTCONN) /* our FIN was answered by a reset in between */
+            r = 0;
     }
     return give(r);
 }
@@ -481,7 +484,7 @@ int shim_dup(int fd) {
 static int dup_over(int fd, int to, int flags, bool two) {
     if (!mesh_fd_shown(&fd))
         return two ? real.dup2(fd, to) : real.dup3(fd, to, flags);
-    if (!mesh_fd_shown(&to)) {
+    if (mesh_fd_kind(mesh_fd_get(to)) == MESH_FD_OURS) {
         to = mesh_slab_fd_number();
         if (fd != to && !mesh_engine_foreign())
             mesh_slab_fd_move();
@@ -494,7 +497,9 @@ static int dup_over(int fd, int to, int flags, bool two) {
     /* The old meaning of `to` ends as close() would end it, but its number is never free meanwhile. */
     int old = -1;
     uint32_t word = mesh_fd_get(to);
-    if (word) {
+    if (mesh_fd_kind(word) == MESH_FD_GONE)
+        mesh_fd_clear(to);
+    else if (word) {
         old = mesh_sys_fcntl(to, F_DUPFD_CLOEXEC, 3);
         if (old >= 0) {
             mesh_fd_new(old);
@@ -505,13 +510,15 @@ static int dup_over(int fd, int to, int flags, bool two) {
             } else {
                 mesh_fd_set(old, mesh_fd_kind(word), mesh_fd_slot(word));
             }
-            mesh_fd_clear(to);
+            mesh_fd_set(to, MESH_FD_GONE, 0);
             if (mesh_fd_kind(word) == MESH_FD_CONN)
                 mesh_close_wait(mesh_fd_slot(word));
         }
     }
     int r = two ? real.dup2(fd, to) : real.dup3(fd, to, flags);
     int err = errno;
+    if (mesh_fd_kind(mesh_fd_get(to)) == MESH_FD_GONE)
+        mesh_fd_clear(to);
     if (old >= 0)
         (void)mesh_close(old);
     errno = err;

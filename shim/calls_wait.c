@@ -169,19 +169,19 @@ int shim_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event) {
 
 int shim_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout) {
     if (max <= 0 || !epoll_concerns(epfd))
-        return real.epoll_wait(epfd, events, max, timeout);
+        return mesh_epoll_woken(events, real.epoll_wait(epfd, events, max, timeout));
     return mesh_epoll_wait(epfd, events, max, mesh_deadline_ms(timeout), NULL);
 }
 
 int shim_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout, const sigset_t *mask) {
     if (max <= 0 || !epoll_concerns(epfd))
-        return real.epoll_pwait(epfd, events, max, timeout, mask);
+        return mesh_epoll_woken(events, real.epoll_pwait(epfd, events, max, timeout, mask));
     return mesh_epoll_wait(epfd, events, max, mesh_deadline_ms(timeout), mask);
 }
 
 int shim_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
                       const sigset_t *mask) {
     if (max <= 0 || !epoll_concerns(epfd))
-        return real.epoll_pwait2(epfd, events, max, timeout, mask);
+        return mesh_epoll_woken(events, real.epoll_pwait2(epfd, events, max, timeout, mask));
     return mesh_epoll_wait(epfd, events, max, mesh_deadline_ts(timeout), mask);
 }

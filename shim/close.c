@@ -10,6 +10,8 @@
 #include "shim/base/clock.h"
 #include "shim/base/sys.h"
 #include "shim/conn.h"
+#include "shim/datagram.h"
+#include "shim/engine.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
@@ -103,6 +105,7 @@ static int close_conn(uint32_t slot, int fd) {
     if (atomic_load(&l->fds) > 1) {
         mesh_watch_forget(fd);
         (void)mesh_local_drop(slot, fd);
+        mesh_close_wait(slot);
         return mesh_sys_close(fd);
     }
     if (atomic_load(&l->users)) { /* another thread, or the call that a signal handler interrupted */
@@ -144,9 +147,29 @@ void mesh_close_late(uint32_t slot) {
     (void)mesh_close(atomic_load(&mesh_local_at(slot)->fd));
 }
 
+bool mesh_fd_gone(int fd) {
+    int err;
+    uint32_t gone = MESH_FD_GONE;
+    if (mesh_is_tcp(fd, &err))
+        return true;
+    if (!mesh_engine_foreign())
+        (void)atomic_compare_exchange_strong(&mesh_fdtab[fd], &gone, 0);
+    return false;
+}
+
+/* The number loses its meaning; at once, for who comes next. */
+static uint32_t unmark(int fd) {
+    uint32_t word = mesh_fd_get(fd);
+    while (word && !atomic_compare_exchange_weak(
+                       &mesh_fdtab[fd], &word,
+                       mesh_fd_kind(word) == MESH_FD_CONN ? (uint32_t)MESH_FD_GONE : 0))
+        ;
+    return word;
+}
+
 int mesh_close(int fd) {
     mesh_stdio_leaves(fd);
-    uint32_t word = (unsigned)fd < MESH_FD_MAX ? atomic_exchange(&mesh_fdtab[fd], 0) : 0;
+    uint32_t word = unmark(fd);
     switch (mesh_fd_kind(word)) {
     case MESH_FD_CONN:
         return close_conn(mesh_fd_slot(word), fd);

@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The program closes a marked descriptor. Returns what close() returns: 0 or -errno. The table's word is cleared before
- * the kernel's descriptor goes. */
+/* The program closes a marked descriptor. Returns what close() returns: 0 or -errno. The table's word is MESH_FD_GONE
+ * before the kernel's descriptor goes. */
 int mesh_close(int fd);
 /* A descriptor of the connection has lost its mark: comes back when nobody is inside with it any more. */
 void mesh_close_wait(uint32_t slot);

@@ -17,7 +17,7 @@
 #include "shim/real.h"
 #include "shim/watch.h"
 
-enum { BUCKETS = 1024, NONE = UINT32_MAX, FEW = 8 };
+enum { BUCKETS = 1024, NONE = UINT32_MAX, FEW = 8, ANY_EP = -1 };
 static const uint64_t QUIET = 100 * MESH_MS;
 
 struct reg {
@@ -309,10 +309,11 @@ struct seen { /* one event with a cookie, copied out of the registry */
     uint32_t index;
 };
 
+/* `ep` may be ANY_EP. */
 static bool lookup(const struct epoll_event *ev, int ep, struct seen *ret) {
     uint32_t i = (uint32_t)ev->data.u64;
     struct mesh_guard g = mesh_guard_enter();
-    bool ok = i < nregs && regs[i].used && regs[i].swapped && regs[i].ep == ep;
+    bool ok = i < nregs && regs[i].used && regs[i].swapped && (regs[i].ep == ep || ep == ANY_EP);
     if (ok)
         *ret = (struct seen){regs[i], i};
     mesh_guard_leave(g);
@@ -387,7 +388,7 @@ static bool lookup_settled(const struct epoll_event *ev, int ep, struct seen *re
 
 /* Is it readable for a record without data, which is swallowed? */
 static bool without_data(const struct epoll_event *ev, int ep) {
-    struct seen s;
+    struct seen s = {.index = NONE};
     if (ev->events & ~(uint32_t)(EPOLLIN | EPOLLRDNORM) || !lookup_settled(ev, ep, &s))
         return false;
     struct mesh_conn *c = mesh_conn_at(s.r.slot);
@@ -405,7 +406,7 @@ static bool without_data(const struct epoll_event *ev, int ep) {
 static int sieve(int ep, struct epoll_event *events, int n, bool quiet, bool *ret_settled) {
     int kept = 0;
     for (int i = 0; i < n; i++) {
-        struct seen s;
+        struct seen s = {.index = NONE};
         if (!magic || events[i].data.u64 >> 32 != magic) {
             if (!quiet || !without_data(&events[i], ep))
                 events[kept++] = events[i];
@@ -455,6 +456,16 @@ static void wait_left(void *w) {
     int keep = errno;
     mesh_wait_done(w);
     errno = keep;
+}
+
+int mesh_epoll_woken(struct epoll_event *events, int n) {
+    bool again = false;
+    if (n <= 0 || !magic)
+        return n;
+    int keep = errno;
+    n = sieve(ANY_EP, events, n, false, &again);
+    errno = n ? keep : EINTR;
+    return n ? n : -1;
 }
 
 int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask) {

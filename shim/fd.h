@@ -19,6 +19,8 @@ enum mesh_fd_kind {
     MESH_FD_FRESH = 4,    /* a TCP socket that is not connected yet: epoll_ctl is recorded for it */
     MESH_FD_EPOLL = 5,    /* an epoll descriptor that holds one of ours */
     MESH_FD_OURS = 6,     /* the slab's (shim/slab_fd.h): for the program the number is not open */
+    MESH_FD_GONE = 7,     /* a connection was closed here: while its socket is still open under the number, and when the next
+                             connection is but not yet marked, another thread's call must not reach it past us */
 };
 
 static inline uint32_t mesh_fd_kind(uint32_t word) {
@@ -44,9 +46,12 @@ static inline void mesh_fd_clear(int fd) {
     if (mesh_fd_get(fd))
         atomic_store_explicit(&mesh_fdtab[fd], 0, memory_order_release);
 }
-/* For a call on a descriptor: false, and the number is one that is never open, when it is ours alone. */
+/* The mark is MESH_FD_GONE: is it still a connection's? If not it is taken away. */
+bool mesh_fd_gone(int fd);
+/* For a call on a descriptor: false, and the number is one that is never open, when it is ours alone, or gone. */
 static inline bool mesh_fd_shown(int *io_fd) {
-    if (mesh_fd_kind(mesh_fd_get(*io_fd)) != MESH_FD_OURS)
+    uint32_t kind = mesh_fd_kind(mesh_fd_get(*io_fd));
+    if (kind < MESH_FD_OURS || (kind == MESH_FD_GONE && !mesh_fd_gone(*io_fd)))
         return true;
     *io_fd = -1;
     return false;

@@ -33,10 +33,10 @@ void hand_show(uint32_t slot) {
     short wants = POLLIN;
     bool if_held = false;
     if (h && h->stage == STAGE_FIRST) {
-        /* a caller that says nothing costs nothing, however long: only first bytes set a time, or a program
-         * that speaks first */
+        /* on a permissive port a caller may be silent for ever: only first bytes set a time, or a program that
+         * speaks first */
         if_held = !h->look_at && h->mode == MESH_INBOUND_PERMISSIVE;
-        due = h->look_at ? h->look_at : if_held ? h->began + mesh_env()->detect_ns : UINT64_MAX;
+        due = h->look_at ? h->look_at : if_held ? h->began + mesh_env()->detect_ns : h->deadline;
         wants = h->wants;
     } else if (h && h->stage != STAGE_TICKET) {
         bool tell = !mesh_conn_at(slot)->told && h->tell_at && h->tell_at < h->deadline;
@@ -523,9 +523,7 @@ static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot, i
     h->port = c->port;
     h->wants = POLLIN;
     h->began = c->started;
-    h->deadline = UINT64_MAX;
-    if (h->mode == MESH_INBOUND_PERMISSIVE)
-        h->deadline = h->began + mesh_env()->detect_ns;
+    h->deadline = h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
     mesh_local_at(slot)->hand = h;
     return h;
 }
@@ -679,10 +677,10 @@ static void server_step(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_
         r = first_bytes(c, slot, fd, h, &f);
     if (r == 0)
         r = shake(c, slot, fd, h, &f);
-    if (r == 1 && mesh_now() >= h->deadline && h->stage == STAGE_SHAKE)
+    if (r == 1 && mesh_now() >= h->deadline)
         r = failed(&f, MESH_E_TIMEOUT, ECONNRESET, "handshake-timeout");
-    if (r == 1 && (h->stage == STAGE_SHAKE || h->look_at))
-        mesh_pend_add(slot); /* from now on it has a time */
+    if (r == 1 && (h->deadline != UINT64_MAX || h->look_at))
+        mesh_pend_add(slot); /* it has a time */
     if (r != -1)
         return;
     if (f.why)

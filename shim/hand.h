@@ -16,7 +16,10 @@
 #include "resolver/resolver.h"
 #include "shim/conn.h"
 
-enum { MESH_HANDSHAKE_SECONDS = 10 }; /* a peer that began, or was to begin, a handshake and is silent */
+enum {
+    MESH_HANDSHAKE_SECONDS = 10, /* a peer that began, or was to begin, a handshake and is silent */
+    MESH_SILENT_SECONDS = 60,    /* a caller of a strict port that says nothing at all, from accept on */
+};
 
 /* Takes the dial of `route` up on a descriptor whose slot is new (state FREE): the first endpoint is chosen and its
  * connection begun. 0: going on (state DIAL), or done at once; -errno: refused, the slot is untouched by the kernel. */

@@ -158,9 +158,6 @@ static ssize_t recv_open(struct mesh_io *io) {
     here(io);
     if (!mesh_conn_owns(io->slot, io->fd)) {
         r = -EBADF;
-    } else if (mesh_look(c->rx_shut) && !c->plain.bytes) {
-        c->rx_eof = 1;
-        r = (ssize_t)io->done;
     } else {
         r = mesh_rx_try(io);
     }

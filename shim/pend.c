@@ -226,14 +226,16 @@ static void drive_due(void) {
 /* guard held. Is it this wait that watches its descriptor? Not when the epoll descriptor that is waited on
  * tells of it, nor when another thread does: that one waits for it, or will again. Bytes that the program has
  * written and need not come back for are everybody's. */
-static bool ours(const struct item *i, const struct mesh_conn *c, const struct mesh_local *l, int ep) {
+static bool ours(const struct item *i, const struct mesh_conn *c, const struct mesh_local *l, int ep,
+                 bool *ret_told) {
     if (i->linger || mesh_tx_unsent(c))
         return true;
     if (atomic_load(&helping) == mesh_thread())
         return !l->swapped && !c->server;
     if (l->swapped) {
         uint32_t owner = 0;
-        if (mesh_epoll_tells(i->slot, ep, &owner))
+        *ret_told = mesh_epoll_tells(i->slot, ep, &owner);
+        if (*ret_told)
             return false;
         return owner == 0 || owner == mesh_thread();
     }
@@ -249,11 +251,12 @@ static uint32_t fill(struct pollfd *ret, uint32_t max, int except, int ep, uint6
         uint32_t slot = items[i].slot;
         struct mesh_conn *c = mesh_conn_at(slot);
         struct mesh_local *l = mesh_local_at(slot);
-        uint64_t d = due(&items[i]);
+        bool told = false, own = ours(&items[i], c, l, ep, &told);
+        uint64_t d = own || told ? due(&items[i]) : UINT64_MAX;
         if (d < *io_deadline)
             *io_deadline = d;
         int fd = atomic_load(&l->fd);
-        if (fd == except || !ours(&items[i], c, l, ep))
+        if (fd == except || !own)
             continue;
         bool send = sends(atomic_load(&c->state));
         if (n < max)

@@ -198,7 +198,7 @@ static int body_of(struct mesh_io *io, const uint8_t *wire, size_t *ret_total) {
 static int end_or_error(struct mesh_io *io, ssize_t r) {
     if (r < 0)
         return (int)r;
-    if (io->c->part_have)
+    if (io->c->part_have && !mesh_look(io->c->rx_shut)) /* the program has ended it itself */
         return broken(io, MESH_E_TRUNCATED, NULL);
     io->c->rx_eof = 1;
     return 0;

@@ -188,7 +188,7 @@ void mesh_steward_retire(void) {
 
 /* ---- fork ---- */
 
-static _Thread_local bool holds;
+static _Thread_local bool holds __attribute__((tls_model("initial-exec")));
 
 void mesh_steward_before_fork(void) {
     holds = false;

@@ -6,6 +6,7 @@
 
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
+#include "shim/base/trace.h"
 #include "shim/conn.h"
 #include "shim/hand.h"
 
@@ -176,6 +177,8 @@ static int send_batch(struct mesh_io *io, uint8_t *scratch) {
         if (n == 0 || (taken && n < MESH_REC_PLAIN_MAX && n < left - taken))
             break;
         int err = seal_data(c, io->slot, &b, io->iov, io->cnt, io->done + taken, n);
+        if (err == MESH_E_NOMEM)
+            mesh_trace_refused("no-memory", "for", "record");
         if (err)
             return err == MESH_E_NOMEM ? -ENOBUFS : -ECONNRESET;
         taken += n;
@@ -327,5 +330,5 @@ int mesh_tx_finish(struct mesh_conn *c, uint32_t slot, int fd) {
         }
     }
     mesh_conn_unlock_tx(c);
-    return r == -EAGAIN ? 0 : r;
+    return r == -EAGAIN ? 0 : r ? -ENOTCONN : 0;
 }

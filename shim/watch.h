@@ -36,6 +36,9 @@ bool mesh_epoll_tells(uint32_t slot, int ep, uint32_t *ret_owner);
 
 int mesh_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev);
 int mesh_epoll_wait(int ep, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask);
+/* libc's epoll_wait answered n to a thread that slept there when no connection was registered yet: takes our events out. When
+ * nothing is left of them the call was interrupted (EINTR); the thread comes through mesh_epoll_wait the next time. */
+int mesh_epoll_woken(struct epoll_event *events, int n);
 /* poll with an absolute deadline (UINT64_MAX: none). */
 int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *mask);
 /* Is any of them special, or may become so before the deadline, or is work pending? If not, libc's own call will do. */

@@ -18,20 +18,26 @@ static int no_password(char *buf, int size, int writing, void *arg) {
     return -1;
 }
 
-/* Empties the queue. Was there no memory, or `reason` in it? */
-static bool out_of_memory(int reason) {
+/* Empties the queue. Was there no memory? */
+static bool out_of_memory(void) {
     bool found = false;
     for (unsigned long e; (e = ERR_get_error());)
-        found |= ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE || ERR_GET_REASON(e) == reason;
+        found |= ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE;
     return found;
 }
 
-/* What OpenSSL makes of a certificate at its first use is made now: when there is no memory for it, or two threads come at
- * once, the certificate is marked for good. */
-static int cert_prepare(X509 *cert) {
-    bool good = X509_check_purpose(cert, -1, 0) == 1 && X509_get0_pubkey(cert);
-    /* INTERNAL_ERROR: its key can be decoded now, but could not when it was parsed */
-    return !good && out_of_memory(ERR_R_INTERNAL_ERROR) ? MESH_E_NOMEM : 0;
+/* What OpenSSL makes of a certificate at its first use is made now: when there is no memory for it, or two
+ * threads come at once, the certificate is marked for good. A key that could not be decoded is not told from
+ * one for which there was no memory: one more try. */
+static int cert_prepare(X509 **io_cert) {
+    if (!X509_get0_pubkey(*io_cert)) {
+        X509 *again = X509_dup(*io_cert);
+        if (!again)
+            return MESH_E_NOMEM;
+        X509_free(*io_cert);
+        *io_cert = again;
+    }
+    return X509_check_purpose(*io_cert, -1, 0) != 1 && out_of_memory() ? MESH_E_NOMEM : 0;
 }
 
 /* Reads every certificate of a PEM text; others of its blocks are stepped over by the library. */
@@ -47,7 +53,7 @@ static int certs_parse(const void *pem, size_t len, int max, const char *what, S
         if (sk_X509_num(certs) == max)
             err = mesh_why(why, MESH_E_INVALID, "%s holds more than %d certificates", what, max);
         if (!err)
-            err = cert_prepare(cert);
+            err = cert_prepare(&cert);
         if (err || !sk_X509_push(certs, cert)) {
             X509_free(cert);
             err = err ? err : MESH_E_NOMEM;
@@ -187,7 +193,7 @@ static int build(struct mesh_identity *id, const struct mesh_pem *pem, int64_t w
 static int finish_new(struct mesh_identity *id, int err, struct mesh_identity **ret_id,
                       struct mesh_why *why) {
     if (err) {
-        if (out_of_memory(ERR_R_MALLOC_FAILURE) || err == MESH_E_NOMEM)
+        if (out_of_memory() || err == MESH_E_NOMEM)
             err = mesh_why(why, MESH_E_NOMEM, "out of memory");
         mesh_identity_unref(id);
         return err;

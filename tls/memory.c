@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * OpenSSL's memory. Refused any while it comes up, OpenSSL goes on with locks that do not exist, and what failed under its
- * `once` never comes back: for that time it has memory of its own. Later it takes a refusal as the error that it is.
+ * OpenSSL's memory. Refused any while it comes up, OpenSSL goes on with locks that do not exist, and what
+ * failed under its `once` never comes back: for that time it has memory of its own. Later it takes a refusal
+ * as the error that it is.
  */
 #include <openssl/crypto.h>
 #include <stdatomic.h>

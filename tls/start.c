@@ -3,7 +3,9 @@
  * Bringing the library up, once.
  */
 #include <openssl/crypto.h>
+#include <openssl/decoder.h>
 #include <openssl/err.h>
+#include <openssl/kdf.h>
 #include <openssl/rand.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -41,13 +43,32 @@ static void warm_time_zone(void) {
     (void)gmtime_r(&zero, &tm);
 }
 
+/* OpenSSL makes all algorithms of a kind at the first fetch of one, once, and leaves out what it has no
+ * memory for. */
+static bool fetch_kinds(void) {
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
+    EVP_KEYMGMT *key = EVP_KEYMGMT_fetch(NULL, "EC", NULL);
+    EVP_KEYEXCH *exchange = EVP_KEYEXCH_fetch(NULL, "ECDH", NULL);
+    EVP_SIGNATURE *signature = EVP_SIGNATURE_fetch(NULL, "ECDSA", NULL);
+    OSSL_DECODER *decoder = OSSL_DECODER_fetch(NULL, "EC", NULL);
+    bool ok = mac && kdf && key && exchange && signature && decoder;
+    EVP_MAC_free(mac);
+    EVP_KDF_free(kdf);
+    EVP_KEYMGMT_free(key);
+    EVP_KEYEXCH_free(exchange);
+    EVP_SIGNATURE_free(signature);
+    OSSL_DECODER_free(decoder);
+    return ok;
+}
+
 static bool come_up(void) {
     unsigned char byte; /* the generator's first use makes it */
     /* The first call decides for the life of the process: no openssl.cnf, no atexit handler. */
     bool ok = OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT |
                                    OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS,
                                NULL) == 1 &&
-              fetch_algorithms() && RAND_bytes(&byte, 1) == 1;
+              fetch_algorithms() && fetch_kinds() && RAND_bytes(&byte, 1) == 1;
     ERR_clear_error();
     return ok;
 }

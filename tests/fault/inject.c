@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Preloaded behind the library: what the library itself asks for can be refused, what the program asks for never is. A call
- * counts as the library's by the address it comes from, so the library under test is the one that is shipped.
- *   memory  malloc, calloc, realloc, strdup, vasprintf: answered here
- *   thread  pthread_create: answered here
- *   others  system calls, which the library makes itself: a seccomp filter sends them to tests/fault/supervise.c
- * FAULT_PAGE names the file with the counts (struct fault_page), FAULT_LISTENER the socket for the filter's descriptor.
+ * Preloaded behind the library: what the library itself asks for can be refused, what the program asks for
+ * never is. A call counts as the library's by the address it comes from, so the library under test is the one
+ * that is shipped. memory  malloc, calloc, realloc, strdup, vasprintf: answered here thread  pthread_create:
+ * answered here others  system calls, which the library makes itself: a seccomp filter sends them to
+ * tests/fault/supervise.c FAULT_PAGE names the file with the counts (struct fault_page), FAULT_LISTENER the
+ * socket for the filter's descriptor.
  */
 #include "tests/fault/fault.h"
 
@@ -49,7 +49,13 @@ static int text_of(struct dl_phdr_info *info, size_t size, void *arg) {
 
 #define CALLER() ((uintptr_t)__builtin_return_address(0))
 #define OURS() (page && CALLER() - lo < hi - lo)
-#define NO_MEMORY() (OURS() && page->kind <= FAULT_EVERY && fault_memory(page, CALLER() - lo))
+/* FAULT_TRAP=1: stops in a debugger where the refusal is. */
+static int told(int refused) {
+    if (refused && getenv("FAULT_TRAP"))
+        __builtin_trap();
+    return refused;
+}
+#define NO_MEMORY() (OURS() && page->kind <= FAULT_EVERY && told(fault_memory(page, CALLER() - lo)))
 
 void *malloc(size_t n) {
     return NO_MEMORY() ? (errno = ENOMEM, NULL) : __libc_malloc(n);
@@ -81,7 +87,8 @@ int pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*run)(void
     if (OURS() && page->kind == FAULT_THREAD && fault_now(page))
         return EAGAIN;
     if (!next)
-        next = (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))dlsym(RTLD_NEXT, "pthread_create");
+        next = (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))dlsym(
+            RTLD_NEXT, "pthread_create");
     return next(ret, attr, run, arg);
 }
 
@@ -89,11 +96,15 @@ int pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*run)(void
 static long raw(long nr, long a, long b, long c, long d) {
     long ret;
     register long r10 __asm__("r10") = d;
-    __asm__ volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
+                     : "rcx", "r11", "memory");
     return ret;
 }
 
-/* Sends what the library's text calls to the listener. The text lies in one stretch of 4 GiB: fault.sh sees to that. */
+/* Sends what the library's text calls to the listener. The text lies in one stretch of 4 GiB: fault.sh sees
+ * to that. */
 static int filter_install(void) {
     const uint32_t ip = offsetof(struct seccomp_data, instruction_pointer);
     struct sock_filter f[64] = {
@@ -122,7 +133,8 @@ static int filter_install(void) {
 static void listener_send(int to, int fd) {
     char control[CMSG_SPACE(sizeof fd)] = {0}, byte = 0;
     struct iovec iov = {&byte, 1};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;

@@ -9,7 +9,7 @@ export MESH_RUN_DIR=$dir/run MESH_TRACE=info:$dir/trace FAULT_PRELOAD="$LIB $FAU
 # What is for the life of a process is said so: no slab that others can map (connections do not cross exec), no environment.
 for_good='why=exec .*reason=no-slab|why=no-memory for=environment'
 # A first round that failed must have said so with an errno that fits, and have left a line that names the reason.
-fits='EAI_MEMORY|EAI_AGAIN|EAI_FAIL|ENOMEM|ENOBUFS|EMFILE|EACCES|ECONNRESET|EIO|ENOTCONN|EBADF'
+fits='EAI_MEMORY|EAI_AGAIN|EAI_FAIL|ENOMEM|ENOBUFS|EMFILE|EACCES|ECONNRESET|EIO|ENOTCONN|EBADF|EPIPE'
 names='why=|detail=|state=(unusable|unshared)'
 for (( ; ; at += step)); do
   rm -rf "$dir/run"; rm -f "$dir"/{out,trace}; mkdir -m 700 "$dir/run"; : >"$dir/trace"

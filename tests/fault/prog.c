@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * prog PORT: one program that is client and server of a mesh and asks for everything once, then once more: a name, a
- * listener, a connection to the name that a thread serves, bytes both ways, the connection handed to a program by exec.
- * In the first round anything may fail with an errno that says so; after that nothing is refused, and it must work within
- * the seconds after which the library looks at its files again. One line a failure is printed:
- * `round N: STEP: ERRNO`. Exit status 0: as it should be, 1: not.
+ * prog PORT: one program that is client and server of a mesh and asks for everything once, then once more: a
+ * name, a listener, a connection to the name that a thread serves, bytes both ways, the connection handed to
+ * a program by exec. In the first round anything may fail with an errno that says so; after that nothing is
+ * refused, and it must work within the seconds after which the library looks at its files again. One line a
+ * failure is printed: `round N: STEP: ERRNO`. All of it runs on stacks of 128 KiB; `stack N` is what was used
+ * of the client's. Exit status 0: as it should be, 1: not.
  */
 #include "tests/fault/fault.h"
 
@@ -27,7 +28,7 @@
 
 #define NAME "reviews.shop.mesh"
 #define MARK "PLAIN-TEXT-MARK!"
-enum { BYTES = 40000 };
+enum { BYTES = 40000, STACK = 128 << 10, PAINT = 0xa5 };
 
 static int round_;
 
@@ -113,14 +114,14 @@ static bool resolve(struct sockaddr_in *ret, const char *port) {
 }
 
 /* The connection is standard input of a program that reads one byte of it. */
-static bool cross(int fd, char *self) {
+static bool cross(int fd, char *program) {
     pid_t pid = fork();
     if (pid < 0)
         return failed_errno("fork");
     if (pid == 0) {
         dup2(fd, 0);
         close(fd);
-        execl(self, self, "child", (char *)NULL);
+        execl(program, program, "child", (char *)NULL);
         _exit(errno & 127);
     }
     int status;
@@ -129,7 +130,8 @@ static bool cross(int fd, char *self) {
     if (WIFSIGNALED(status))
         return failed("exec", "ended by a signal");
     if (status)
-        return failed("exec", strerrorname_np(WEXITSTATUS(status)) ? strerrorname_np(WEXITSTATUS(status)) : "?");
+        return failed("exec",
+                      strerrorname_np(WEXITSTATUS(status)) ? strerrorname_np(WEXITSTATUS(status)) : "?");
     return true;
 }
 
@@ -139,7 +141,7 @@ static int child(void) {
     return r == 1 && c == MARK[0] ? 0 : r < 0 ? errno : ECONNRESET;
 }
 
-static bool talk(int fd, char *self) {
+static bool talk(int fd, char *program) {
     static char out[BYTES];
     fill(out, sizeof out);
     if (!send_all(fd, out, sizeof out))
@@ -148,19 +150,20 @@ static bool talk(int fd, char *self) {
         return failed_errno("recv");
     if (!send_all(fd, out, 1))
         return failed_errno("send");
-    return cross(fd, self);
+    return cross(fd, program);
 }
 
-static bool round_of(const char *port, char *self) {
+static bool round_of(const char *to_port, char *program) {
     struct sockaddr_in to;
-    if (!resolve(&to, port))
+    if (!resolve(&to, to_port))
         return false;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     struct timeval limit = {10, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     if (fd < 0)
         return failed_errno("socket");
-    bool good = connect(fd, (struct sockaddr *)&to, sizeof to) == 0 ? talk(fd, self) : failed_errno("connect");
+    bool good =
+        connect(fd, (struct sockaddr *)&to, sizeof to) == 0 ? talk(fd, program) : failed_errno("connect");
     if (close(fd))
         good = failed_errno("close");
     return good;
@@ -177,26 +180,68 @@ static void refuse_no_more(void) {
     munmap(p, sizeof *p);
 }
 
-int main(int argc, char **argv) {
-    if (strcmp(argv[1], "child") == 0)
-        return child();
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+/* A thread with STACK bytes of stack, painted, of which *ret_stack is the lower end. */
+static bool small_thread(pthread_t *ret, void *(*run)(void *), void *arg, unsigned char **ret_stack) {
+    pthread_attr_t attr;
+    void *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED || mprotect(stack, 4096, PROT_NONE))
+        return false;
+    *ret_stack = (unsigned char *)stack + 4096;
+    memset(*ret_stack, PAINT, STACK - 4096);
+    pthread_attr_init(&attr);
+    return pthread_attr_setstack(&attr, stack, STACK) == 0 && pthread_create(ret, &attr, run, arg) == 0;
+}
+
+static int used_of(const unsigned char *stack) {
+    int n = 0;
+    while (n < STACK - 4096 && stack[n] == PAINT)
+        n++;
+    return STACK - 4096 - n;
+}
+
+static char *self, *port;
+
+static bool listens(int *ret_fd) {
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)atoi(port)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int ls = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-    pthread_t t;
     setsockopt(ls, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    *ret_fd = ls;
     if (bind(ls, (struct sockaddr *)&at, sizeof at))
-        return failed_errno("bind"), 1;
-    if (listen(ls, 16) && (failed_errno("listen"), listen(ls, 16)))
-        return 1;
-    if (pthread_create(&t, NULL, serve, &ls))
-        return 1;
+        return failed_errno("bind");
+    return listen(ls, 16) == 0 || (failed_errno("listen"), listen(ls, 16) == 0);
+}
+
+static void *whole(void *arg) {
+    static int ls;
+    pthread_t t;
+    unsigned char *stack;
+    if (!listens(&ls) || !small_thread(&t, serve, &ls, &stack))
+        return "listen";
     round_ = 1;
-    (void)round_of(argv[1], argv[0]);
+    (void)round_of(port, self);
     refuse_no_more();
     for (round_ = 2; round_ < 12; round_++) {
-        if (round_of(argv[1], argv[0]))
-            return 0;
+        if (round_of(port, self))
+            return NULL;
         usleep(700000);
     }
-    return 1;
+    return arg;
+}
+
+int main(int argc, char **argv) {
+    pthread_t t;
+    unsigned char *stack;
+    void *wrong;
+    if (argc < 2)
+        return 2;
+    if (strcmp(argv[1], "child") == 0)
+        return child();
+    self = argv[0];
+    port = argv[1];
+    if (!small_thread(&t, whole, "round", &stack) || pthread_join(t, &wrong))
+        return 1;
+    printf("stack %d\n", used_of(stack));
+    return wrong != NULL;
 }

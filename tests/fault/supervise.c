@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * supervise KIND AT MANY PAGE PROGRAM...: runs PROGRAM with the injector's variables set and answers the system calls that
- * its filter sends here: refused or let through. The exit status is the program's (128 + N: ended by signal N); on
- * standard output `seen N given N`.
+ * supervise KIND AT MANY PAGE PROGRAM...: runs PROGRAM with the injector's variables set and answers the
+ * system calls that its filter sends here: refused or let through. The exit status is the program's (128 + N:
+ * ended by signal N); on standard output `seen N given N`.
  */
 #include "tests/fault/fault.h"
 
@@ -20,9 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const kinds[] = {[FAULT_NONE] = "none",     [FAULT_MEMORY] = "memory", [FAULT_EVERY] = "every",
-                                    [FAULT_THREAD] = "thread", [FAULT_DESCRIPTOR] = "descriptor",
-                                    [FAULT_MAP] = "map",       [FAULT_DISK] = "disk"};
+static const char *const kinds[] = {
+    [FAULT_NONE] = "none",     [FAULT_MEMORY] = "memory",         [FAULT_EVERY] = "every",
+    [FAULT_THREAD] = "thread", [FAULT_DESCRIPTOR] = "descriptor", [FAULT_MAP] = "map",
+    [FAULT_DISK] = "disk"};
 
 static struct fault_page *page_new(const char *file, char **argv) {
     int fd = open(file, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -43,7 +44,8 @@ static struct fault_page *page_new(const char *file, char **argv) {
 static int listener_take(int from) {
     char control[CMSG_SPACE(sizeof(int))], byte;
     struct iovec iov = {&byte, 1};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
     int fd = -1;
     if (recvmsg(from, &m, MSG_CMSG_CLOEXEC) > 0 && CMSG_FIRSTHDR(&m))
         memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
@@ -69,7 +71,8 @@ static void answer(struct fault_page *p, int listener) {
         say.flags = 0;
         say.error = -error;
         if (getenv("FAULT_VERBOSE"))
-            fprintf(stderr, "# refused call %d at %#llx\n", ask.data.nr, (unsigned long long)ask.data.instruction_pointer);
+            fprintf(stderr, "# refused call %d at %#llx\n", ask.data.nr,
+                    (unsigned long long)ask.data.instruction_pointer);
     }
     (void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &say);
 }

@@ -2,15 +2,19 @@
  *
  * Hostile bytes in the mapped view. The input is a list of changes to a small good view: 3 bytes of place (in
  * the records, or with the top bit set anywhere in the file), one byte of value. Every question is then
- * asked, and the source is published over it. Nothing may fault, hang or read outside the mapping.
+ * asked, names are demanded and the demands read, and the source is published over it. Nothing may fault, hang or read outside the mapping.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "resolver/view.h"
+#include "resolver/blend.h"
+#include "resolver/demand.h"
 #include "resolver/publish.h"
+#include "resolver/publisher.h"
+#include "resolver/report.h"
+#include "resolver/view.h"
 #include "shim/base/clock.h"
 
 enum { CHANGES_MAX = 64, RECORDS = 64 << 10 };
@@ -65,9 +69,35 @@ static void ignore_cluster(void *arg, const struct mesh_route *r) {
 static void ignore_process(void *arg, int pid, uint64_t tree, uint64_t since, const char *identity) {
 }
 
+static void ignore_resource(void *arg, const char *type_url, const char *name, const char *json) {
+}
+
+/* A control plane that cannot be reached: the report tells of its server. */
+static int no_channel(const struct mesh_channel_config *cfg, struct mesh_channel **ret) {
+    return MESH_E_NOMEM;
+}
+
+static void put_report(void) {
+    static const struct mesh_xds_transport away = {.open = no_channel};
+    struct mesh_xds_config cfg = {.bootstrap = view->bootstrap, .transport = &away};
+    struct mesh_report_writer *w;
+    struct mesh_xds *x;
+    struct mesh_pub *pub;
+    if (mesh_xds_new(&cfg, &x) < 0 || mesh_xds_want(x, "a.mesh", 80, 1) < 0 || mesh_report_open(&w) < 0 ||
+        mesh_pub_open(view, mesh_now(), &pub) < 0 || mesh_report_write(w, pub, x, false, mesh_now()) < 0)
+        exit(1);
+    mesh_report_close(w);
+    mesh_pub_close(pub);
+    mesh_xds_free(x);
+}
+
 static void start(void) {
     char path[] = "/tmp/meshfuzz.XXXXXX";
-    struct mesh_view_config cfg = {.file = path, .domains = "mesh", .uid = geteuid()};
+    struct mesh_view_config cfg = {.file = path,
+                                   .bootstrap_text = "{\"xds_servers\": [{\"server_uri\": \"h:1\", \"channel_creds\": "
+                                                     "[{\"type\": \"insecure\"}]}], \"node\": {\"id\": \"n\"}}",
+                                   .domains = "mesh",
+                                   .uid = geteuid()};
     struct mesh_why why;
     bool is_private;
     int fd = mkstemp(path);
@@ -79,6 +109,9 @@ static void start(void) {
         exit(1);
     }
     unlink(path);
+    put_report();
+    if (mesh_view_ask(view, "none.mesh", 80) < 0 || mesh_view_ask(view, "other.mesh", 0) < 0)
+        exit(1);
     size = atomic_load(&mesh_view_head(view)->size);
     good = malloc(size);
     memcpy(good, view->base, size);
@@ -108,6 +141,28 @@ static void follow(const char *name) {
     }
     for (uint32_t i = 0; i < cv.table_len; i++)
         sum ^= ((const uint8_t *)cv.table)[i];
+}
+
+static void demand(void) {
+    struct mesh_demand d;
+    struct mesh_answer a;
+    struct mesh_report *report;
+    struct mesh_resources *before;
+    (void)!mesh_view_name_at(view, "none.mesh", 80, &a);
+    (void)!mesh_view_ask(view, "none.mesh", 80);
+    (void)!mesh_view_asked(view, "other.mesh", 0);
+    for (uint32_t i = 0; i < VIEW_DEMANDS; i++)
+        if (mesh_demand_read(view, i, &d)) {
+            (void)!mesh_demand_used(view, &d);
+            mesh_demand_answer(view, &d, DEMAND_SILENT, mesh_now());
+        }
+    (void)!mesh_view_name(view, "other.mesh", &a);
+    (void)!mesh_publisher_missing(view, mesh_now());
+    if (mesh_view_report(view, mesh_now(), &report) == 0)
+        free(report);
+    if (mesh_blend_before(view, &before) == 0)
+        mesh_resources_free(before);
+    (void)!mesh_view_each_resource(view, ignore_resource, NULL);
 }
 
 static void ask_all(void) {
@@ -152,6 +207,7 @@ static void ask_all(void) {
         free(text);
     mesh_ledger_join(view, 7, getpid(), 1);
     mesh_ledger_settle(view, mesh_now());
+    demand();
 }
 
 static void publish(void) {

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # run.sh [PEER...]: our wire against other people's TLS, in both directions, certificates checked both ways.
 #
+# T=xds, T=xds/NAME: control planes instead, tests/interop/xds/run.sh.
+#
 # Peers: openssl13 openssl12 gnutls go go12 rustls rustls12 java java12 envoy. A peer knows nothing of the library; the
 # library's side is curl to a mesh name (client) and a Python server on a strict port (server). Before that each peer is
 # tried against itself and against openssl, so that a failure tells whose it is. Without the library only that is run.
@@ -9,6 +11,10 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib/env.sh"
 [ -n "${T:-}" ] && set -- "${T#interop/}"
+case ${1:-} in
+xds) exec bash "$here/xds/run.sh" ;;
+xds/*) exec bash "$here/xds/run.sh" "${1#xds/}" ;;
+esac
 peers=("$@")
 [ ${#peers[@]} -gt 0 ] || peers=(openssl13 openssl12 gnutls go go12 rustls rustls12 java java12 envoy)
 

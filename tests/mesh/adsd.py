@@ -119,7 +119,7 @@ class ControlPlane:
             threading.Thread(target=self.serve, args=(c,), daemon=True).start()
 
     def serve(self, c):
-        s = {"sock": c, "names": {}, "id": 0, "data": b""}
+        s = {"sock": c, "names": {}, "id": 0, "data": b"", "out": b"", "room": [65535, 65535]}
         with contextlib.suppress(OSError, ValueError, struct.error, IndexError):
             f = c.makefile("rb")
             f.read(24)
@@ -138,7 +138,13 @@ class ControlPlane:
     def take(self, s, kind, flags, stream, payload):
         with self.lock:
             if kind == 4 and not flags & 1:
+                for at in range(0, len(payload), 6):
+                    what, value = struct.unpack(">HI", payload[at:at + 6])
+                    s["room"][1] += value - 65535 if what == 4 else 0
                 s["sock"].sendall(frame(4, 1, 0))
+            elif kind == 8:
+                s["room"][stream != 0] += int.from_bytes(payload, "big")
+                self.flush(s)
             elif kind == 6 and not flags & 1:
                 s["sock"].sendall(frame(6, 1, 0, payload))
             elif kind == 1:
@@ -154,6 +160,12 @@ class ControlPlane:
                 for at in (0, stream):
                     s["sock"].sendall(frame(8, 0, at, struct.pack(">I", max(len(payload), 1))))
                 self.messages(s)
+
+    def flush(self, s):
+        while s["out"] and min(s["room"]) > 0:
+            n = min(len(s["out"]), 16384, *s["room"])
+            s["sock"].sendall(frame(0, 0, s["id"], s["out"][:n]))
+            s["out"], s["room"] = s["out"][n:], [r - n for r in s["room"]]
 
     def messages(self, s):
         while len(s["data"]) >= 5:
@@ -183,4 +195,5 @@ class ControlPlane:
         m = field(1, str(self.version)) + b"".join(field(2, field(1, url) + field(2, made(n))) for n in known) + field(4, url) + field(
             5, str(self.nonce))
         with contextlib.suppress(OSError):
-            s["sock"].sendall(frame(0, 0, s["id"], b"\0" + struct.pack(">I", len(m)) + m))
+            s["out"] += b"\0" + struct.pack(">I", len(m)) + m
+            self.flush(s)

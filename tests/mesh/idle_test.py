@@ -70,5 +70,4 @@ for way in ("poll", "select", "lt", "et", "oneshot", "zero", "blocking-poll", "b
     case("a KeyUpdate on a connection at rest ends no wait: %s" % way)(swallowed)
 
 
-
 main()

@@ -302,7 +302,7 @@ def _():
     m = mesh(cp)
     keeper = Client(m)
     same(keeper.ask(), "one")
-    for i in range(100):
+    for i in range(int(os.environ.get("MESH_KILLS", "100"))):
         e = m.env()
         p = subprocess.Popen([sys.executable, str(HERE / "client.py")], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=e)
         p.stdin.write(b'"ask()"\n"ask(\'n%d.shop.mesh\', 80)"\n' % i)
@@ -319,6 +319,78 @@ def _():
             keeper = Client(m)
             same(keeper.ask(), "one")
     same(m.ctl("view")["error"], None)
+
+
+@case("host names: a static file's endpoints are looked up, by a thread that is there only then")
+def _():
+    one = Backend("one")
+    m = Mesh({"services": {NAME: {"endpoints": ["localhost:%d" % one.port]}}})
+    c = Client(m)
+    same(c.ask(), "one")
+    same(c("len(os.listdir('/proc/self/task'))"), 2)
+    m.put(service(one))
+    c = Client(Mesh(service(one)))
+    same(c.ask(), "one")
+    same(c("len(os.listdir('/proc/self/task'))"), 1)
+
+
+@case("a changed user never publishes: the thread is gone, another process takes over")
+def _():
+    one = Backend("one")
+    cp = control({NAME: [one.at]})
+    m = mesh(cp)
+    c, d = Client(m), Client(m)
+    same(c.ask(), "one")
+    same(d.ask(), "one")
+    same(publisher(m), c.pid)
+    c("os.setuid(12345)")
+    same(c("len(os.listdir('/proc/self/task'))"), 1)
+    eventually("another publishes", lambda: d.ask() == "one" and publisher(m) == d.pid)
+    same(c.ask(), "one")
+    same(c("len(os.listdir('/proc/self/task'))"), 1)
+
+
+@case("the run directory is removed, or becomes another's, while it is used: what runs goes on, and hears of changes")
+def _():
+    one, two = Backend("one"), Backend("two")
+    cp = control({NAME: [one.at]})
+    for how in "removed", "another's":
+        cp.put({NAME: [one.at]})
+        m = mesh(cp)
+        c = Client(m)
+        same(c.ask(), "one")
+        if how == "removed":
+            shutil.rmtree(m.dir / "run")
+        else:
+            os.chown(m.dir / "run", 12345, 12345)
+        cp.put({NAME: [two.at]})
+        eventually("the new endpoint is used", lambda: c.ask() == "two")
+        same(Client(m).ask(), "two")
+
+
+@case("a full disk: what is known goes on, a view that no longer fits is said, and taken when there is room")
+def _():
+    one, two = Backend("one"), Backend("two")
+    cp = control({NAME: [one.at]})
+    m = mesh(cp, MESH_RESOLVE_TIMEOUT="300ms")
+    (m.dir / "run").mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "none", str(m.dir / "run")], check=True)
+    opened.append(lambda: subprocess.run(["umount", "-l", str(m.dir / "run")]))
+    c = Client(m)
+    same(c.ask(), "one")
+    filler = m.dir / "run" / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as f:
+        while True:
+            f.write(b"x" * 4096)
+    many = {"n%d.shop.mesh:80" % i: ["127.0.0.%d:%d" % (j % 250 + 1, j // 250 + 1) for j in range(900)] for i in range(6)}
+    cp.put({NAME: [one.at], **many})
+    for n in many:
+        c("ask(%r, 80)" % n.split(":")[0])
+        same(c.ask(), "one")
+    eventually("it is said", lambda: c.ask() == "one" and m.ctl("view")["error"])
+    filler.unlink()
+    cp.put({NAME: [two.at], **many})
+    eventually("there is room again", lambda: c.ask() == "two")
 
 
 main()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // accept(): flags, addresses, and that no caller can hold up the loop.
-#include "t.h"
+#include "raw.h"
 
 enum { SOON = 10000 };
 
@@ -103,22 +103,6 @@ static void in_the_order_of_arrival(void) {
         SYS(close(s));
         END(c[i]);
     }
-}
-
-// A connection made past every library: the kernel's own calls, by the instruction.
-static long raw(long nr, long a, long b, long c) {
-#if defined(__x86_64__)
-    long rc;
-    __asm__ volatile("syscall" : "=a"(rc) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
-    return rc;
-#elif defined(__aarch64__)
-    register long x8 __asm__("x8") = nr, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c;
-    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
-    return x0;
-#else
-    (void)nr, (void)a, (void)b, (void)c;
-    return -ENOSYS;
-#endif
 }
 
 static int silent_caller(struct t_addr to) {

@@ -74,6 +74,18 @@ static void read_shutdown_ends_reading_alone(void) {
     GET(p[0], 0, 3000);
 }
 
+// What had come before is still there to be read.
+static void read_shutdown_leaves_what_has_come(void) {
+    int p[2];
+    t_pair(p);
+    PUT(p[0], 0, 50000);
+    t_sleep_ms(100);
+    GET(p[1], 0, 10);
+    SYS(shutdown(p[1], SHUT_RD));
+    GET(p[1], 10, 49990);
+    END(p[1]);
+}
+
 static void shutdown_of_both_ways(void) {
     int p[2];
     t_pair(p);
@@ -340,7 +352,7 @@ static void closed_before_it_was_accepted_is_gone_from_epoll(void) {
 T_MAIN(T_CASE(closed_with_unsent_data_is_gone_from_epoll),
        T_CASE(closed_before_it_was_accepted_is_gone_from_epoll), T_CASE(half_close_then_reply),
        T_CASE(half_close_as_the_first_thing), T_CASE(both_half_close), T_CASE(end_of_stream_stays),
-       T_CASE(end_is_seen_after_all_data), T_CASE(read_shutdown_ends_reading_alone),
+       T_CASE(end_is_seen_after_all_data), T_CASE(read_shutdown_ends_reading_alone), T_CASE(read_shutdown_leaves_what_has_come),
        T_CASE(shutdown_of_both_ways), T_CASE(shutdown_says_what_is_wrong), T_CASE(linger_of_zero_resets),
        T_CASE(linger_of_some_time_delivers), T_CASE(close_with_unsent_data_delivers_all),
        T_CASE(shutdown_with_unsent_data_delivers_all), T_CASE(close_with_unread_data_resets),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one thread does to a descriptor while another is inside a call on it; cancellation; small stacks.
+#include <sys/select.h>
 #include "t.h"
 
 enum { A_WHILE = 80, SOON = 10000 };
@@ -266,6 +267,119 @@ static void cancellation_switched_off(void) {
     EQ(c.rc, 16);
 }
 
+struct three {
+    int fd;
+    ssize_t got;
+    size_t sent;
+};
+
+static void *reads_to_the_end(void *arg) {
+    struct three *c = arg;
+    char b[3000];
+    ssize_t n;
+    while ((n = recv(c->fd, b, sizeof b, 0)) > 0) {
+        SAME(b, c->got, n);
+        c->got += n;
+    }
+    return NULL;
+}
+
+static void *writes_until_refused(void *arg) {
+    struct three *c = arg;
+    char b[5000];
+    ssize_t n;
+    do {
+        t_fill(b, c->sent, sizeof b);
+        n = send(c->fd, b, sizeof b, MSG_NOSIGNAL);
+        c->sent += n > 0 ? (size_t)n : 0;
+    } while (n > 0);
+    return NULL;
+}
+
+static void *echoes(void *arg) {
+    int fd = *(int *)arg;
+    char b[4000];
+    ssize_t n;
+    while ((n = recv(fd, b, sizeof b, 0)) > 0)
+        if (send(fd, b, (size_t)n, MSG_NOSIGNAL) != n)
+            break;
+    close(fd);
+    return NULL;
+}
+
+// One thread reads, one writes, a third ends it under them: by shutdown, by close and shutdown, by something laid over the
+// number. Nobody hangs, and nobody gets a wrong byte.
+static void ended_under_a_reader_and_a_writer(void) {
+    for (int round = 0; round < 60; round++) {
+        int p[2];
+        t_pair(p);
+        struct three c = {.fd = p[1]};
+        pthread_t echo = t_thread(echoes, &p[0]), reader = t_thread(reads_to_the_end, &c),
+                  writer = t_thread(writes_until_refused, &c);
+        t_sleep_ms(1 + round % 7);
+        int also = SYS(dup(p[1]));
+        if (round % 3 == 1) {
+            SYS(close(p[1]));
+        } else if (round % 3 == 2) {
+            int dead = SYS(socket(AF_INET, SOCK_STREAM, 0));
+            SYS(dup2(dead, p[1]));
+            SYS(close(dead));
+        }
+        SYS(shutdown(also, SHUT_RDWR));
+        t_join(reader);
+        t_join(writer);
+        SYS(close(also));
+        t_join(echo);
+        if (round % 3 != 1)
+            SYS(close(p[1]));
+    }
+}
+
+static void *connects_to_nobody(void *arg) {
+    struct call *c = arg;
+    struct t_addr a = t_loopback(AF_INET);
+    socklen_t len = sizeof a.ss;
+    getsockname(c->fd, &a.sa, &len);
+    a.len = len;
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    c->inside = true;
+    for (;;)
+        if (connect(s, &a.sa, a.len) != 0)
+            return NULL; // the backlog is full: it waits in here
+        else
+            s = socket(AF_INET, SOCK_STREAM, 0);
+}
+
+static void *cancelled_select(void *arg) {
+    struct call *c = arg;
+    fd_set r;
+    FD_ZERO(&r);
+    FD_SET(c->fd, &r);
+    c->inside = true;
+    select(c->fd + 1, &r, NULL, NULL, NULL);
+    return NULL;
+}
+
+// Cancelled before a byte has gone either way, and in a connect: the connection can still be used.
+static void cancellation_at_the_start(void) {
+    int p[2], l = SYS(socket(AF_INET, SOCK_STREAM, 0));
+    struct t_addr a = t_loopback(AF_INET);
+    t_pair_cold(AF_INET, p);
+    cancelled(cancelled_recv, p[1]);
+    cancelled(cancelled_poll, p[0]);
+    cancelled(cancelled_select, p[1]);
+    cancelled(cancelled_wait, p[0]);
+    PUT(p[0], 0, 1000);
+    GET(p[1], 0, 1000);
+    PUT(p[1], 0, 1000);
+    GET(p[0], 0, 1000);
+    SYS(bind(l, &a.sa, a.len));
+    SYS(listen(l, 0));
+    cancelled(connects_to_nobody, l);
+    PUT(p[0], 0, 1000);
+    GET(p[1], 0, 1000);
+}
+
 static void *all_on_a_small_stack(void *arg) {
     int *fds = arg, l = t_listen(AF_INET);
     int c = t_dial(t_local(l)), s = SYS(accept(l, NULL, NULL));
@@ -414,10 +528,53 @@ static void accepted_bytes_leave_while_others_wait(void) {
     EQ((intptr_t)t_join(t), 1);
 }
 
-T_MAIN(T_CASE(shutdown_wakes_a_reader), T_CASE(shutdown_wakes_an_acceptor), T_CASE(shutdown_wakes_a_poll),
+// A poller sleeps before there is any connection; what wakes it is what the program registered.
+static void *poller(void *arg) {
+    int ep = *(int *)arg, left = 3;
+    while (left > 0) {
+        struct epoll_event got[4];
+        int n = epoll_wait(ep, got, 4, 20000);
+        if (n < 0 && errno == EINTR)
+            continue;
+        CHECK(n > 0);
+        for (int i = 0; i < n; i++) {
+            EQ(got[i].data.u64 >> 32, 77);
+            int fd = (int)(uint32_t)got[i].data.u64;
+            char c[8];
+            ssize_t r = recv(fd, c, sizeof c, MSG_DONTWAIT);
+            CHECK(r > 0 || errno == EAGAIN);
+            left -= r > 0 ? (int)r : 0;
+        }
+    }
+    return NULL;
+}
+
+static void poller_that_slept_before_the_first_connection_sees_its_own_data(void) {
+    int ep = SYS(epoll_create1(0));
+    pthread_t t;
+    EQ(pthread_create(&t, NULL, poller, &ep), 0);
+    t_sleep_ms(100);
+    int l = t_listen(AF_INET), c = SYS(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                             .data.u64 = UINT64_C(77) << 32 | (unsigned)c};
+    struct sockaddr_storage to;
+    socklen_t n = sizeof to;
+    SYS(getsockname(l, (struct sockaddr *)&to, &n));
+    CHECK(connect(c, (struct sockaddr *)&to, n) == 0 || errno == EINPROGRESS);
+    SYS(epoll_ctl(ep, EPOLL_CTL_ADD, c, &ev));
+    int a = SYS(accept(l, NULL, NULL));
+    for (int i = 0; i < 3; i++) {
+        EQ(write(a, "x", 1), 1);
+        t_sleep_ms(20);
+    }
+    EQ(pthread_join(t, NULL), 0);
+}
+
+T_MAIN(T_CASE(poller_that_slept_before_the_first_connection_sees_its_own_data),
+       T_CASE(shutdown_wakes_a_reader), T_CASE(shutdown_wakes_an_acceptor), T_CASE(shutdown_wakes_a_poll),
        T_CASE(close_leaves_a_reader_to_its_call), T_CASE(close_and_reuse_under_a_reader),
        T_CASE(jdk_close_by_signal), T_CASE(jdk_close_by_shutdown), T_CASE(jdk_close_of_an_acceptor),
        T_CASE(cancellation_ends_the_wait_and_nothing_else), T_CASE(cancellation_of_a_writer),
-       T_CASE(cancellation_switched_off), T_CASE(stack_of_128_kib), T_CASE(many_threads_connect_and_accept),
+       T_CASE(cancellation_switched_off), T_CASE(cancellation_at_the_start), T_CASE(ended_under_a_reader_and_a_writer), T_CASE(stack_of_128_kib), T_CASE(many_threads_connect_and_accept),
        T_CASE(first_use_by_two_threads), T_CASE(one_event_wakes_one_thread),
        T_CASE(accepted_bytes_leave_while_others_wait))

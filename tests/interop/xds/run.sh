@@ -1,19 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# run.sh [NAME...]: scenarios with real control planes. Each tests/interop/xds/NAME_test.py runs in a network, mount and process
-# namespace of its own, with what tests/mesh has for its cases; the control planes are built before (setup.sh).
+# run.sh [NAME [CASE]...]: the tests of this folder that talk to real control planes, NAME_test.py each, in namespaces of their
+# own. Which cases a test has says the test. `make interop T=xds`, or T=xds/NAME, runs them too.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../../lib/env.sh"
-names=("$@")
-[ ${#names[@]} -gt 0 ] || for f in "$here"/*_test.py; do names+=("$(basename "$f" _test.py)"); done
-BUILD=$BUILD sh "$here/setup.sh" || exit 1
-python=$(python3 -c 'import sys; print(sys.executable)') || exit 1
+export BUILD
+sh "$here/setup.sh" || exit 1 # before the network is left behind
 pki
-bad=0
-for n in "${names[@]}"; do
-  mkdir -p "$RUN/$n"
-  "$TOP/tests/lib/netns.sh" timeout -k 5 600 env LIB="$LIB" CTL="$BUILD/meshctl" PKI="$PKI" RUN="$RUN/$n" BUILD="$BUILD" \
-    PYTHONDONTWRITEBYTECODE=1 "$python" "$here/${n}_test.py" ${ONLY_CASE:+"$ONLY_CASE"} </dev/null || bad=1
+name=${1:-}; [ $# = 0 ] || shift
+failed=0
+for test in "$here"/${name:-*}_test.py; do
+  "$TOP/tests/lib/netns.sh" env PKI="$PKI" LIB="$LIB" CTL="$BUILD/meshctl" RUN="$RUN" PYTHONDONTWRITEBYTECODE=1 \
+    python3 "$test" "$@" || failed=1
 done
-exit $bad
+exit $failed

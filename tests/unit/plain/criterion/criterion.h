@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Criterion's macros without Criterion, for the sanitizers: Criterion does not start under ThreadSanitizer (its arena and
- * TSan's shadow want the same addresses), and its workers end before LeakSanitizer has looked. Here every test is a fork
- * of one plain program and ends by exit, so that a sanitizer's report fails the very test. In front of the include path
- * in these builds, so that the same test files are compiled. Each test is one file: this header holds main as well.
+ * Criterion's macros without Criterion, for the sanitizers: Criterion does not start under ThreadSanitizer
+ * (its arena and TSan's shadow want the same addresses), and its workers end before LeakSanitizer has looked.
+ * Here every test is a fork of one plain program and ends by exit, so that a sanitizer's report fails the
+ * very test. In front of the include path in these builds, so that the same test files are compiled. Each
+ * test is one file: this header holds main as well.
  */
 #ifndef MESH_UNIT_PLAIN_H
 #define MESH_UNIT_PLAIN_H
@@ -40,8 +41,8 @@ static inline void plain_add(struct plain_test *list, unsigned *n, struct plain_
     }
 #define Test(s, n, ...)                                                                                      \
     static void plain_run_##s##_##n(void);                                                                   \
-    PLAIN_REGISTER(plain_tests, plain_ntests, s##_##n,                                                       \
-                   .suite = #s, .name = #n, .run = plain_run_##s##_##n, ##__VA_ARGS__)                       \
+    PLAIN_REGISTER(plain_tests, plain_ntests, s##_##n, .suite = #s, .name = #n, .run = plain_run_##s##_##n,  \
+                   ##__VA_ARGS__)                                                                            \
     static void plain_run_##s##_##n(void)
 #define TestSuite(s, ...) PLAIN_REGISTER(plain_suites, plain_nsuites, s, .suite = #s, ##__VA_ARGS__)
 
@@ -89,7 +90,8 @@ static inline void plain_skip(const char *why) {
 #define cr_assert_str_eq(a, b, ...) PLAIN_STR(true, a, b, true)
 #define cr_expect_str_eq(a, b, ...) PLAIN_STR(false, a, b, true)
 #define cr_assert_str_neq(a, b, ...) PLAIN_STR(true, a, b, false)
-#define cr_expect_float_eq(a, b, epsilon, ...) PLAIN_CHECK(false, fabs((a) - (b)) <= (epsilon), #a " about " #b)
+#define cr_expect_float_eq(a, b, epsilon, ...)                                                               \
+    PLAIN_CHECK(false, fabs((a) - (b)) <= (epsilon), #a " about " #b)
 #define cr_assert_arr_eq(a, b, n, ...) PLAIN_CHECK(true, memcmp(a, b, n) == 0, #a " as bytes " #b)
 #define cr_skip(...) plain_skip(PLAIN_FIRST(__VA_ARGS__, 0))
 #define cr_skip_test(...) plain_skip(PLAIN_FIRST(__VA_ARGS__, 0))

@@ -22,6 +22,7 @@ static inline bool plain_stdout_is(const char *want) {
     return strcmp(text, want) == 0;
 }
 
-#define cr_assert_stdout_eq_str(want, ...) PLAIN_CHECK(true, plain_stdout_is(want), "standard output is " #want)
+#define cr_assert_stdout_eq_str(want, ...)                                                                   \
+    PLAIN_CHECK(true, plain_stdout_is(want), "standard output is " #want)
 
 #endif
