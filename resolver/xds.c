@@ -109,7 +109,7 @@ uint32_t mesh_xds_fill(struct mesh_xds *x, struct pollfd *ret, uint32_t max, uin
         *io_deadline = x->sweep_at;
     if (x->cache.held_until < *io_deadline)
         *io_deadline = x->cache.held_until;
-    if (x->cache.is_stale) /* an answer was read while requests went out: nothing would wake the owner for it */
+    if (x->cache.is_stale && !x->is_short) /* a want that came after the drive */
         *io_deadline = x->now;
     return n;
 }
@@ -167,6 +167,7 @@ static void close_over(struct mesh_xds *x) {
     for (int i = 0; i < ROUNDS && due; i++) {
         int rc = x->cache.is_stale ? mesh_closure_run(&x->cache) : 0;
         rc = rc ? rc : sweep(x);
+        x->is_short = rc != 0;
         if (rc) { /* memory: later */
             x->cache.is_stale = true;
             x->sweep_at = x->now + MESH_SEC;

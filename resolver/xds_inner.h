@@ -42,6 +42,7 @@ struct mesh_xds {
     struct xds_link *links;
     struct mesh_dict wants, inbound;
     uint64_t now, sweep_at;
+    bool is_short; /* of memory, at the last closure: not again at once */
     /* what is published */
     bool is_taken, was_answered;
     uint64_t answered_at; /* the servers were there; 0: not yet */

@@ -125,7 +125,7 @@ Test(resources, what_istio_sends_is_read_whole) {
 
 Test(resources, other_types_are_warned_of) {
     struct warnings w = {0};
-    const char *text = "resources:\n- '@type': x/istio.networking.nds.v1.NameTable\n- '@type': "
+    const char *text = "resources:\n- '@type': x/istio.networking.nds.v1.Other\n- '@type': "
                        "x/google.protobuf.Empty\n  value: {}\n";
     struct mesh_resources *r = read_text(text, strlen(text), false, &w);
     cr_expect_eq(r->n, 0);
