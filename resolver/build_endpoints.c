@@ -138,8 +138,9 @@ static int append_addresses(struct cluster *x, const struct mesh_endpoint *e, co
 }
 
 static int leave_out(struct cluster *x, struct text address) {
-    return mesh_fault(x->b, x->cla_resource, "%s: an endpoint without an IP address and TCP port is left out%s%.*s",
-                      x->r->name, address.n ? ": " : "", (int)(address.n < ADDRESS_MAX ? address.n : ADDRESS_MAX),
+    return mesh_fault(x->b, x->cla_resource,
+                      "%s: an endpoint without an IP address and TCP port is left out%s%.*s", x->r->name,
+                      address.n ? ": " : "", (int)(address.n < ADDRESS_MAX ? address.n : ADDRESS_MAX),
                       address.n ? address.p : "");
 }
 
@@ -154,9 +155,10 @@ static int add(struct cluster *x, const struct endpoint_in *in) {
         .port = (uint16_t)in->port,
         .family = in->family,
         .health = in->health >= 0 && in->health <= MESH_HEALTH_DEGRADED ? (uint8_t)in->health
-                                                                         : MESH_HEALTH_UNHEALTHY,
-        .priority = (uint8_t)(in->priority > PRIORITY_MAX - x->first_priority ? PRIORITY_MAX
-                                                                               : x->first_priority + in->priority),
+                                                                        : MESH_HEALTH_UNHEALTHY,
+        .priority =
+            (uint8_t)(in->priority > PRIORITY_MAX - x->first_priority ? PRIORITY_MAX
+                                                                      : x->first_priority + in->priority),
         .transport = in->transport,
         .locality = in->locality,
         .weight = in->weight ? in->weight : 1,
@@ -281,7 +283,8 @@ static bool read_ipv4(struct mesh_bytes b, uint8_t ret_addr[16]) {
         unsigned value = 0, digits = 0;
         for (; p < end && *p >= '0' && *p <= '9' && digits < 3; p++, digits++)
             value = value * 10 + (*p - '0');
-        if (!digits || value > 255 || (digits > 1 && p[-(int)digits] == '0') || (i < 3 && (p == end || *p++ != '.')))
+        if (!digits || value > 255 || (digits > 1 && p[-(int)digits] == '0') ||
+            (i < 3 && (p == end || *p++ != '.')))
             return false;
         ret_addr[i] = (uint8_t)value;
     }
@@ -325,7 +328,8 @@ static int walk_endpoint(void *arg, const struct mesh_scan_endpoint *e) {
 
 static int read_wire(struct cluster *x, uint32_t *ret_n) {
     static const struct mesh_scan_assignment_sink counting = {.endpoint = count_one},
-                                                  reading = {.locality = walk_locality, .endpoint = walk_endpoint};
+                                                  reading = {.locality = walk_locality,
+                                                             .endpoint = walk_endpoint};
     struct walk w = {.x = x};
     int rc = mesh_scan_assignment(x->raw, x->raw_len, &counting, &w);
     *ret_n = w.count;
