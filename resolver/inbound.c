@@ -3,7 +3,7 @@
  * Which inbound filter chain takes a connection (Envoy's filter chain matching), and what it says of the
  * caller.
  */
-#include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include "resolver/authz.h"
 #include "resolver/view.h"
@@ -313,26 +313,6 @@ int mesh_view_inbound(const struct mesh_view *v, const struct mesh_caller *calle
 int mesh_view_authorize(const struct mesh_view *v, const struct mesh_caller *caller, struct mesh_verdict *ret,
                         struct mesh_why *why) {
     return ask(v, caller, NULL, ret, why);
-}
-
-bool mesh_view_inbound_known(const struct mesh_view *v) {
-    for (int i = 0; i < VIEW_RETRIES; i++) {
-        uint64_t seq;
-        const struct view_root *root = mesh_view_begin(v, &seq);
-        bool known = root && (!v->learns || (v->bootstrap && v->bootstrap->is_wildcard && root->inbound));
-        if (mesh_view_still(v, seq))
-            return known;
-    }
-    return false;
-}
-
-/* An address in the table of names that are asked for: nobody looks one up as a name. */
-void mesh_view_ask_inbound(struct mesh_view *v, const struct sockaddr *at, socklen_t len) {
-    struct mesh_where w;
-    char text[INET6_ADDRSTRLEN];
-    if (v->learns && mesh_where_of(at, len, &w) &&
-        inet_ntop(w.family == 4 ? AF_INET : AF_INET6, w.addr, text, sizeof text))
-        (void)!mesh_view_ask(v, text, w.port); /* a full table: not known stays not known */
 }
 
 uint64_t mesh_view_stamp(const struct mesh_view *v) {

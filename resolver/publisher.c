@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "resolver/publisher.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include "resolver/blend.h"
 #include "resolver/builder.h"
-#include "resolver/build.h"
 #include "resolver/demand.h"
 #include "resolver/hosts.h"
 #include "resolver/report.h"
@@ -154,28 +152,33 @@ void mesh_publisher_free(struct mesh_publisher *p) {
 
 /* ---- demand -----------------------------------------------------------------------------------------------
  */
+/* The address, when it is a listener and no name. */
+static const char *inbound_of(const char *name) {
+    return strncmp(name, DEMAND_INBOUND, sizeof DEMAND_INBOUND - 1) == 0 ? name + sizeof DEMAND_INBOUND - 1
+                                                                         : NULL;
+}
+
+static int want_it(struct mesh_publisher *p, const struct mesh_demand *d, uint64_t now) {
+    const char *inbound = inbound_of(d->name);
+    return inbound ? mesh_xds_want_inbound(p->xds, inbound, now)
+                   : mesh_xds_want(p->xds, d->name, d->port, now);
+}
+
+static enum mesh_xds_state state_of(const struct mesh_publisher *p, const struct want *w) {
+    const char *inbound = inbound_of(w->name);
+    return inbound ? mesh_xds_inbound_state(p->xds, inbound) : mesh_xds_state(p->xds, w->name, w->port);
+}
+
 static void unwant(struct mesh_publisher *p, struct want *w, uint64_t now) {
-    if (w->state != DEMAND_FREE && p->xds)
+    if (w->state != DEMAND_FREE && p->xds && !inbound_of(w->name))
         mesh_xds_unwant(p->xds, w->name, w->port, now);
     free(w->name);
     *w = (struct want){.name = NULL};
 }
 
-/* A listening address: its server listener is wanted from now on (mesh_view_ask_inbound). */
-static bool take_inbound(struct mesh_publisher *p, const struct mesh_demand *d, uint64_t now) {
-    uint8_t family, addr[16];
-    char text[MESH_NAME_MAX + 16];
-    if (!p->xds || !mesh_parse_address(d->name, &family, addr))
-        return false;
-    snprintf(text, sizeof text, strchr(d->name, ':') ? "[%s]:%u" : "%s:%u", d->name, d->port);
-    if (mesh_xds_want_inbound(p->xds, text, now) == 0)
-        mesh_demand_answer(p->v, d, DEMAND_KNOWN, now);
-    return true;
-}
-
 /* Names outside of MESH_DOMAINS, and all of them without a control plane, are nobody's to answer for. */
 static bool may_be_asked(const struct mesh_publisher *p, const struct mesh_demand *d) {
-    return p->xds && mesh_domain_find(p->v, d->name, d->len);
+    return p->xds && (inbound_of(d->name) || mesh_domain_find(p->v, d->name, d->len));
 }
 
 static bool take_demand(struct mesh_publisher *p, const struct mesh_demand *d, uint64_t now) {
@@ -185,8 +188,6 @@ static bool take_demand(struct mesh_publisher *p, const struct mesh_demand *d, u
         return false;
     if (!same)
         unwant(p, w, now);
-    if (take_inbound(p, d, now))
-        return false;
     if (!may_be_asked(p, d)) {
         mesh_demand_answer(p->v, d, DEMAND_DENIED, now);
         return true;
@@ -196,7 +197,7 @@ static bool take_demand(struct mesh_publisher *p, const struct mesh_demand *d, u
     w->hash = d->hash;
     w->port = d->port;
     w->since = now;
-    w->state = mesh_xds_want(p->xds, d->name, d->port, now) == 0 ? DEMAND_ASKED : DEMAND_FREE;
+    w->state = want_it(p, d, now) == 0 ? DEMAND_ASKED : DEMAND_FREE;
     return false;
 }
 
@@ -219,7 +220,7 @@ static void drop_idle(struct mesh_publisher *p, uint64_t now) {
     for (uint32_t i = 0; i < VIEW_DEMANDS; i++) {
         bool there = mesh_demand_read(p->v, i, &d);
         uint64_t used = there ? mesh_demand_used(p->v, &d) : 0;
-        if (there && (used >= now || now - used < IDLE))
+        if (there && (used >= now || now - used < IDLE || inbound_of(d.name)))
             continue;
         if (there)
             mesh_demand_free(p->v, &d);
@@ -230,14 +231,16 @@ static void drop_idle(struct mesh_publisher *p, uint64_t now) {
 
 /* The answer that stands now. What is known is said only once it is published. */
 static enum demand_state answer_of(struct mesh_publisher *p, const struct want *w, uint64_t now) {
-    switch (mesh_xds_state(p->xds, w->name, w->port)) {
+    switch (state_of(p, w)) {
     case MESH_XDS_KNOWN:
         return p->changed_since ? DEMAND_ASKED : DEMAND_KNOWN;
     case MESH_XDS_DENIED:
         return p->changed_since ? DEMAND_ASKED : DEMAND_DENIED;
     default:
-        return w->port == 0 && !p->v->bootstrap->is_wildcard && now - w->since >= SILENCE ? DEMAND_SILENT
-                                                                                          : DEMAND_ASKED;
+        return w->port == 0 && !inbound_of(w->name) && !p->v->bootstrap->is_wildcard &&
+                       now - w->since >= SILENCE
+                   ? DEMAND_SILENT
+                   : DEMAND_ASKED;
     }
 }
 
@@ -262,7 +265,7 @@ static bool is_caught_up(const struct mesh_publisher *p) {
         return false;
     for (uint32_t i = 0; i < VIEW_DEMANDS; i++)
         if (p->wants[i].name && p->wants[i].state != DEMAND_FREE &&
-            mesh_xds_state(p->xds, p->wants[i].name, p->wants[i].port) == MESH_XDS_WAITING)
+            state_of(p, &p->wants[i]) == MESH_XDS_WAITING)
             return false;
     return true;
 }
@@ -343,6 +346,18 @@ static void note_built(struct mesh_publisher *p, const struct mesh_blend *blend,
         p->has_aggregates |= is_aggregate(&blend->set.items[i]);
 }
 
+static void note_server(void *arg, const struct mesh_xds_server_info *s) {
+    bool *up = arg;
+    *up |= s->is_active && s->channel.state == MESH_CHANNEL_UP;
+}
+
+static void confirm(struct mesh_publisher *p) {
+    bool up = false;
+    mesh_xds_each_server(p->xds, note_server, &up);
+    if (up && p->answered)
+        atomic_store(&mesh_view_head(p->v)->confirmed, mesh_wall());
+}
+
 static int publish_all(struct mesh_publisher *p, uint64_t now) {
     struct mesh_blend blend;
     struct mesh_why why = {""};
@@ -376,6 +391,8 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
         mesh_xds_taken(p->xds);
     p->changed_since = 0;
     p->whole = p->retaken = false;
+    if (p->xds)
+        confirm(p);
     return 0;
 }
 
@@ -391,8 +408,8 @@ static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_cha
         return 0;
     for (; set.n < c->nclusters; set.n++) {
         const Mesh__Cluster__Cluster *m = (const void *)mesh_xds_cluster(p->xds, c->clusters[set.n]);
-        if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS)
-            return 0;
+        if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS || mesh_cluster_selects(m))
+            return 0; /* each subset of it is a cluster of its own */
         ranks[set.n] = RANK_CONTROL;
         items[set.n] = (struct mesh_resource){.type = &mesh__cluster__cluster__descriptor,
                                               .msg = (ProtobufCMessage *)m,
@@ -415,8 +432,7 @@ static bool is_waited_for(const struct mesh_publisher *p, uint64_t now) {
     if (!p->xds || (p->built_at && now - p->built_at < PAUSE * p->built_ns))
         return false;
     for (uint32_t i = 0; i < VIEW_DEMANDS; i++)
-        if (p->wants[i].state == DEMAND_ASKED &&
-            mesh_xds_state(p->xds, p->wants[i].name, p->wants[i].port) == MESH_XDS_KNOWN)
+        if (p->wants[i].state == DEMAND_ASKED && state_of(p, &p->wants[i]) == MESH_XDS_KNOWN)
             return true;
     return false;
 }
@@ -453,18 +469,6 @@ static int publish(struct mesh_publisher *p, uint64_t now) {
 
 /* ---- turns ------------------------------------------------------------------------------------------------
  */
-static void note_server(void *arg, const struct mesh_xds_server_info *s) {
-    bool *up = arg;
-    *up |= s->is_active && s->channel.state == MESH_CHANNEL_UP;
-}
-
-static void confirm(struct mesh_publisher *p) {
-    bool up = false;
-    mesh_xds_each_server(p->xds, note_server, &up);
-    if (up && p->answered)
-        atomic_store(&mesh_view_head(p->v)->confirmed, mesh_wall());
-}
-
 static int look_around(struct mesh_publisher *p, uint64_t now) {
     p->look_at = now + LOOK;
     look_at_file(p, now);

@@ -35,10 +35,11 @@ enum mesh_inbound_mode mesh_admit_begin(const struct mesh_caller *who, bool *ret
     struct mesh_view *v = mesh_engine_view();
     struct mesh_inbound *in = NULL;
     int err = v ? mesh_view_inbound(v, who, &in, NULL) : MESH_E_INTERNAL;
-    bool is_unguarded = err == MESH_E_NOTFOUND && mesh_view_inbound_known(v);
-    *ret_asks = !is_unguarded;
+    if (err == MESH_E_NOTFOUND && !mesh_view_inbound_known(v, who->local))
+        err = MESH_E_AGAIN; /* what is not known yet is closed */
+    *ret_asks = err != MESH_E_NOTFOUND;
     if (err)
-        return is_unguarded ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
+        return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
     enum mesh_inbound_mode mode = in->mode;
     *ret_asks = in->judged;
     free(in);
@@ -49,17 +50,6 @@ enum mesh_inbound_mode mesh_admit_mode(const struct mesh_conn *c, int fd) {
     struct ends e;
     bool asks;
     return ends_of(c, fd, &e) ? mesh_admit_begin(&e.caller, &asks) : MESH_INBOUND_STRICT;
-}
-
-void mesh_admit_ask(const struct sockaddr *at, socklen_t len) {
-    struct mesh_view *v = mesh_engine_view();
-    if (v)
-        mesh_view_ask_inbound(v, at, len);
-}
-
-bool mesh_admit_unknown(void) {
-    struct mesh_view *v = mesh_engine_view();
-    return !v || !mesh_view_inbound_known(v);
 }
 
 bool mesh_admit_asks(void) {

@@ -9,10 +9,6 @@
 #include "shim/conn.h"
 #include "shim/engine.h"
 
-/* The server listener of a listening address is wanted from the control plane, where there is one. */
-void mesh_admit_ask(const struct sockaddr *at, socklen_t len);
-/* Has nobody told yet what guards our ports? Then a port whose mode is `view` serves nobody. */
-bool mesh_admit_unknown(void);
 /* A connection on a port whose mode is `view`, before its first bytes: OFF and *ret_asks false is one that the view says
  * nothing of. A chain that cannot be kept to, or none that takes it, is STRICT: refused when its bytes come. */
 enum mesh_inbound_mode mesh_admit_begin(const struct mesh_caller *who, bool *ret_asks);

@@ -57,14 +57,6 @@ def _():
     same(c("S = socket.socket(); ret = S.connect((A, 9081))"), "ECONNREFUSED")
 
 
-@case("MESH_INBOUND=view before the control plane has told what guards a port: nobody is served, not in clear and not in TLS")
-def _():
-    cp = control({})
-    s = Server(mesh(cp), MESH_INBOUND="view")
-    same((call(s.at, plain=True), call(s.at)), ("refused", "refused"))
-    has(s.trace.wait("refused", why="inbound")["line"], "not known yet")
-
-
 @case("one process of several holds the only stream; when it is killed another takes over, and no look-up fails")
 def _():
     one, two = Backend("one"), Backend("two")
@@ -249,6 +241,23 @@ def _():
     same(c("socket.getaddrinfo('localhost', 80)[0][4][1]"), 80)
     r = m.ctl("check", rc=1)
     has(json.dumps(r), "xds_servers")
+
+
+@case("MESH_INBOUND=view: a port is closed to plaintext until the control plane has said what it is")
+def _():
+    cp = control({})
+    b = json.loads(cp.bootstrap)
+    m = Mesh(GRPC_XDS_BOOTSTRAP_CONFIG=json.dumps(b), MESH_DOMAINS="shop.mesh", MESH_INBOUND="view")
+    s = Server(m)
+    eventually("nothing can come of it: the port is open", lambda: call(s.at, plain=True) != "refused")
+    b["server_listener_resource_name_template"] = "server/%s"
+    m = Mesh(GRPC_XDS_BOOTSTRAP_CONFIG=json.dumps(b), MESH_DOMAINS="shop.mesh", MESH_INBOUND="view")
+    s = Server(m)
+    eventually("it is asked for", lambda: "server/" + s.at in cp.asked)
+    same(call(s.at, plain=True), "refused")
+    assert call(s.at) != "refused"
+    m = Mesh(GRPC_XDS_BOOTSTRAP_CONFIG='{"xds_servers": 7}', MESH_INBOUND="view")
+    same(call(Server(m).at, plain=True), "refused")
 
 
 @case("meshctl agent publishes in the programs' place until it is told to end")

@@ -307,8 +307,8 @@ static void *echoes(void *arg) {
     return NULL;
 }
 
-// One thread reads, one writes, a third ends it under them: by shutdown, by close and shutdown, by something laid over the
-// number. Nobody hangs, and nobody gets a wrong byte.
+// One thread reads, one writes, a third ends it under them: by shutdown, by close and shutdown, by something
+// laid over the number. Nobody hangs, and nobody gets a wrong byte.
 static void ended_under_a_reader_and_a_writer(void) {
     for (int round = 0; round < 60; round++) {
         int p[2];
@@ -575,6 +575,7 @@ T_MAIN(T_CASE(poller_that_slept_before_the_first_connection_sees_its_own_data),
        T_CASE(close_leaves_a_reader_to_its_call), T_CASE(close_and_reuse_under_a_reader),
        T_CASE(jdk_close_by_signal), T_CASE(jdk_close_by_shutdown), T_CASE(jdk_close_of_an_acceptor),
        T_CASE(cancellation_ends_the_wait_and_nothing_else), T_CASE(cancellation_of_a_writer),
-       T_CASE(cancellation_switched_off), T_CASE(cancellation_at_the_start), T_CASE(ended_under_a_reader_and_a_writer), T_CASE(stack_of_128_kib), T_CASE(many_threads_connect_and_accept),
-       T_CASE(first_use_by_two_threads), T_CASE(one_event_wakes_one_thread),
-       T_CASE(accepted_bytes_leave_while_others_wait))
+       T_CASE(cancellation_switched_off), T_CASE(cancellation_at_the_start),
+       T_CASE(ended_under_a_reader_and_a_writer), T_CASE(stack_of_128_kib),
+       T_CASE(many_threads_connect_and_accept), T_CASE(first_use_by_two_threads),
+       T_CASE(one_event_wakes_one_thread), T_CASE(accepted_bytes_leave_while_others_wait))
