@@ -55,7 +55,7 @@ void mesh_view_close(struct mesh_view *v); /* unmaps (meshctl and tests; a progr
 int mesh_view_refresh(struct mesh_view *v, uint64_t now, struct mesh_why *why) MESH_MUST_CHECK;
 
 /* ---- names ------------------------------------------------------------------------------------------------ */
-enum { MESH_NAME_MAX = 255, MESH_ANSWER_ADDRS = 256 };
+enum { MESH_NAME_MAX = 255, MESH_ANSWER_ADDRS = 192 };
 struct mesh_answer {
     char canon[MESH_NAME_MAX + 1]; /* the name as the view lists it */
     uint8_t has4, has6;            /* virtual addresses, or a service's own `addresses` */
