@@ -22,7 +22,7 @@ LIBS = -l:libssl.a -l:libcrypto.a -l:libprotobuf-c.a -l:libyaml.a -l:libnghttp2.
 TEST_LIBS = $(LIBS) -lpthread
 
 PACKAGES = gcc libc6-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev libnghttp2-dev libc-ares-dev
-CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind python3 openssl iproute2
+CHECK_PACKAGES = $(PACKAGES) libcriterion-dev binutils valgrind gdb python3 openssl iproute2 libjemalloc2 libfaketime libsocket-wrapper
 
 ROOMS = shim shim/base resolver lb tls proto
 SRC = $(sort $(wildcard $(addsuffix /*.c,$(ROOMS))))
@@ -51,7 +51,7 @@ MESH = $(patsubst tests/%_test.py,%,$(sort $(wildcard tests/mesh/*_test.py)))
 FUZZ_SRC = $(sort $(wildcard tests/fuzz/*_fuzz.c))
 FUZZ = $(FUZZ_SRC:tests/fuzz/%_fuzz.c=%)
 
-.PHONY: format all check check-unit check-wire check-mesh check-fuzz check-fault check-valgrind fuzz demo apps suites interop bench install clean lint help setup setup-check
+.PHONY: format all check check-unit check-wire check-mesh check-fuzz check-fault check-valgrind fuzz demo apps suites interop bench bypass install clean lint help setup setup-check
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -136,6 +136,13 @@ WIRE_RUN = $(if $(T),$(filter $(T),$(WIRE)),$(WIRE))
 check-wire: all | $(BUILD)/.setup-check
 	$(Q)$(if $(WIRE_RUN),BUILD=$(abspath $(BUILD)) SAN=$(SAN) bash tests/wire/run.sh $(notdir $(WIRE_RUN)))
 
+# memcheck: nothing invalid, nothing read before it is written, nothing lost. What a case leaves to the process is not lost.
+VALGRIND_RUN = accept close connect dup duplex echo fork names options sendfile sizes stdio truthful
+MEMCHECK = valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
+	--suppressions=$(abspath tests/valgrind.supp)
+check-valgrind: all | $(BUILD)/.setup-check
+	$(Q)BUILD=$(abspath $(BUILD)) WIRE_SLOW=8 WIRE_UNDER='$(MEMCHECK)' bash tests/wire/run.sh --mode mtls $(or $(T:wire/%=%),$(VALGRIND_RUN))
+
 MESH_RUN = $(if $(T),$(filter $(T),$(MESH)),$(MESH))
 check-mesh: all | $(BUILD)/.setup-check
 	$(Q)$(if $(MESH_RUN),BUILD=$(abspath $(BUILD)) SAN=$(SAN) bash tests/mesh/run.sh $(notdir $(MESH_RUN)))
@@ -178,7 +185,7 @@ $(XDS_PROBE): tests/interop/xds/probe.c $(ROOM_OBJ)
 	$(call say,TEST,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o,$^) $(TEST_LIBS)
 interop: $(XDS_PROBE)
-demo apps suites interop bench: all
+demo apps suites interop bench bypass: all
 	$(Q)if [ -f tests/$@/run.sh ]; then BUILD=$(abspath $(BUILD)) T=$(T) ROW=$(ROW) bash tests/$@/run.sh; else echo "tests/$@/run.sh is missing" >&2; exit 1; fi
 
 format:
@@ -204,6 +211,7 @@ help:
 	@echo 'fuzz     fuzz each parser for TIME= seconds (T= one of them)'
 	@echo 'demo     the main job on real programs'
 	@echo 'apps     real programs;  suites  third-party test suites;  interop  real control planes and proxies'
+	@echo 'bypass   the ways past the library, each by mode, recorded on the wire: build/bypass.txt'
 	@echo 'bench    the table of ratios, build/bench.json; ROW=6 one of them, PAIRS=n'
 	@echo 'lint     symbols, style, instructions on the pass-through path'
 	@echo 'format   lay every .c file out as .clang-format says'

@@ -4,7 +4,7 @@
  * ALPN h2; one gRPC stream over HTTP/2 (nghttp2, resolver/grpc.h); keepalive; backoff 1 s x 1.6 to 120 s with 20 % jitter
  * for connects and streams, reset by a response. Nothing here blocks or sleeps: the owner polls what mesh_channel_fill names
  * and calls mesh_channel_drive. Sockets are made by raw system calls and handed to `hooks`, which keeps them out of the
- * program's reach. Threads: one at a time per object (the publisher's).
+ * program's reach. After mesh_heavy_load. Threads: one at a time per object (the publisher's).
  */
 #ifndef MESH_RESOLVER_CHANNEL_H
 #define MESH_RESOLVER_CHANNEL_H
@@ -32,8 +32,9 @@ struct mesh_dns_answer {
     uint32_t n;
     struct { uint8_t family; uint8_t addr[16]; } addrs[MESH_DNS_ADDRS]; /* 4 or 6; in the server's order */
 };
-/* families: bit 0 IPv4, bit 1 IPv6. Numeric hosts and /etc/hosts are answered too. The callback comes from drive (or at
- * once), never after mesh_dns_forget(dns, arg). */
+/* families: bit 0 IPv4, bit 1 IPv6. Numeric hosts and /etc/hosts are answered too; resolv.conf and its search list hold,
+ * and are read again when the file has changed. A try takes 2 s, then 4, then 8; after 20 s the answer is MESH_E_TIMEOUT. The
+ * callback comes from drive (or at once, from mesh_dns_ask), never after mesh_dns_forget(dns, arg); it may ask and forget. */
 int mesh_dns_new(const struct mesh_fd_hooks *hooks, struct mesh_dns **ret) MESH_MUST_CHECK;
 void mesh_dns_free(struct mesh_dns *dns);
 int mesh_dns_ask(struct mesh_dns *dns, const char *host, unsigned families,
@@ -71,7 +72,8 @@ void mesh_channel_free(struct mesh_channel *ch); /* closes at once, without even
 void mesh_channel_path(struct mesh_channel *ch, const char *path);
 /* Queues one message. MESH_E_AGAIN: no stream is open. MESH_E_NOMEM, MESH_E_LIMIT (64 MiB queued). */
 int mesh_channel_send(struct mesh_channel *ch, const uint8_t *p, size_t n) MESH_MUST_CHECK;
-/* Ends the stream now and opens another after the backoff (bad message from the server). */
+/* Ends the stream (in the next drive, with `down` and status 1 CANCELLED) and opens another after the backoff, which a
+ * message of that stream does not reset: for a server that sends rubbish. */
 void mesh_channel_restart(struct mesh_channel *ch, const char *why);
 /* Adds what to poll for (at most max entries) and pulls *io_deadline (mesh_now() time) in. */
 uint32_t mesh_channel_fill(struct mesh_channel *ch, struct pollfd *ret, uint32_t max, uint64_t *io_deadline);

@@ -113,6 +113,16 @@ static int read_some(struct channel_io *io, uint64_t now, struct mesh_why *why) 
     return 0;
 }
 
+/* A peer that does not take our bytes any more has perhaps said why: an alert, a status. */
+static int last_words(struct channel_io *io, uint64_t now, int err, struct mesh_why *why) {
+    struct mesh_why said = {""};
+    int other = io->tls || io->grpc ? read_some(io, now, &said) : 0;
+    if (other != MESH_E_ALERT && other != MESH_E_PEER && other != MESH_E_PROTOCOL)
+        return err;
+    *why = said;
+    return other;
+}
+
 int mesh_channel_io_move(struct channel_io *io, uint64_t now, struct mesh_why *why) {
     int err = io->tls && !io->shaken ? shake(io, why) : 0; /* our first flight */
     if (!err && io->tls && io->grpc)
@@ -123,7 +133,9 @@ int mesh_channel_io_move(struct channel_io *io, uint64_t now, struct mesh_why *w
         err = read_some(io, now, why);
     if (!err)
         err = write_some(io, why);
-    else
+    if (err == MESH_E_IO)
+        return last_words(io, now, err, why);
+    if (err)
         mesh_channel_io_flush(io); /* an alert, say */
     return err;
 }

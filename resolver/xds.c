@@ -318,3 +318,13 @@ enum mesh_xds_state mesh_xds_state(const struct mesh_xds *x, const char *name, u
         want_text(name, port, text, sizeof(text)) ? mesh_dict_find(&x->wants, text, strlen(text)) : NULL;
     return w ? mesh_xds_want_state(x, w) : MESH_XDS_WAITING;
 }
+
+enum mesh_xds_state mesh_xds_inbound_state(const struct mesh_xds *x, const char *address_port) {
+    const struct mesh_cache *c = &x->cache;
+    const struct xds_want *w = mesh_dict_find(&x->inbound, address_port, strlen(address_port));
+    if (x->cfg.bootstrap->is_wildcard)
+        return c->is_told[MESH_ADS_LISTENER] && !c->is_stale ? MESH_XDS_KNOWN : MESH_XDS_WAITING;
+    if (!x->cfg.bootstrap->server_template) /* nothing could be asked for */
+        return MESH_XDS_DENIED;
+    return w ? mesh_xds_want_state(x, w) : MESH_XDS_WAITING;
+}

@@ -69,6 +69,8 @@ int mesh_xds_want(struct mesh_xds *x, const char *name, uint16_t port, uint64_t 
 void mesh_xds_unwant(struct mesh_xds *x, const char *name, uint16_t port, uint64_t now);
 enum mesh_xds_state mesh_xds_state(const struct mesh_xds *x, const char *name, uint16_t port);
 int mesh_xds_want_inbound(struct mesh_xds *x, const char *address_port, uint64_t now) MESH_MUST_CHECK;
+/* WAITING until all that can be said of it has been said. */
+enum mesh_xds_state mesh_xds_inbound_state(const struct mesh_xds *x, const char *address_port);
 
 /* ---- what there is --------------------------------------------------------------------------------------------------
  * Changes since the last mesh_xds_taken. */

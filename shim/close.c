@@ -121,6 +121,10 @@ static int close_conn(uint32_t slot, int fd) {
             return r;
         }
     }
+    if (mesh_hand_ours(c, slot) && mesh_conn_others(slot, mesh_proc_self())) { /* they need its end */
+        mesh_pend_linger(slot, fd);
+        return 0;
+    }
     bool last = mesh_conn_let_go(slot, mesh_proc_self());
     if (last) {
         mesh_conn_hold(slot, mesh_proc_self()); /* until the end below */
@@ -170,6 +174,7 @@ int mesh_close(int fd) {
     uint32_t word = unmark(fd);
     switch (mesh_fd_kind(word)) {
     case MESH_FD_CONN:
+    case MESH_FD_KIN:
         return close_conn(mesh_fd_slot(word), fd);
     case MESH_FD_LISTENER:
         mesh_accept_forget(mesh_fd_slot(word));
@@ -190,9 +195,11 @@ int mesh_close(int fd) {
 }
 
 void mesh_fd_new(int fd) {
-    uint32_t word = (unsigned)fd < MESH_FD_MAX ? atomic_exchange(&mesh_fdtab[fd], 0) : 0;
-    if (mesh_fd_kind(word) ==
-        MESH_FD_CONN) { /* closed behind our back: the socket may be gone, say nothing on it */
+    if (!mesh_fd_get(fd) || mesh_engine_foreign()) /* a vfork child's numbers are not its parent's */
+        return;
+    uint32_t word = atomic_exchange(&mesh_fdtab[fd], 0);
+    if (mesh_fd_kind(word) == MESH_FD_CONN ||
+        mesh_fd_kind(word) == MESH_FD_KIN) { /* closed behind our back: there is nothing to say goodbye on */
         uint32_t slot = mesh_fd_slot(word);
         mesh_watch_forget(fd);
         struct mesh_local *l = mesh_local_at(slot);
@@ -201,8 +208,6 @@ void mesh_fd_new(int fd) {
             return;
         }
         mesh_pend_forget(slot);
-        struct mesh_conn *c = mesh_conn_at(slot);
-        atomic_store(&c->state, MESH_CONN_DEAD);
         mesh_close_end(slot, -1, false);
     } else if (mesh_fd_kind(word) == MESH_FD_LISTENER) {
         mesh_accept_forget(mesh_fd_slot(word));

@@ -13,6 +13,7 @@
 #include "shim/base/trace.h"
 #include "shim/close.h"
 #include "shim/conn.h"
+#include "shim/drain.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/watch.h"
@@ -277,6 +278,7 @@ static uint32_t fill(struct pollfd *ret, uint32_t max, int except, int ep, uint6
 
 void mesh_pend_before(struct mesh_wait *w, int fd, int ep, uint64_t *io_deadline) {
     w->n = w->own;
+    mesh_drain_look();
     if (atomic_load(&count) == 0) /* the guard is two system calls, and every wait comes by */
         return;
     drive_due();
@@ -355,7 +357,8 @@ static void *helper(void *arg) {
 
 static void help(void) {
     uint32_t none = 0;
-    if (!atomic_compare_exchange_strong(&helping, &none, STARTING))
+    if (!mesh_sys_may(SYS_clone) || !mesh_sys_may(SYS_clone3) || !mesh_sys_may(SYS_mmap) ||
+        !atomic_compare_exchange_strong(&helping, &none, STARTING))
         return;
     uint64_t all = MESH_SIGNALS_OF_PROGRAM, old;
     pthread_attr_t a;
@@ -403,11 +406,17 @@ void mesh_pend_linger(uint32_t slot, int fd) {
         help();
 }
 
+/* Is it a handshake that other processes wait for? */
+static bool awaited(const struct item *i) {
+    const struct mesh_conn *c = mesh_conn_at(i->slot);
+    return mesh_hand_ours(c, i->slot) && mesh_conn_others(i->slot, mesh_proc_self());
+}
+
 static bool any_unsent(void) {
     bool unsent = false;
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = 0; i < nitems; i++)
-        unsent |= mesh_tx_unsent(mesh_conn_at(items[i].slot));
+        unsent |= mesh_tx_unsent(mesh_conn_at(items[i].slot)) || awaited(&items[i]);
     mesh_guard_leave(g);
     return unsent;
 }

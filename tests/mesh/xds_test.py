@@ -243,6 +243,23 @@ def _():
     has(json.dumps(r), "xds_servers")
 
 
+@case("MESH_INBOUND=view: a port is closed to plaintext until the control plane has said what it is")
+def _():
+    cp = control({})
+    b = json.loads(cp.bootstrap)
+    m = Mesh(GRPC_XDS_BOOTSTRAP_CONFIG=json.dumps(b), MESH_DOMAINS="shop.mesh", MESH_INBOUND="view")
+    s = Server(m)
+    eventually("nothing can come of it: the port is open", lambda: call(s.at, plain=True) != "refused")
+    b["server_listener_resource_name_template"] = "server/%s"
+    m = Mesh(GRPC_XDS_BOOTSTRAP_CONFIG=json.dumps(b), MESH_DOMAINS="shop.mesh", MESH_INBOUND="view")
+    s = Server(m)
+    eventually("it is asked for", lambda: "server/" + s.at in cp.asked)
+    same(call(s.at, plain=True), "refused")
+    assert call(s.at) != "refused"
+    m = Mesh(GRPC_XDS_BOOTSTRAP_CONFIG='{"xds_servers": 7}', MESH_INBOUND="view")
+    same(call(Server(m).at, plain=True), "refused")
+
+
 @case("meshctl agent publishes in the programs' place until it is told to end")
 def _():
     one, two = Backend("one"), Backend("two")

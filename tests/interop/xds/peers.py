@@ -74,6 +74,8 @@ class Server:
 
     def _read(self):
         for line in self.process.stdout:
+            if not line.endswith("\n"):
+                break  # it was killed in the middle of a word
             with self.more:
                 self.events.append(json.loads(line))
                 self.more.notify_all()
