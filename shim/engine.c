@@ -173,7 +173,7 @@ static void identity_poll(void) {
     struct mesh_identity *id = mesh_identity_source_get(source);
     struct mesh_line l;
     mesh_line_begin(&l, r < 0 ? MESH_TRACE_ERROR : MESH_TRACE_INFO, "config");
-    mesh_line_str(&l, "identity", r < 0 ? "kept" : "loaded");
+    mesh_line_str(&l, "identity", r >= 0 ? "loaded" : id ? "kept" : "none");
     mesh_line_str(&l, "id", id ? mesh_identity_spiffe(id) : NULL);
     mesh_line_str(&l, "detail", r < 0 ? why.text : NULL);
     mesh_line_end(&l);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
+#include "shim/base/trace.h"
 #include "shim/ctl/ctl.h"
 #include "shim/ctl/findings.h"
 #include "shim/ctl/proc.h"
@@ -39,8 +40,21 @@ static void found_bad_value(void *arg, const char *name, const char *value, cons
     else
         snprintf(todo, sizeof todo, "correct or remove it");
     mesh_ctl_found(arg, row && !row->protects ? MESH_CTL_WARNING : MESH_CTL_ERROR, "environment", todo,
-                   "%s=%.80s: %s%s", name, value, what,
+                   "%s%s%.80s: %s%s", name, row || *value ? "=" : "", value, what,
                    row && row->protects ? "; what it protects is refused" : "");
+}
+
+/* Nothing tells of lines that cannot be written: not even a trace. */
+static void check_trace_file(const struct mesh_env *e, struct mesh_ctl_findings *f) {
+    char directory[MESH_TRACE_PATH_MAX];
+    const char *file = e->trace ? strchr(e->trace, ':') : NULL, *slash = file ? strrchr(file, '/') : NULL;
+    if (!slash || file[1] != '/') /* taken from the directory in which each program starts */
+        return;
+    size_t n = (size_t)(slash - file - 1);
+    snprintf(directory, sizeof directory, "%.*s", (int)(n ? n : 1), file + 1);
+    if (access(directory, W_OK | X_OK))
+        mesh_ctl_found(f, MESH_CTL_WARNING, "environment", "make the directory, or name another file",
+                       "MESH_TRACE: no file can be made in %s", directory);
 }
 
 static void check_environment(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
@@ -52,6 +66,7 @@ static void check_environment(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
     if (c->args.pid && mesh_ctl_proc_program(c->args.pid, program) == 0 && mesh_env_skips(e, program))
         mesh_ctl_found(f, MESH_CTL_WARNING, "environment", "take it out of MESH_SKIP",
                        "MESH_SKIP names this program, %s", program);
+    check_trace_file(e, f);
     if (!e->any)
         mesh_ctl_found(f, MESH_CTL_ERROR, "environment",
                        "set MESH_VIEW, GRPC_XDS_BOOTSTRAP, MESH_CAPTURE, MESH_DOMAINS or MESH_INBOUND",

@@ -136,6 +136,8 @@ def _():
     one = Backend("one")
     m = Mesh(service(one, peers=[REVIEWS]))
     has(json.dumps(m.ctl("check", rc=0, MESH_PATIENCE="a while")), "MESH_PATIENCE")
+    has(json.dumps(m.ctl("check", rc=0, MESH_TRACE="info:/nonexistent/x/t.%p")), "made in /nonexistent/x")
+    assert "MESH_TRACE" not in json.dumps(m.ctl("check", rc=0, MESH_TRACE="info:%s/t.%%p" % m.dir))
     for vars, word in (({"MESH_PEERS": "http://x"}, "MESH_PEERS"), ({"MESH_VIEW": "/nonexistent"}, "/nonexistent"),
                        ({**m.identity("expired")}, "expired"), ({"MESH_KEY": str(PKI / "ratings.key")}, "key")):
         has(json.dumps(m.ctl("check", rc=1, **vars)), word)

@@ -97,6 +97,14 @@ for bad, what, detail in (("key", "a key that does not fit", ""), ("expired", "a
     case("%s keeps the old identity, with one trace line; a good one is taken after it" % what)(kept)
 
 
+@case("files that were never good keep nothing: identity=none, and the connection is refused")
+def _():
+    c = Client(Mesh(service(Backend("one"))), MESH_CERT="/nonexistent/chain.pem")
+    same(c.ask(), "EACCES")
+    has(c.trace.wait("config", identity="none")["detail"], "/nonexistent/chain.pem")
+    c.trace.none("config", identity="kept")
+
+
 @case("a root is rotated: both roots, then new leaves, then the new root alone; no connect fails")
 def _():
     m = Mesh()
