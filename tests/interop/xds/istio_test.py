@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cases of tests/mesh/istio_test.py with go-control-plane in the file's place: sidecars' dialect by wildcard, gRPC's by name."""
+import runpy
+
+from world import *
+import mesh  # noqa: E402
+
+SIDECAR = {"id": "sidecar~127.0.0.9~app.shop~shop.svc.cluster.local", "cluster": "app.shop", "metadata": {"NAMESPACE": "shop"}}
+GRPC = {**SIDECAR, "metadata": {"NAMESPACE": "shop", "GENERATOR": "grpc"}}
+
+
+class ControlPlaneMesh(mesh.Mesh):
+    """A Mesh whose view a control plane serves. The file is kept for `meshctl check -f`."""
+    plane = None
+
+    def put(self, view):
+        super().put(view)
+        if not self.plane:
+            self.plane = server(cache="linear" if os.environ.get("MESH_DELTA") else "snapshot")
+        self.node = self.node if hasattr(self, "node") else GRPC if "api_listener" in json.dumps(view) else SIDECAR
+        self.plane.set([r for of in view.values() for r in of])
+
+    def env(self, identity="web", trace=None, **vars):
+        e = super().env(identity, trace, **vars)
+        if e.pop("MESH_VIEW", None):
+            e["GRPC_XDS_BOOTSTRAP_CONFIG"] = bootstrap(self.plane.address, node=self.node, features=["delta"] if os.environ.get("MESH_DELTA") else [],
+                                                       server_listener_resource_name_template="xds.istio.io/grpc/lds/inbound/%s")
+            e["MESH_DOMAINS"] = "shop.mesh"
+        return e
+
+
+mesh.Mesh = ControlPlaneMesh
+runpy.run_path(str(HERE.parent.parent / "mesh" / "istio_test.py"), run_name="istio")
