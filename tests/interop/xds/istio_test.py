@@ -30,4 +30,4 @@ class ControlPlaneMesh(mesh.Mesh):
 
 
 mesh.Mesh = ControlPlaneMesh
-runpy.run_path(str(HERE.parent.parent / "mesh" / "istio_test.py"), run_name="istio")
+runpy.run_path(str(XDS.parent.parent / "mesh" / "istio_test.py"), run_name="istio")

@@ -11,8 +11,8 @@ import sys
 import threading
 import urllib.request
 
-HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent / "mesh")]
+XDS = pathlib.Path(__file__).parent
+sys.path[:0] = [str(XDS), str(XDS.parent.parent / "mesh")]
 from mesh import *  # noqa: E402,F403
 from peers import ANY, CDS, EDS, LDS, NDS, OUT, RDS, GoServer, ScriptedServer, bootstrap  # noqa: E402,F401
 
@@ -138,8 +138,8 @@ class Grpc:
     def __init__(self, *addresses, at=AT):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("MESH_", "LD_", "GRPC_"))}
         env["GRPC_XDS_BOOTSTRAP_CONFIG"] = bootstrap(*addresses, node={**NODE, "id": "grpc"}, features=["xds_v3"])
-        self.p = subprocess.Popen([os.path.join(OUT, "venv", "bin", "python"), str(HERE / "grpc_referee.py"), "xds:///" + at], env=env,
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
+        self.p = subprocess.Popen([os.path.join(OUT, "venv", "bin", "python"), str(XDS / "grpc_referee.py"), "xds:///" + at], env=env,
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(os.path.join(os.environ["RUN"], "grpc.log"), "a"), text=True, bufsize=1)
         opened.append(lambda: (self.p.kill(), self.p.wait()))
 
     def reached(self, n=24):
