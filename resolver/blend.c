@@ -55,6 +55,8 @@ int mesh_blend_make(struct mesh_blend *ret, const struct mesh_resources *file,
     add(&b, &s, control, RANK_CONTROL);
     add(&b, &s, before, RANK_BEFORE);
     free(s.slots);
+    b.set.node = file ? file->node : NULL; /* where we are; borrowed as the resources are */
+    b.set.local_cluster = file ? file->local_cluster : NULL;
     *ret = b;
     return 0;
 }

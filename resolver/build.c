@@ -281,6 +281,7 @@ static int build(struct mesh_pub *pub, const struct mesh_build_in *in, int (*run
     free(b->chains.p);
     free(b->inbound.p);
     free(b->endpoints);
+    free(b->metadata);
     free(b->keys.p);
     mesh_arena_done(&b->arena);
     free(b);

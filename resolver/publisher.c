@@ -2,7 +2,7 @@
 #include "resolver/publisher.h"
 #include <stdlib.h>
 #include "resolver/blend.h"
-#include "resolver/build.h"
+#include "resolver/builder.h"
 #include "resolver/demand.h"
 #include "resolver/hosts.h"
 #include "resolver/report.h"
@@ -408,8 +408,8 @@ static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_cha
         return 0;
     for (; set.n < c->nclusters; set.n++) {
         const Mesh__Cluster__Cluster *m = (const void *)mesh_xds_cluster(p->xds, c->clusters[set.n]);
-        if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS)
-            return 0;
+        if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS || mesh_cluster_selects(m))
+            return 0; /* each subset of it is a cluster of its own */
         ranks[set.n] = RANK_CONTROL;
         items[set.n] = (struct mesh_resource){.type = &mesh__cluster__cluster__descriptor,
                                               .msg = (ProtobufCMessage *)m,

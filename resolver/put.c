@@ -29,6 +29,8 @@ int mesh_pub_route_put(struct mesh_pub *pub, const struct mesh_route_in *in, uin
     r->kind = in->kind;
     r->hash = in->hash;
     r->attempts = in->attempts;
+    r->max_age_ms = in->max_age_ms;
+    r->max_age_jitter = in->max_age_jitter;
     r->error = in->error;
     r->targets = put_bytes(r, &at, in->targets, targets);
     r->text = put_bytes(r, &at, in->text, text_len(in->text));

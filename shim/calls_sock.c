@@ -91,7 +91,7 @@ static uint64_t connect_deadline(int fd) {
 
 /* Drives the dial until the program can be told something. */
 static int await(struct mesh_conn *c, uint32_t slot, int fd) {
-    uint64_t deadline = connect_deadline(fd);
+    uint64_t deadline = 0;
     for (;;) {
         short wants = mesh_hand_drive(c, slot, fd);
         int r = outcome(c);
@@ -100,6 +100,8 @@ static int await(struct mesh_conn *c, uint32_t slot, int fd) {
                 mesh_pend_add(slot);
             return r;
         }
+        if (!deadline)
+            deadline = connect_deadline(fd);
         uint64_t d = mesh_hand_deadline(slot);
         r = mesh_wait_fd(fd, wants, d < deadline ? d : deadline, deadline != UINT64_MAX);
         if (r == -EINTR || (r == -EAGAIN && mesh_now() >= deadline)) {
@@ -124,9 +126,10 @@ static int dial(int fd, const struct mesh_route *route, const struct sockaddr *t
         return r;
     atomic_store(&mesh_armed, 1);
     struct mesh_conn *c = mesh_conn_at(slot);
-    bool nonblock = mesh_nonblocking(fd, 0);
+    int flags = mesh_sys_fcntl(fd, F_GETFL, 0);
+    bool nonblock = flags >= 0 && flags & O_NONBLOCK;
     mesh_local_at(slot)->nonblock = nonblock;
-    r = mesh_dial_begin(c, slot, fd, route, to, len);
+    r = mesh_dial_begin(c, slot, fd, flags, route, to, len);
     if (r < 0) {
         mesh_fresh_again(slot, fd);
         return r;

@@ -10,6 +10,7 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
+#include "shim/drain.h"
 #include "shim/fresh.h"
 #include "shim/hand_private.h"
 #include "shim/own_identity.h"
@@ -185,7 +186,7 @@ static void describe(struct mesh_conn *c, int fd, const struct mesh_hand *h, con
     if (!v)
         return;
     if (c->server && c->ledger == UINT32_MAX)
-        if (mesh_ledger_take(v, mesh_engine_tree(), UINT32_MAX, &c->ledger))
+        if (mesh_ledger_take(v, mesh_engine_tree(), UINT32_MAX, MESH_LEDGER_SETTLED, &c->ledger))
             return;
     struct mesh_conn_info i = {
         .pid = mesh_sys_getpid(), .fd = fd, .inbound = c->server, .started = c->started};
@@ -201,7 +202,9 @@ static void describe(struct mesh_conn *c, int fd, const struct mesh_hand *h, con
         mesh_text_copy(i.name, sizeof i.name, h->dial->route.name);
     struct sockaddr_storage ss;
     socklen_t len = sizeof ss;
-    if (mesh_sys_getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+    if (h->dial)
+        mesh_text_addr(i.endpoint, sizeof i.endpoint, (struct sockaddr *)&h->dial->to);
+    else if (mesh_sys_getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
         mesh_text_addr(i.endpoint, sizeof i.endpoint, (struct sockaddr *)&ss);
     mesh_ledger_describe(v, c->ledger, &i);
 }
@@ -217,6 +220,7 @@ void mesh_hand_closed(struct mesh_conn *c, uint32_t slot, int fd) {
         mesh_line_int(&l, "in", (int64_t)atomic_load(&c->in));
         mesh_line_int(&l, "out", (int64_t)atomic_load(&c->out));
         mesh_line_ms(&l, "ms", mesh_now() - c->started);
+        mesh_line_str(&l, "why", mesh_drain_why(c));
         mesh_line_end(&l);
     }
     if (v && c->ledger != UINT32_MAX)

@@ -22,9 +22,9 @@ enum {
 };
 
 /* Takes the dial of `route` up on a descriptor whose slot is new (shim/fresh.h, state DIAL): the first endpoint is chosen
- * and its connection begun. 0: going on; -errno: refused. */
-int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_route *route, const struct sockaddr *to,
-                    socklen_t len);
+ * and its connection begun. `flags`: F_GETFL's answer. 0: going on; -errno: refused. */
+int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, int flags, const struct mesh_route *route,
+                    const struct sockaddr *to, socklen_t len);
 /* Makes an accepted descriptor's slot wait for its handshake. */
 void mesh_hand_accepted(struct mesh_conn *c, enum mesh_inbound_mode mode, uint16_t port);
 /* Is it accepted, and no byte of its handshake consumed? Then any process may begin it. */

@@ -14,6 +14,7 @@
 #include "shim/base/sys.h"
 #include "shim/close.h"
 #include "shim/conn.h"
+#include "shim/drain.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
@@ -68,6 +69,7 @@ static int limit_wait(struct limit *l, int fd, short events, uint64_t due) {
  */
 static void enter(struct mesh_io *io) {
     mesh_engine_look_around();
+    mesh_drain_look();
     atomic_fetch_add_explicit(&mesh_local_at(io->slot)->users, 1, memory_order_acq_rel);
 }
 

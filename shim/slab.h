@@ -68,6 +68,9 @@ struct mesh_conn {
     uint32_t stat;               /* endpoint's counters, UINT32_MAX: none */
     int32_t error;               /* MESH_CONN_DEAD: errno for the program */
     uint32_t cluster_id, cluster_generation; /* to report a later reset to lb */
+    uint64_t expires;            /* mesh_now() at which it is old (shim/drain.h), 0: never */
+    uint8_t drain;               /* enum mesh_drain of its cluster */
+    _Atomic uint8_t drained;     /* ended by shim/drain.c, and why */
     uint8_t server;
     uint8_t told;                /* the program believes that it is connected */
     uint8_t error_seen;          /* SO_ERROR told it */

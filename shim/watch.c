@@ -13,6 +13,7 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/conn.h"
+#include "shim/drain.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
@@ -75,6 +76,7 @@ static struct mesh_conn *special_at(int fd, uint32_t *ret_slot) {
 }
 
 bool mesh_poll_concerns(const struct pollfd *fds, nfds_t n, uint64_t deadline) {
+    mesh_drain_look();
     if (mesh_pend_count())
         return true;
     uint32_t slot;

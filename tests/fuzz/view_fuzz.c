@@ -138,7 +138,7 @@ static void follow(const char *name) {
         const char *key = cv.hash_key(cv.view, cv.endpoints[i].hash_key, &n);
         sum ^= cv.endpoints[i].addr[0];
         sum ^= key && n ? (uint8_t)key[n - 1] : 0;
-        if (mesh_ledger_take(view, 7, cv.endpoints[i].stat, &slot) == 0)
+        if (mesh_ledger_take(view, 7, cv.endpoints[i].stat, MESH_LEDGER_SETTLED, &slot) == 0)
             mesh_ledger_release(view, 7, slot);
     }
     for (uint32_t i = 0; i < cv.table_len; i++)

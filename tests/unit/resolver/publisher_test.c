@@ -201,7 +201,7 @@ Test(publisher, agent_comes_first) {
 }
 
 Test(publisher, file_wins_and_is_followed) {
-    stop();
+    stop(); /* with a view of its own */
     open_view();
     f.cfg.file = f.file;
     fixture_write(
@@ -229,7 +229,7 @@ Test(publisher, file_wins_and_is_followed) {
 }
 
 Test(publisher, seed_serves_until_the_control_plane_has_answered) {
-    stop();
+    stop(); /* with a view of its own */
     open_view();
     fixture_write(
         &f, "services:\n  a.mesh: {endpoints: ['10.9.0.1:80']}\n  s.mesh: {endpoints: ['10.9.0.2:80']}\n");
