@@ -7,7 +7,7 @@ from world import *
 import mesh  # noqa: E402
 from adsd import field  # noqa: E402
 
-SIDECAR = {"id": "sidecar~127.0.0.9~app.shop~shop.svc.cluster.local", "cluster": "app.shop", "metadata": {"NAMESPACE": "shop"}}
+SIDECAR = {"id": "sidecar~127.0.0.9~app.shop~shop.svc.cluster.local", "cluster": "app.shop", "metadata": {"NAMESPACE": "shop", "DNS_CAPTURE": "true"}}
 GRPC = {**SIDECAR, "metadata": {"NAMESPACE": "shop", "GENERATOR": "grpc"}}
 
 

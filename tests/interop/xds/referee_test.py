@@ -47,15 +47,14 @@ for cache in "snapshot", "ads", "linear", "mux":
 def refuse(cache, delta):
     one, two = Plain("one"), Plain("two")
     cp = server(cache=cache)
-    bad = {**eds_cluster("bad"), "lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 4}}
+    bad = {**eds_cluster("bad"), "lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": "8388609"}}
     cp.set([api_listener(), route("a"), api_listener("bad.shop.mesh:80", "bad"), route("bad", name="bad", domain="bad.shop.mesh:80"),
             bad, load("bad", one)] + clusters(a=[one]))
     all_ = three(cp, delta)
     ours = all_[0]
     agree(all_, one)
     ours.reached(1, "bad.shop.mesh:80")
-    refused = cp.wait("request", type=CDS, error=ANY, delta=delta)
-    has(json.dumps(refused["error"]), "bad")
+    cp.wait("request", type=CDS, error=ANY, delta=delta)
     cp.set([api_listener(), route("a", "b"), api_listener("bad.shop.mesh:80", "bad"), route("bad", name="bad", domain="bad.shop.mesh:80"),
             bad, load("bad", one)] + clusters(a=[one], b=[two]))
     agree(all_, one, two)  # what was good in the refused response is used
