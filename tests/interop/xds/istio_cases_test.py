@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cases of tests/mesh/istio_test.py with go-control-plane in the file's place: sidecars' dialect by wildcard, gRPC's by name."""
+"""The cases of tests/mesh/istio_test.py with go-control-plane in the file's place: sidecars' dialect by wildcard, gRPC's by name.
+DELTA=1: incremental, from a linear cache."""
 import base64
 import runpy
 
@@ -24,14 +25,14 @@ class ControlPlaneMesh(mesh.Mesh):
     def put(self, view):
         super().put(view)
         if not self.plane:
-            self.plane = server(cache="linear" if os.environ.get("MESH_DELTA") else "snapshot")
+            self.plane = server(cache="linear" if os.environ.get("DELTA") else "snapshot")
         self.node = self.node if hasattr(self, "node") else GRPC if "api_listener" in json.dumps(view) else SIDECAR
         self.plane.set([r if r["@type"] != NDS else packed(r) for of in view.values() for r in of])
 
     def env(self, identity="web", trace=None, **vars):
         e = super().env(identity, trace, **vars)
         if e.pop("MESH_VIEW", None):
-            e["GRPC_XDS_BOOTSTRAP_CONFIG"] = bootstrap(self.plane.address, node=self.node, features=["delta"] if os.environ.get("MESH_DELTA") else [],
+            e["GRPC_XDS_BOOTSTRAP_CONFIG"] = bootstrap(self.plane.address, node=self.node, features=["delta"] if os.environ.get("DELTA") else [],
                                                        server_listener_resource_name_template="xds.istio.io/grpc/lds/inbound/%s")
             e.update(MESH_DOMAINS="shop.mesh", MESH_RESOLVE_TIMEOUT="60s")  # a cluster that the samples lack is denied after 15 s
         return e
