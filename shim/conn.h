@@ -31,6 +31,7 @@ struct mesh_io { /* one read or write of the program */
     size_t skip;  /* bytes of `done` inside iov[0] after whole iovecs were stepped over */
     int flags;    /* MSG_ */
     bool discard; /* MSG_TRUNC: count, do not copy */
+    bool ended;   /* the kernel said that there is no more */
 };
 
 /* Prepares; -EINVAL, -EMSGSIZE for a bad vector. */

@@ -101,7 +101,7 @@ struct mesh_conn {
     uint8_t tail;                /* the last byte of the last record in `plain` is still in the kernel */
     uint8_t rx_eof;              /* close_notify or FIN seen */
     uint8_t control;             /* client: records without data are to be expected (tickets) */
-    uint8_t rx_shut;             /* shutdown(SHUT_RD) */
+    uint8_t rx_shut;             /* 1: shutdown(SHUT_RD); 2: and the program has read to the end that it made */
     uint64_t rx_at;              /* mesh_now_coarse() when data last came */
     int32_t rx_error;            /* errno that a look-ahead took out of the kernel and the program has not seen */
 
