@@ -174,6 +174,46 @@ def _():
     eventually("it is heard again", lambda: c.ask() == "two", wait=2 * WAIT)
 
 
+@case("the control plane's certificate is somebody else's for a while: it is not spoken to, what is known goes on, nothing is left over")
+def _():
+    def shown(who):
+        x = tls(True, who)
+        x.verify_mode = ssl.CERT_NONE
+        x.set_alpn_protocols(["h2"])
+        return x
+    one, two = Backend("one"), Backend("two")
+    cp = ControlPlane({NAME: [one.at]}, tls=shown("reviews-dns"))
+    opened.append(cp.stop)
+    text = json.loads(cp.bootstrap)
+    text["xds_servers"][0]["channel_creds"] = [{"type": "tls", "config": {"ca_certificate_file": "%s/ca.pem" % PKI}}]
+    c = Client(Mesh(GRPC_XDS_BOOTSTRAP_CONFIG=json.dumps(text), MESH_DOMAINS="shop.mesh"))
+    same(c.ask(), "one")
+    held = "[len(os.listdir('/proc/self/task')), len(os.listdir('/proc/self/fd'))]"
+    before = c(held)
+    for who in "foreign", "web":
+        cp.stop()
+        cp.tls, n = shown(who), cp.opened
+        cp.start()
+        cp.put({NAME: [two.at]})
+        for _ in range(20):
+            same(c.ask(), "one")
+            time.sleep(0.1)
+        same(cp.opened, n)
+    cp.stop()
+    cp.tls = shown("reviews-dns")
+    cp.start()
+    eventually("it is heard again", lambda: c.ask() == "two", wait=2 * WAIT)
+    eventually("nothing is left over", lambda: c(held) == before)
+
+
+@case("a server that says nothing of a name for 15 s has denied it: EAI_NONAME, then at once")
+def _():
+    c = Client(mesh(control({}), MESH_RESOLVE_TIMEOUT="60s"))
+    same(c("ask('nobody.shop.mesh', 80)"), "EAI_NONAME")
+    same(c("ask('nobody.shop.mesh', 80)"), "EAI_NONAME")
+    same(c.trace.wait("refused", why="denied")["name"], "nobody.shop.mesh")
+
+
 @case("a program that starts while there is no control plane uses the view on disk, unless it is too old")
 def _():
     one = Backend("one")
