@@ -90,6 +90,8 @@ $(BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_C)
 $(BUILD)/tests/lib/tsan_first.o: OBJ_CFLAGS = -fno-sanitize=all
 $(BUILD)/shim/link/private.o: OBJ_CFLAGS = -fno-builtin
 $(BUILD)/shim/entry.o: OBJ_CFLAGS = -O2 -fno-builtin -fno-sanitize=all
+# The sanitizers' own start calls dlvsym, which the look-up serves before there is a shadow.
+$(BUILD)/shim/real.o: OBJ_CFLAGS = -fno-sanitize=all
 
 # ---- the library ----
 # No start files and no constructors: DT_INIT is ours. No RELRO: it would be a system call for every program, to protect
