@@ -55,7 +55,7 @@ void mesh_view_close(struct mesh_view *v); /* unmaps (meshctl and tests; a progr
 int mesh_view_refresh(struct mesh_view *v, uint64_t now, struct mesh_why *why) MESH_MUST_CHECK;
 
 /* ---- names ------------------------------------------------------------------------------------------------ */
-enum { MESH_NAME_MAX = 255, MESH_ANSWER_ADDRS = 256 };
+enum { MESH_NAME_MAX = 255, MESH_ANSWER_ADDRS = 192 };
 struct mesh_answer {
     char canon[MESH_NAME_MAX + 1]; /* the name as the view lists it */
     uint8_t has4, has6;            /* virtual addresses, or a service's own `addresses` */
@@ -140,7 +140,7 @@ int mesh_view_name_ports(const struct mesh_view *v, const char *name, uint16_t *
 struct mesh_match;
 struct mesh_target {
     uint32_t connect_timeout_ms;  /* of one attempt; default 5000 */
-    uint32_t attempts;            /* most endpoints tried by one dial; default 3, at least 1 */
+    uint32_t attempts;            /* most endpoints tried by one dial; default 10, at least 1 */
     bool plain;                   /* raw_buffer */
     bool any_peer_san;            /* chain only (view said validation_context without SAN matchers and the mode is `view`) */
     bool no_alpn;

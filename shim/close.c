@@ -27,9 +27,7 @@ static bool linger_zero(int fd) {
     return mesh_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &n) == 0 && l.l_onoff && l.l_linger == 0;
 }
 
-/* Is there something that the program did not read? TCP answers a close with a reset then. Records without
- * data (tickets, a close_notify) are no such thing: they are taken out first. */
-static bool unread(struct mesh_conn *c, uint32_t slot, int fd) {
+bool mesh_close_unread(struct mesh_conn *c, uint32_t slot, int fd) {
     int n = 0;
     if (mesh_sys_ioctl(fd, FIONREAD, &n) == 0 && n > 0)
         (void)mesh_rx_ready(c, slot, fd);
@@ -40,7 +38,7 @@ static bool unread(struct mesh_conn *c, uint32_t slot, int fd) {
 static void farewell(struct mesh_conn *c, uint32_t slot, int fd) {
     if (atomic_load(&c->state) != MESH_CONN_OPEN || linger_zero(fd))
         return;
-    if (unread(c, slot, fd)) {
+    if (mesh_close_unread(c, slot, fd)) {
         struct linger reset = {1, 0};
         (void)mesh_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
         return;
@@ -59,7 +57,7 @@ static bool must_linger(struct mesh_conn *c, uint32_t slot, int fd) {
     if (linger_zero(fd) || c->handed)
         return false;
     if (state == MESH_CONN_OPEN || state == MESH_CONN_RAW)
-        return mesh_tx_unsent(c) && !unread(c, slot, fd); /* a reset ends it at once */
+        return mesh_tx_unsent(c) && !mesh_close_unread(c, slot, fd); /* a reset ends it at once */
     return (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && mesh_look(c->told);
 }
 

@@ -16,7 +16,10 @@
 #include "shim/own_identity.h"
 #include "shim/pend.h"
 
-enum { STALLED_SECONDS = 60 }; /* how long the only endpoint may be silent after it took the TCP connection */
+enum {
+    STALLED_SECONDS = 60, /* how long the only endpoint may be silent after it took the TCP connection */
+    SILENT_ONES = 3,
+};
 
 void dial_free(struct dial *d) {
     if (!d)
@@ -218,6 +221,14 @@ static enum mesh_lb_outcome outcome_of(int err) {
     }
 }
 
+/* Endpoints that refuse are passed quickly, those that are silent take connect_timeout each: three of them
+ * are enough, unless the view says how many. */
+static bool is_late(const struct mesh_hand *h) {
+    const struct dial *d = h->dial;
+    return !d->route.attempts &&
+           mesh_now() - h->began >= SILENT_ONES * d->target->connect_timeout_ms * MESH_MS;
+}
+
 int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, int err, int errno_,
               const char *why, const struct mesh_why *detail) {
     struct dial *d = h->dial;
@@ -234,7 +245,8 @@ int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, i
             mesh_conn_unlock_tx(c);
         }
         d->last_errno = errno_;
-        if (err == MESH_E_IDENTITY || d->route.original_dst || d->attempts >= d->target->attempts)
+        if (err == MESH_E_IDENTITY || d->route.original_dst || d->attempts >= d->target->attempts ||
+            is_late(h))
             return -d->last_errno;
         disconnect(fd);
         int e = 0, r = attempt(c, fd, mesh_sys_fcntl(fd, F_GETFL, 0), h, &e);

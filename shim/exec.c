@@ -22,7 +22,7 @@
 #include "shim/real.h"
 #include "shim/slab_fd.h"
 
-enum { ABOVE = 900, VARIABLES_MAX = 1 << 15, ON_STACK = 8192 };
+enum { ABOVE = 900, VARIABLES_MAX = 1 << 15, ON_STACK = 4096 };
 enum { UNTOUCHED = -1, MADE_TO_CLOSE = -2 };
 
 struct departure {

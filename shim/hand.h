@@ -22,8 +22,7 @@ enum {
 };
 
 /* Takes the dial of `route` up on a descriptor whose slot is new (shim/fresh.h, state DIAL): the first endpoint is chosen
- * and its connection begun. `flags`: F_GETFL's answer. 0: going on, or done at once; -errno: refused, the socket is untouched by
- * the kernel. */
+ * and its connection begun. `flags`: F_GETFL's answer. 0: going on; -errno: refused. */
 int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, int flags, const struct mesh_route *route,
                     const struct sockaddr *to, socklen_t len);
 /* Makes an accepted descriptor's slot wait for its handshake. */

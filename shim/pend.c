@@ -203,8 +203,13 @@ static uint64_t due(const struct item *i) {
 }
 
 static void drive(const struct item *i, uint64_t now) {
-    bool late = i->linger && now >= i->linger;
-    if (late || step(i->slot, atomic_load(&mesh_local_at(i->slot)->fd)))
+    struct mesh_conn *c = mesh_conn_at(i->slot);
+    int fd = atomic_load(&mesh_local_at(i->slot)->fd);
+    /* what comes for a connection that the program has closed is answered by a reset, as TCP does */
+    bool late =
+        i->linger &&
+        (now >= i->linger || (atomic_load(&c->state) == MESH_CONN_OPEN && mesh_close_unread(c, i->slot, fd)));
+    if (late || step(i->slot, fd))
         finished(i, late);
 }
 
@@ -259,9 +264,12 @@ static uint32_t fill(struct pollfd *ret, uint32_t max, int except, int ep, uint6
         int fd = atomic_load(&l->fd);
         if (fd == except || !own)
             continue;
-        bool send = sends(atomic_load(&c->state));
+        uint32_t state = atomic_load(&c->state);
+        short events = sends(state) ? POLLOUT : mesh_hand_wants(slot);
+        if (items[i].linger && state == MESH_CONN_OPEN && !c->rx_eof)
+            events |= POLLIN;
         if (n < max)
-            ret[n] = (struct pollfd){.fd = fd, .events = send ? POLLOUT : mesh_hand_wants(slot)};
+            ret[n] = (struct pollfd){.fd = fd, .events = events};
         n++;
     }
     mesh_guard_leave(g);

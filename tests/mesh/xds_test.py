@@ -311,7 +311,7 @@ def _():
     m = mesh(cp)
     keeper = Client(m)
     same(keeper.ask(), "one")
-    for i in range(int(os.environ.get("MESH_KILLS", "100"))):
+    for i in range(int(os.environ.get("KILLS", "100"))):
         e = m.env()
         p = subprocess.Popen([sys.executable, str(HERE / "client.py")], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=e)
         p.stdin.write(b'"ask()"\n"ask(\'n%d.shop.mesh\', 80)"\n' % i)

@@ -203,6 +203,24 @@ static void close_with_unread_and_unsent_data_resets(void) {
     CHECK(f.revents & POLLHUP);
 }
 
+// Nor does it when the peer, who cannot read for writing, sends after the close.
+static void data_after_a_close_with_unsent_data_resets(void) {
+    int p[2];
+    uint64_t sent;
+    t_pair(p);
+    sent = fill_up(p[0]);
+    SYS(close(p[0]));
+    t_nonblock(p[1], true);
+    for (int i = 0; i < 500; i++) { // and does not read before that
+        ssize_t n = send(p[1], "x", 1, MSG_NOSIGNAL);
+        if (n < 0)
+            break;
+        t_sleep_ms(10);
+    }
+    CHECK(errno == ECONNRESET || errno == EPIPE);
+    CHECK(sent > 0);
+}
+
 static void close_with_half_read_data_resets(void) {
     int p[2];
     t_pair(p);
@@ -373,8 +391,9 @@ T_MAIN(T_CASE(closed_with_unsent_data_is_gone_from_epoll),
        T_CASE(shutdown_says_what_is_wrong), T_CASE(linger_of_zero_resets),
        T_CASE(linger_of_some_time_delivers), T_CASE(close_with_unsent_data_delivers_all),
        T_CASE(shutdown_with_unsent_data_delivers_all), T_CASE(close_with_unread_data_resets),
-       T_CASE(close_with_unread_and_unsent_data_resets), T_CASE(close_with_half_read_data_resets),
-       T_CASE(writer_that_never_reads_ends_well), T_CASE(server_that_closes_at_once),
-       T_CASE(client_that_closes_at_once), T_CASE(server_that_answers_and_closes_unasked),
-       T_CASE(exit_without_close_delivers_all), T_CASE(killed_peer_is_an_end),
-       T_CASE(write_after_the_peers_close_goes_out_once), T_CASE(descriptor_numbers_are_reused))
+       T_CASE(close_with_unread_and_unsent_data_resets), T_CASE(data_after_a_close_with_unsent_data_resets),
+       T_CASE(close_with_half_read_data_resets), T_CASE(writer_that_never_reads_ends_well),
+       T_CASE(server_that_closes_at_once), T_CASE(client_that_closes_at_once),
+       T_CASE(server_that_answers_and_closes_unasked), T_CASE(exit_without_close_delivers_all),
+       T_CASE(killed_peer_is_an_end), T_CASE(write_after_the_peers_close_goes_out_once),
+       T_CASE(descriptor_numbers_are_reused))

@@ -46,7 +46,7 @@ Test(target, context_is_read_in_full) {
     fixture_start(&f, contexts);
     cr_assert_eq(target(&f, "full.mesh", &t), 0);
     cr_assert_eq(t->connect_timeout_ms, 2000);
-    cr_assert_eq(t->attempts, 3);
+    cr_assert_eq(t->attempts, 10);
     cr_assert_str_eq(t->sni, "outer");
     cr_assert_eq(t->alpn_len, 9);
     cr_assert_eq(memcmp(t->alpn, "\5istio\2h2", 9), 0);
