@@ -28,6 +28,9 @@ enum {
 int mesh_tls_memory_begin(void);
 void mesh_tls_memory_end(void);
 
+/* ---- provider.c: the algorithms that there are; before any is fetched. Once it loaded it stays. */
+bool mesh_tls_provider_load(void);
+
 /* ---- start.c: algorithms, looked up once */
 const EVP_CIPHER *mesh_tls_cipher_get(enum mesh_cipher cipher);
 const EVP_MD *mesh_tls_hash_get(size_t hash_len); /* 32 or 48 */

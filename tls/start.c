@@ -76,7 +76,7 @@ static bool come_up(void) {
     bool ok = OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT |
                                    OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS,
                                NULL) == 1 &&
-              fetch_algorithms() && fetch_kinds() && RAND_bytes(&byte, 1) == 1;
+              mesh_tls_provider_load() && fetch_algorithms() && fetch_kinds() && RAND_bytes(&byte, 1) == 1;
     ERR_clear_error();
     return ok;
 }

@@ -134,10 +134,13 @@ static void theirs(const struct party *client, const struct party *server) {
 
 /* ---- */
 
-static struct party party(const struct pki_cert *root, const char *san) {
+/* Each library in a process of its own: ours has a provider of its own in there. */
+static struct party party(const struct pki_cert *root, const char *san, bool of_ours) {
     struct party p = {.cert = pki_make(root, "workload", (struct pki_spec){.san = san})};
-    p.id = pki_identity(&p.cert, root);
-    p.ctx = context(&p.cert, root);
+    if (of_ours)
+        p.id = pki_identity(&p.cert, root);
+    else
+        p.ctx = context(&p.cert, root);
     return p;
 }
 
@@ -153,16 +156,18 @@ int main(int argc, char **argv) {
         fail("openssl|first|again N");
     bool again = strcmp(argv[1], "again") == 0;
     void (*run)(const struct party *, const struct party *) = strcmp(argv[1], "openssl") == 0 ? theirs : ours;
+    if (run == ours && mesh_tls_start())
+        fail("start");
     struct pki_cert root = pki_root("shop");
-    struct party warm = party(&root, "URI:spiffe://shop/ns/prod/sa/web");
+    struct party warm = party(&root, "URI:spiffe://shop/ns/prod/sa/web", run == ours);
     run(&warm, &warm); /* what is loaded once */
     uint64_t cost = 0;
     for (int i = 0; i < n; i++) {
         struct party fresh[2] = {{.id = NULL}, {.id = NULL}};
         const struct party *c = &warm, *s = &warm;
         if (!again) {
-            fresh[0] = party(&root, "URI:spiffe://shop/ns/prod/sa/web");
-            fresh[1] = party(&root, "URI:spiffe://shop/ns/prod/sa/reviews");
+            fresh[0] = party(&root, "URI:spiffe://shop/ns/prod/sa/web", run == ours);
+            fresh[1] = party(&root, "URI:spiffe://shop/ns/prod/sa/reviews", run == ours);
             c = &fresh[0];
             s = &fresh[1];
         }
