@@ -12,51 +12,57 @@
 
 OSSL_provider_init_fn ossl_default_provider_init; /* what libcrypto itself loads as "default" */
 
-enum { DISPATCH_MAX = 16, LIST_MAX = 64 };
+enum { DISPATCH_MAX = 16, LIST_MAX = 48, NAMES_MAX = 16 };
+
+static const struct operation {
+    int id;
+    const char *stays[NAMES_MAX]; /* first names; ends with NULL */
+} operations[] = {
+    /* CTR and ECB are the random generator's. */
+    {OSSL_OP_CIPHER,
+     {"AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305", "AES-256-CBC", "AES-128-CBC", "AES-256-CTR",
+      "AES-256-ECB", "NULL"}},
+    {OSSL_OP_DIGEST, {"SHA1", "SHA2-224", "SHA2-256", "SHA2-384", "SHA2-512", "MD5", "MD5-SHA1"}},
+    {OSSL_OP_MAC, {"HMAC"}},
+    {OSSL_OP_KDF, {"HKDF", "TLS13-KDF", "TLS1-PRF"}},
+    {OSSL_OP_KEYMGMT, {"RSA", "RSA-PSS", "EC", "ED25519", "X25519", "TLS1-PRF", "HKDF", "HMAC"}},
+    {OSSL_OP_KEYEXCH, {"ECDH", "X25519", "TLS1-PRF", "HKDF"}},
+    {OSSL_OP_SIGNATURE, {"RSA", "ECDSA", "ED25519", "HMAC"}},
+    {OSSL_OP_ASYM_CIPHER, {"RSA"}},
+    {OSSL_OP_DECODER, {"RSA", "RSA-PSS", "EC", "ED25519", "DER"}},
+};
+enum { OPERATIONS = sizeof operations / sizeof *operations };
 
 static struct {
     OSSL_FUNC_provider_query_operation_fn *query;
-    void *provider;
     OSSL_DISPATCH dispatch[DISPATCH_MAX];
-    OSSL_ALGORITHM decoders[LIST_MAX], kinds[LIST_MAX];
+    OSSL_ALGORITHM list[OPERATIONS][LIST_MAX];
 } own;
 
-/* Is the first of an algorithm's names, `A:B:C`, one of the list? */
-static bool is_named(const OSSL_ALGORITHM *a, const char *const *list) {
+/* The first of an algorithm's names, `A:B:C`, counts. */
+static bool stays(const struct operation *op, const OSSL_ALGORITHM *a) {
     size_t n = strcspn(a->algorithm_names, ":");
-    for (; *list; list++)
-        if (strlen(*list) == n && strncmp(a->algorithm_names, *list, n) == 0)
-            return true;
+    for (const char *const *name = op->stays; *name; name++)
+        if (strlen(*name) == n && strncasecmp(a->algorithm_names, *name, n) == 0)
+            return !strstr(a->property_definition, "input=msblob") &&
+                   !strstr(a->property_definition, "input=pvk");
     return false;
 }
 
-static bool decoder_stays(const OSSL_ALGORITHM *a) {
-    static const char *const keys[] = {"RSA", "RSA-PSS", "EC", "ED25519", "DER", NULL};
-    const char *what = a->property_definition;
-    return is_named(a, keys) && !strstr(what, "input=msblob") && !strstr(what, "input=pvk");
-}
-
-static bool kind_stays(const OSSL_ALGORITHM *a) {
-    static const char *const kinds[] = {"RSA",      "RSA-PSS", "EC",   "ED25519", "X25519",
-                                        "TLS1-PRF", "HKDF",    "HMAC", NULL};
-    return is_named(a, kinds);
-}
-
-static void pick(int operation, bool (*stays)(const OSSL_ALGORITHM *), OSSL_ALGORITHM into[LIST_MAX]) {
-    int no_cache = 0;
-    const OSSL_ALGORITHM *from = own.query(own.provider, operation, &no_cache);
+static void pick(const struct operation *op, const OSSL_ALGORITHM *from, OSSL_ALGORITHM into[LIST_MAX]) {
     size_t n = 0;
     for (; from && from->algorithm_names && n < LIST_MAX - 1; from++)
-        if (stays(from))
+        if (stays(op, from))
             into[n++] = *from;
     into[n] = (OSSL_ALGORITHM){NULL, NULL, NULL, NULL};
 }
 
 static const OSSL_ALGORITHM *query(void *provider, int operation, int *no_cache) {
     *no_cache = 0;
-    return operation == OSSL_OP_DECODER   ? own.decoders
-           : operation == OSSL_OP_KEYMGMT ? own.kinds
-                                          : own.query(provider, operation, no_cache);
+    for (int i = 0; i < OPERATIONS; i++)
+        if (operations[i].id == operation)
+            return own.list[i];
+    return own.query(provider, operation, no_cache);
 }
 
 static int provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
@@ -75,9 +81,8 @@ static int provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in
     own.dispatch[n] = (OSSL_DISPATCH){0, NULL};
     if (!own.query)
         return 0;
-    own.provider = *ret_provider;
-    pick(OSSL_OP_DECODER, decoder_stays, own.decoders);
-    pick(OSSL_OP_KEYMGMT, kind_stays, own.kinds);
+    for (int i = 0, no_cache; i < OPERATIONS; i++)
+        pick(&operations[i], own.query(*ret_provider, operations[i].id, &no_cache), own.list[i]);
     *ret_out = own.dispatch;
     return 1;
 }
