@@ -59,7 +59,7 @@ def _():
     eventually("both are asked", lambda: one.asked == two.asked == {"/healthz"})
     for c in (a, b):
         eventually("both are used", lambda: answers(c) == {"one", "two"})
-    same(m.ctl("view")["faults"], [])
+    same(m.ctl("view")["left_out"], [])
     one.status = 503
     eventually("meshctl shows it", lambda: health(m, one) == "unhealthy" and health(m, two) != "unhealthy")
     for c in (a, b):
