@@ -163,7 +163,7 @@ bool mesh_source_published(const struct mesh_view *v) {
     if (v->learns)
         return has_root(v);
     const struct view_root *root = mesh_view_begin(v, &seq);
-    return root && root->flags & ROOT_HOSTS && mesh_lease_stands(v, mesh_now_coarse(), false);
+    return root && root->flags & ROOT_STANDS && mesh_lease_stands(v, mesh_now_coarse(), false);
 }
 
 int mesh_source_first(struct mesh_view *v, uint64_t now, struct mesh_why *why) {
