@@ -151,6 +151,32 @@ def _():
     eventually("a good file is taken", lambda: c.ask() == "one")
 
 
+SETUID = """set -e
+cp -a /etc %(dir)s/etc && mount --bind %(dir)s/etc /etc
+mount -t tmpfs none /mnt && cp "$(command -v getent)" /mnt/getent && chmod 4755 /mnt/getent
+ask() { env "$@" setpriv --reuid 65534 --clear-groups /mnt/getent ahostsv4 reviews.shop.mesh | sed -n 's/ *STREAM.*//p'; }
+printf '%%s\\n' %(lib)s >/etc/ld.so.preload
+echo "environment: $(ask MESH_VIEW=%(view)s)"
+printf 'MESH_VIEW=%(view)s\\nMESH_RUN_DIR=%(dir)s/run\\n' >/etc/meshshim.conf
+echo "file: $(ask MESH_OFF=1)"
+chmod o+w /etc/meshshim.conf
+echo "file of anybody: $(ask)"
+"""
+
+
+@case("a setuid program reads /etc/meshshim.conf, and never the environment")
+def _():
+    if os.geteuid() or PRELOAD != LIB or not shutil.which("setpriv"):
+        raise Skip("root, setpriv and a library of its own are needed")
+    m = Mesh(ONE)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MESH_", "LD_"))}
+    p = subprocess.run(["unshare", "-m", "sh", "-c", SETUID % {"dir": m.dir, "lib": LIB, "view": m.view}], env=env, capture_output=True, text=True)
+    lines = p.stdout.splitlines()
+    same((p.returncode, len(lines)), (0, 3))
+    same((lines[0], lines[2]), ("environment: ", "file of anybody: "))
+    has(lines[1], "file: 241.")
+
+
 @case("MESH_OFF=1 and MESH_SKIP: the library does nothing")
 def _():
     one = Backend("one")
