@@ -312,6 +312,8 @@ ssize_t shim_sendfile(int out_fd, int in_fd, off_t *offset, size_t n) {
     int to = conn_out(&out_fd, 0, &out);
     if (to <= 0)
         return to ? -1 : real.sendfile(out_fd, in_fd, offset, n);
+    if (offset && *offset < 0)
+        return give(-EINVAL);
     uint8_t *p = mesh_scratch_take();
     if (!p)
         return give(-ENOMEM);

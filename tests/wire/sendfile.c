@@ -238,6 +238,9 @@ static void calls_that_no_socket_serves(void) {
     CHECK(vmsplice(p[0], &iov, 1, 0) == -1 && errno == EBADF);
     off_t off = 0;
     CHECK(sendfile(f, p[1], &off, 10) == -1);
+    off = -1;
+    ERR(sendfile(p[0], f, &off, 10), EINVAL);
+    EQ(off, -1);
     PUT(p[0], 0, 10);
     GET(p[1], 0, 10);
 }
