@@ -175,15 +175,6 @@ $(FUZZ_BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_C) $(FUZZ_BUILD)/.setup
 $(FUZZ_BUILD)/%_fuzz: tests/fuzz/%_fuzz.c $(FUZZ_OBJ)
 	$(call say,FUZZ,$<)
 	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_OBJ) $(TEST_LIBS)
-fuzz: $(FUZZ_RUN:%=$(BUILD)/tests/fuzz/%_replay)
-	$(Q)for f in $(FUZZ_RUN); do $(BUILD)/tests/fuzz/$${f}_replay tests/fuzz/corpus/$$f || exit 1; done
-
-FUZZ_BUILD = build/fuzz
-$(FUZZ_BUILD)/%_fuzz: tests/fuzz/%_fuzz.c $(filter-out shim/entry.c,$(SRC)) $(PROTO_C) $(BUILD)/shim/symbols.hash
-	$(call say,FUZZ,$<)
-	$(Q)sh tests/setup.sh clang libclang-rt-14-dev
-	$(Q)mkdir -p $(@D) && $(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -O1 -g -w -fsanitize=fuzzer,address,undefined -I. -I$(BUILD) \
-		-I$(BUILD)/proto -o $@ $< $(filter-out shim/entry.c,$(SRC)) $(PROTO_C) $(TEST_LIBS)
 fuzz: $(FUZZ_RUN:%=$(FUZZ_BUILD)/%_fuzz)
 	$(Q)for f in $(FUZZ_RUN); do mkdir -p $(FUZZ_BUILD)/found/$$f tests/fuzz/corpus/$$f && \
 		$(FUZZ_BUILD)/$${f}_fuzz -max_total_time=$(TIME) -print_final_stats=1 -artifact_prefix=$(FUZZ_BUILD)/$$f- \

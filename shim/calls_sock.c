@@ -365,6 +365,8 @@ int shim_shutdown(int fd, int how) {
     if (state == MESH_CONN_DEAD || state == MESH_CONN_NEW || (state == MESH_CONN_DIAL && !mesh_look(c->told)))
         return give(-ENOTCONN);
     int r = 0;
+    if (how == SHUT_RDWR)
+        mesh_show(c->rx_shut, 1);
     if (how != SHUT_RD) {
         r = mesh_tx_finish(c, slot, fd);
         if (mesh_tx_unsent(c))

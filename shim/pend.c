@@ -20,6 +20,7 @@
 
 enum {
     BATCH = 64,
+    DEAF_MS = 20,
     STARTING = 1,
     ROUNDS = 64,
     HELPER_STACK = 256 << 10,
@@ -117,10 +118,28 @@ static bool unfinished(const struct mesh_conn *c) {
     return sends(state) && mesh_tx_unsent(c);
 }
 
+/* The program has shut both ways and read to the end, and our last bytes wait for room: what comes now is
+ * nobody's, but the peer may not read ours before it has found room for it. */
+static bool is_deaf(const struct mesh_conn *c) {
+    return mesh_look(c->rx_shut) == 2 && __atomic_load_n(&c->fin, __ATOMIC_RELAXED) == 1 && mesh_tx_unsent(c);
+}
+
+static void discard(struct mesh_conn *c, uint32_t slot, int fd) {
+    if (atomic_load(&c->state) != MESH_CONN_OPEN || !mesh_sys_may(SYS_recvfrom) || mesh_conn_lock_rx(c))
+        return;
+    c->rx_eof = 1;
+    while (mesh_conn_owns(slot, fd) &&
+           mesh_sys_recvfrom(fd, NULL, 1 << 20, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL) > 0)
+        ;
+    mesh_conn_unlock_rx(c);
+}
+
 /* One step; true when nothing is left to do. */
 static bool step(uint32_t slot, int fd) {
     struct mesh_conn *c = mesh_conn_at(slot);
     (void)mesh_hand_drive(c, slot, fd);
+    if (mesh_unlikely(is_deaf(c)))
+        discard(c, slot, fd);
     if (sends(atomic_load(&c->state)) && mesh_tx_unsent(c) && mesh_conn_lock_tx(c) == 0) {
         int r = mesh_conn_owns(slot, fd) ? mesh_tx_flush(c, fd) : 0;
         mesh_conn_unlock_tx(c);
@@ -221,7 +240,8 @@ static void drive_due(void) {
         uint64_t now = mesh_now();
         struct mesh_guard g = mesh_guard_enter();
         for (n = 0; at < nitems && n < BATCH; at++)
-            if (due(&items[at]) <= now || !unfinished(mesh_conn_at(items[at].slot)))
+            if (due(&items[at]) <= now || !unfinished(mesh_conn_at(items[at].slot)) ||
+                is_deaf(mesh_conn_at(items[at].slot)))
                 batch[n++] = items[at];
         mesh_guard_leave(g);
         for (uint32_t i = 0; i < n; i++)
@@ -259,6 +279,8 @@ static uint32_t fill(struct pollfd *ret, uint32_t max, int except, int ep, uint6
         struct mesh_local *l = mesh_local_at(slot);
         bool told = false, own = ours(&items[i], c, l, ep, &told);
         uint64_t d = own || told ? due(&items[i]) : UINT64_MAX;
+        if (mesh_unlikely(is_deaf(c)) && own) /* a descriptor that is shut is always readable: by the clock */
+            d = d < mesh_now() + DEAF_MS * MESH_MS ? d : mesh_now() + DEAF_MS * MESH_MS;
         if (d < *io_deadline)
             *io_deadline = d;
         int fd = atomic_load(&l->fd);

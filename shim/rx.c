@@ -211,7 +211,11 @@ static int end_or_error(struct mesh_io *io, ssize_t r) {
         return (int)r;
     if (io->c->part_have && !mesh_look(io->c->rx_shut)) /* the program has ended it itself */
         return broken(io, MESH_E_TRUNCATED, NULL);
-    io->c->rx_eof = 1;
+    io->ended = true;
+    if (!mesh_look(io->c->rx_shut))
+        io->c->rx_eof = 1;
+    else if (!(io->flags & MSG_PEEK)) /* more may come, as the kernel has it, and may be read */
+        mesh_show(io->c->rx_shut, 2);
     return 0;
 }
 
@@ -394,7 +398,7 @@ ssize_t mesh_rx_try(struct mesh_io *io) {
         return (ssize_t)io->done;
     }
     if (r >= 0)
-        r = c->rx_eof || io->want == 0 ? 0 : -EAGAIN;
+        r = c->rx_eof || io->ended || io->want == 0 ? 0 : -EAGAIN;
     if (mesh_unlikely(mesh_look(c->rx_error)) && io->want && (r == 0 || r == -EAGAIN))
         r = -__atomic_exchange_n(&c->rx_error, 0, __ATOMIC_RELAXED);
     return r;

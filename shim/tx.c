@@ -30,6 +30,12 @@ static ssize_t push(int fd, const void *p, size_t n, int flags) {
     return r;
 }
 
+/* Both ends at once where the program asked for both: what comes behind a FIN of ours that nobody will read
+ * is answered by a reset then, and the peer does not wait for room for ever. */
+static int ends_of(const struct mesh_conn *c) {
+    return mesh_look(c->rx_shut) ? SHUT_RDWR : SHUT_WR;
+}
+
 /* The connection turned out to be plaintext: what was held goes out as it is, in front of everything else. */
 static int flush_held(struct mesh_conn *c, int fd) {
     const uint8_t *p;
@@ -45,7 +51,7 @@ static int flush_held(struct mesh_conn *c, int fd) {
     }
     if (c->fin == 1) {
         c->fin = 2;
-        (void)mesh_sys_shutdown(fd, SHUT_WR);
+        (void)mesh_sys_shutdown(fd, ends_of(c));
     }
     return 0;
 }
@@ -66,7 +72,7 @@ int mesh_tx_flush(struct mesh_conn *c, int fd) {
     }
     if (c->fin == 1 && c->tx_dead && !c->held.bytes) { /* close_notify is out */
         c->fin = 2;
-        (void)mesh_sys_shutdown(fd, SHUT_WR);
+        (void)mesh_sys_shutdown(fd, ends_of(c));
     }
     return 0;
 }

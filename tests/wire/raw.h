@@ -29,7 +29,7 @@ T_UNUSED static int raw_socket(void) {
     return (int)fd;
 }
 
-struct relay {     /* both ends are raw sockets */
+struct relay { /* both ends are raw sockets */
     int near, far; /* towards p[0], towards p[1] */
     _Atomic bool open, rests, over;
     pthread_t pump; /* 0: none runs */
@@ -83,8 +83,7 @@ T_UNUSED static void relay_open(struct relay *r, bool open) {
         t_sleep_ms(1);
 }
 
-/* A connection by way of a relay that is closed; a byte has gone each way. What the relay moved before it
- * moves no more. */
+/* A connection by way of a relay that is closed; a byte has gone each way. What the relay moved before it moves no more. */
 T_UNUSED static void relay_pair(int p[2], struct relay *r) {
     r->over = true;
     if (r->pump)
