@@ -76,7 +76,7 @@ struct mesh_conn {
     uint8_t error_seen;          /* SO_ERROR told it */
     uint8_t connect_seen;        /* connect() returned 0 */
     uint8_t mode;                /* server: enum mesh_inbound_mode of the port it came in on */
-    uint8_t begun;               /* server: its handshake has consumed bytes, only a process with a copy may go on */
+    _Atomic uint8_t begun;        /* server: its handshake has consumed bytes, only a process with a copy may go on */
     uint16_t port;               /* server: local port */
     uint8_t renewed;             /* counts what mesh_conn_renew did to this life */
     uint8_t judged;              /* server: the view's policies were asked, and are again when they change: shim/admit.h */
