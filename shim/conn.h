@@ -110,7 +110,7 @@ void mesh_aead_after_fork(void); /* in the child: what another thread was using 
 /* ---- the process-private companion of a slot ---- */
 struct mesh_hand;
 struct mesh_local {
-    uint32_t generation;   /* of the slot's life that this belongs to */
+    _Atomic uint32_t generation; /* of the slot's life that this belongs to */
     _Atomic uint32_t fds;  /* descriptors of this process */
     _Atomic int fd;        /* one of them, for work that nobody's call carries */
     _Atomic uint32_t users;  /* calls of this process that are inside */

@@ -46,7 +46,7 @@ static _Atomic uint32_t
     nregs; /* read without the guard: 0, and the program has never used epoll on one of ours */
 static uint32_t free_list = NONE;
 static uint32_t buckets[BUCKETS]; /* index + 1 */
-static uint32_t magic;
+static _Atomic uint32_t magic;
 
 /* ---- the registry; guard held ---- */
 

@@ -76,7 +76,7 @@ struct mesh_conn {
     uint8_t error_seen;          /* SO_ERROR told it */
     uint8_t connect_seen;        /* connect() returned 0 */
     uint8_t mode;                /* server: enum mesh_inbound_mode of the port it came in on */
-    uint8_t begun;               /* server: its handshake has consumed bytes, only a process with a copy may go on */
+    _Atomic uint8_t begun;        /* server: its handshake has consumed bytes, only a process with a copy may go on */
     uint16_t port;               /* server: local port */
     uint8_t renewed;             /* counts what mesh_conn_renew did to this life */
     uint8_t judged;              /* server: the view's policies were asked, and are again when they change: shim/admit.h */
@@ -87,7 +87,7 @@ struct mesh_conn {
     uint8_t handed;              /* somebody outside the tree has taken it over untouched: its end is silent */
     _Atomic uint32_t transit;    /* messages on their way that carry it (shim/scm.h) */
     _Atomic uint64_t transit_at; /* mesh_now_coarse() of the last one sent */
-    uint64_t inode;              /* of the kernel's socket: how a descriptor that no table speaks of is known */
+    _Atomic uint64_t inode;       /* of the kernel's socket: how a descriptor that no table speaks of is known */
     struct sockaddr_in6 dialled; /* what the program connected to (getpeername); family 0: ask the kernel */
     uint64_t started;            /* mesh_now() */
     _Atomic uint64_t in, out;    /* plaintext bytes */
@@ -112,7 +112,7 @@ struct mesh_conn {
     uint8_t deferred;            /* `sealed` holds nothing but tickets: it waits for our first data */
     uint8_t first;               /* our last handshake bytes may be unacknowledged: Nagle must not hold the first data back */
     uint8_t key_update_due;
-    uint8_t fin;                 /* shutdown(SHUT_WR) asked for: 1 queued behind held bytes, 2 sent */
+    _Atomic uint8_t fin;         /* shutdown(SHUT_WR) asked for: 1 queued behind held bytes, 2 sent */
     uint8_t tx_dead;             /* EPIPE from now on */
 
     /* made once: a slot that is given back and taken again keeps its locks, because a thread that is late may still ask for

@@ -176,7 +176,8 @@ static void beside_a_call_that_is_not_answered(void) {
     long before = waits(RUSAGE_SELF);
     CHECK(!t_wait(p[1], POLLIN, 1000));
     CHECK(!t_wait(c, POLLIN, 1000));
-    CHECK(waits(RUSAGE_SELF) - before < 60);
+    CHECK(getenv("TSAN_OPTIONS") ||
+          waits(RUSAGE_SELF) - before < 60); // the sanitizer's own thread wakes as well
     PUT(p[0], 0, 100);
     GET(p[1], 0, 100);
 }

@@ -17,7 +17,6 @@ enum { PIECE = 2000, BULK = 300000 };
 #endif
 #define ALLOW(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
-enum { NO_CALL = 0xffff };
 static struct sock_filter strict[] = {
     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0),
@@ -34,14 +33,11 @@ static struct sock_filter strict[] = {
     ALLOW(SYS_exit_group),
     ALLOW(SYS_rt_sigreturn),
     ALLOW(SYS_futex),
-    ALLOW(NO_CALL),
     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 };
 
 static void confine(bool by_number) {
     struct sock_fprog p = {sizeof strict / sizeof *strict, strict};
-    if (getenv("ASAN_OPTIONS"))
-        strict[p.len - 3].k = SYS_mmap; // what a malloc of the sanitizer's may need, in place of NO_CALL
     SYS(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     if (by_number)
         SYS(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &p));
@@ -132,6 +128,8 @@ static void not_blocking(void) {
 static void connected_and_never_used(void) {
     int p[2];
     not_under_tsan();
+    if (getenv("ASAN_OPTIONS"))
+        SKIP("AddressSanitizer's allocator maps and unmaps memory when a handshake is freed");
     t_pair_cold(AF_INET, p);
     pid_t pid = SYS(fork());
     if (pid == 0) {

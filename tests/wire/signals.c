@@ -4,7 +4,7 @@
 #include "t.h"
 #include <sys/select.h>
 
-static volatile sig_atomic_t seen;
+static _Atomic int seen;
 static int from_handler = -1;
 
 static void count(int sig) {
