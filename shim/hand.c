@@ -220,6 +220,7 @@ void mesh_hand_closed(struct mesh_conn *c, uint32_t slot, int fd) {
         mesh_line_int(&l, "in", (int64_t)atomic_load(&c->in));
         mesh_line_int(&l, "out", (int64_t)atomic_load(&c->out));
         mesh_line_ms(&l, "ms", mesh_now() - c->started);
+        mesh_line_str(&l, "tls", state == MESH_CONN_RAW ? "none" : NULL);
         mesh_line_str(&l, "why", mesh_drain_why(c));
         mesh_line_end(&l);
     }
@@ -238,6 +239,7 @@ static void trace_fail(struct mesh_conn *c, int fd, const struct mesh_hand *h, c
         mesh_line_str(&l, "name", h->dial->route.name);
         mesh_line_str(&l, "cluster", h->dial->route.cluster);
         mesh_line_addr(&l, "endpoint", (struct sockaddr *)&h->dial->to, h->dial->to_len);
+        mesh_line_str(&l, "tls", h->dial->target->plain ? "none" : NULL);
     } else if (h) {
         struct sockaddr_storage ss;
         socklen_t len = sizeof ss;
