@@ -31,12 +31,20 @@ static bool ends_of(const struct mesh_conn *c, int fd, struct ends *ret) {
     return true;
 }
 
+/* What is not known yet is closed: MESH_E_AGAIN. Asked first: it may become known between the two. */
+static int inbound_of(const struct mesh_view *v, const struct mesh_caller *who, struct mesh_inbound **ret,
+                      struct mesh_why *why) {
+    bool known = mesh_view_inbound_known(v, who->local);
+    int err = mesh_view_inbound(v, who, ret, why);
+    return err == MESH_E_NOTFOUND && !known
+               ? mesh_why(why, MESH_E_AGAIN, "it is not known yet what guards this port")
+               : err;
+}
+
 enum mesh_inbound_mode mesh_admit_begin(const struct mesh_caller *who, bool *ret_asks) {
     struct mesh_view *v = mesh_engine_view();
     struct mesh_inbound *in = NULL;
-    int err = v ? mesh_view_inbound(v, who, &in, NULL) : MESH_E_INTERNAL;
-    if (err == MESH_E_NOTFOUND && !mesh_view_inbound_known(v, who->local))
-        err = MESH_E_AGAIN; /* what is not known yet is closed */
+    int err = v ? inbound_of(v, who, &in, NULL) : MESH_E_INTERNAL;
     *ret_asks = err != MESH_E_NOTFOUND;
     if (err)
         return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
@@ -103,7 +111,10 @@ int mesh_admit_inbound(const struct mesh_conn *c, int fd, struct mesh_inbound **
     struct ends e;
     if (!v)
         return MESH_E_NOTFOUND;
-    return ends_of(c, fd, &e) ? mesh_view_inbound(v, &e.caller, ret, why) : MESH_E_NOTFOUND;
+    if (!ends_of(c, fd, &e))
+        return MESH_E_NOTFOUND;
+    return c->mode == MESH_INBOUND_VIEW ? inbound_of(v, &e.caller, ret, why)
+                                        : mesh_view_inbound(v, &e.caller, ret, why);
 }
 
 static void trace_verdict(const struct ends *e, uint16_t port, const char *why, const char *policy,

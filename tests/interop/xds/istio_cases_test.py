@@ -38,5 +38,14 @@ class ControlPlaneMesh(mesh.Mesh):
         return e
 
 
-mesh.Mesh = ControlPlaneMesh
+class ToldServer(mesh.Server):
+    """A Server whose port is decided about: before that it serves nobody."""
+
+    def __init__(self, m, *args, **more):
+        super().__init__(m, *args, **more)
+        if more.get("MESH_INBOUND") == "view":
+            eventually("it is known who may come in", lambda: "nbound" in json.dumps(m.ctl("view")["view"]))
+
+
+mesh.Mesh, mesh.Server = ControlPlaneMesh, ToldServer
 runpy.run_path(str(XDS.parent.parent / "mesh" / "istio_test.py"), run_name="istio")
