@@ -68,7 +68,7 @@ static uint32_t shuffle_next(struct shuffle *s) {
 }
 
 static double overload(const struct lb_ask *a, const struct lb_host *h) {
-    uint64_t all = atomic_load_explicit(&a->c->live->inflight, memory_order_relaxed);
+    uint64_t all = atomic_load_explicit(&a->c->limits->inflight, memory_order_relaxed);
     uint64_t slots = ((all + 1) * a->policy.hash_balance + 99) / 100;
     double mine = mesh_lb_ceil((double)slots * h->weight);
     return lb_inflight(a, h->stat) / (mine > 1 ? mine : 1);

@@ -113,7 +113,10 @@ int mesh_lb_few_pool(struct lb_ask *a, struct lb_few *room, struct lb_pool *ret_
     uint32_t priorities = survey(a, room, n);
     if (!mesh_lb_level_choose(room->levels, priorities, &a->policy, lb_percent(a), &priority, &set))
         return MESH_E_NOENDPOINT;
-    struct lb_pool pool = {.members = room->members, .priority = priority};
+    a->barred = set == LB_SETS;
+    if (a->barred)
+        return MESH_E_NOENDPOINT;
+    struct lb_pool pool = {.members = room->members, .priority = priority, .set = set};
     pool.n = gather(a, room, n, priority, set);
     if (!pool.n)
         return MESH_E_NOENDPOINT;

@@ -22,7 +22,7 @@ struct mesh_lb_request {
     uint64_t random;
     uint64_t hash; /* consistent hashing; used when has_hash */
     bool has_hash;
-    bool want_why;    /* fill ret_why (meshctl pick --explain) */
+    bool want_why;    /* fill ret_why on success too (meshctl pick --explain); on error it is filled if not NULL */
     uint8_t families; /* bit 0: IPv4 reachable, bit 1: IPv6 */
     uint8_t attempt;  /* 0 for the first pick of a dial */
     uint8_t ntried;
@@ -41,6 +41,8 @@ struct mesh_lb_request {
 int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request *r, uint32_t *ret_index,
                  struct mesh_why *ret_why) MESH_MUST_CHECK;
 
+/* A *subset* is a cluster view of some of a cluster's endpoints, with turns and counts of ejected ones of its own;
+ * breakers and ejection are the whole cluster's, so reports go to the view of the whole (lb_subset_config). */
 enum mesh_lb_outcome {
     MESH_LB_CONNECTED, /* TCP up and peer authenticated (or plaintext cluster: TCP up) */
     MESH_LB_REFUSED,   /* connect failed: refused, unreachable, reset in the handshake */
@@ -54,10 +56,11 @@ enum mesh_lb_outcome {
 void mesh_lb_report(const struct mesh_cluster_view *c, uint32_t stat, enum mesh_lb_outcome outcome,
                     uint64_t now, uint64_t took_ns);
 
-/* Counts the ejected endpoints anew (live->ejected and by priority); O(n). Picks do it when an ejection ends;
- * the publisher does it once after a cluster's endpoints changed, so that one that came back while still
- * ejected is seen. Threads: any. */
+/* Counts the ejected endpoints anew (live->ejected and by priority); O(n). Picks do it when an ejection ends.
+ * The publisher has the next pick do it after a cluster's endpoints changed, so that one that came back while
+ * still ejected is seen. Threads: any. */
 void mesh_lb_recount(const struct mesh_cluster_view *c, uint64_t now);
+void mesh_lb_recount_later(struct mesh_cluster_stat *live);
 
 /* Is it ejected now? Threads: any, signal-safe. */
 bool mesh_lb_ejected(const struct mesh_stat *s, uint64_t now);

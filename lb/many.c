@@ -83,9 +83,14 @@ int mesh_lb_many_pool(struct lb_ask *a, struct lb_pool *ret_pool) {
     levels = levels_now(a, levels + view * t.priorities, t.priorities, room);
     if (!mesh_lb_level_choose(levels, t.priorities, &a->policy, lb_percent(a), &priority, &set))
         return MESH_E_NOENDPOINT;
+    a->barred = set == LB_SETS;
+    if (a->barred)
+        return MESH_E_NOENDPOINT;
     const struct lb_set_at s = sets[(view * t.priorities + priority) * LB_SETS + set];
     int err = pool_of(c, &t, &s, ret_pool);
-    if (!err)
+    if (!err) {
         ret_pool->priority = priority;
+        ret_pool->set = set;
+    }
     return err;
 }

@@ -47,6 +47,7 @@ struct lb_pool {
     uint32_t nlocalities; /* 0: not weighed by locality */
     uint32_t n;           /* >= 1 */
     uint32_t priority;
+    enum lb_set set;
     uint64_t base;   /* the running sum before the first member */
     uint64_t stride; /* coprime to the total weight; 0: not worked out yet */
 };
@@ -57,6 +58,7 @@ struct lb_ask { /* one pick */
     struct mesh_policy policy; /* a copy: read once */
     uint64_t rng;
     bool any_ejected;
+    bool barred; /* panic, and the policy wants nobody then */
     bool wheel;  /* the policy hashes, */
     bool hashed; /* and the request has a hash */
 };
@@ -137,8 +139,13 @@ static inline bool lb_out(const struct lb_ask *a, uint32_t stat) {
     struct mesh_stat *s = lb_stat(a->c, stat);
     return !s || (a->any_ejected && mesh_lb_ejected(s, a->r->now));
 }
+/* Has it as many connections as one host may have? Envoy refuses there; here others are tried first. */
+static inline bool lb_full(const struct lb_ask *a, uint32_t stat) {
+    return a->policy.max_host_connections != UINT32_MAX &&
+           lb_inflight(a, stat) >= a->policy.max_host_connections;
+}
 static inline bool lb_usable(const struct lb_ask *a, const struct lb_member *m) {
-    return m->endpoint < a->c->n && !lb_out(a, m->stat) && !lb_tried(a, m->stat);
+    return m->endpoint < a->c->n && !lb_out(a, m->stat) && !lb_tried(a, m->stat) && !lb_full(a, m->stat);
 }
 
 /* ---- priorities (lb/priority.c)
@@ -153,7 +160,8 @@ struct lb_loads {
 /* Envoy's distribution of traffic over priorities. False: nobody is healthy or degraded. */
 bool mesh_lb_loads(const struct lb_level *levels, uint32_t n, uint32_t overprovisioning,
                    uint32_t panic_percent, struct lb_loads *ret);
-/* The (priority, set) at a point 0..99 of these loads. False: nobody is healthy or degraded. */
+/* The (priority, set) at a point 0..99 of these loads; LB_SETS: in panic, and the policy wants nobody then.
+ * False: nobody is healthy or degraded. */
 bool mesh_lb_level_choose(const struct lb_level *levels, uint32_t n, const struct mesh_policy *p,
                           uint32_t percent, uint32_t *ret_priority, enum lb_set *ret_set);
 
@@ -194,6 +202,8 @@ struct lb_pool mesh_lb_locality_draw(struct lb_ask *a, const struct lb_pool *p);
 /* Ejects an endpoint if the policy's share and the health of the others allow. */
 void mesh_lb_eject(const struct mesh_cluster_view *c, const struct mesh_policy *p, uint32_t stat,
                    uint64_t now);
+/* Chance of an enforcing_ percentage. */
+bool mesh_lb_enforced(uint32_t percent, uint32_t stat, uint64_t now);
 /* Length of an ejection, its multiplier given (1 the first time), without jitter. ns. */
 uint64_t mesh_lb_ejection_time(const struct mesh_policy *p, uint32_t multiplier);
 

@@ -82,14 +82,20 @@ static void store(struct mesh_cluster_stat *live, const struct tally *t) {
 
 void mesh_lb_recount(const struct mesh_cluster_view *c, uint64_t now) {
     for (int i = 0; i < RECOUNTS; i++) {
-        uint32_t marks = atomic_load(&c->live->marks);
+        uint32_t marks = atomic_load(&c->limits->marks);
         struct tally t = count_all(c, UINT32_MAX, now);
         store(c->live, &t);
-        if (atomic_load(&c->live->marks) == marks)
+        if (c->live != c->limits)
+            atomic_store(&c->live->marks, marks);
+        if (atomic_load(&c->limits->marks) == marks)
             return;
     }
-    atomic_store(&c->live->ejected, 1); /* others are at it: let the next pick look again */
-    atomic_store(&c->live->recount_at, now);
+    mesh_lb_recount_later(c->live); /* others are at it */
+}
+
+void mesh_lb_recount_later(struct mesh_cluster_stat *live) {
+    atomic_store(&live->recount_at, 0);
+    atomic_store(&live->ejected, 1);
 }
 
 /* How often it was ejected, less one for each interval since. */
@@ -99,6 +105,11 @@ static uint32_t still_remembered(const struct mesh_stat *s, const struct mesh_po
     uint64_t interval = p->interval_ms ? p->interval_ms * MESH_MS : MESH_MS;
     uint64_t healthy = (now - until) / interval;
     return healthy < times ? times - (uint32_t)healthy : 0;
+}
+
+bool mesh_lb_enforced(uint32_t percent, uint32_t stat, uint64_t now) {
+    struct lb_ask a = {.rng = now ^ ((uint64_t)stat << 40)};
+    return lb_scale(lb_random(&a), 100) < percent;
 }
 
 static uint64_t jitter(const struct mesh_policy *p, uint32_t stat, uint64_t now) {

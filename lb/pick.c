@@ -3,6 +3,7 @@
  * The pick: limits first, then a pool, then the policy's draws, and a scan of everything when those find
  * nobody.
  */
+#include <stdio.h>
 #include "lb/table.h"
 #include "shim/base/mem.h"
 
@@ -20,19 +21,30 @@ enum lb_class mesh_lb_class_of(const struct mesh_endpoint *e, uint8_t families) 
     }
 }
 
+static uint32_t now_of(const _Atomic uint32_t *counter) {
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* retry_budget, Envoy's: so much of the connections in flight, dials included, but no fewer than its minimum.
+ */
+static const char *retry_refusal(const struct mesh_policy *p, const struct mesh_cluster_stat *live) {
+    uint32_t retries = now_of(&live->retries);
+    if (p->retry_min == UINT32_MAX)
+        return retries >= p->max_retries ? "max_retries" : NULL;
+    uint64_t most = (uint64_t)now_of(&live->inflight) * p->retry_budget / 10000;
+    return retries >= (most > p->retry_min ? most : p->retry_min) ? "retry_budget" : NULL;
+}
+
 /* Breakers and drop_overload; a dial is dropped once at most, at its first attempt. */
 static const char *refusal(struct lb_ask *a) {
-    struct mesh_cluster_stat *live = a->c->live;
+    struct mesh_cluster_stat *live = a->c->limits;
     const struct mesh_policy *p = &a->policy;
-    if (atomic_load_explicit(&live->inflight, memory_order_relaxed) >= p->max_connections)
+    if (now_of(&live->inflight) >= p->max_connections)
         return "max_connections";
-    if (atomic_load_explicit(&live->pending, memory_order_relaxed) >= p->max_pending)
+    if (now_of(&live->pending) >= p->max_pending)
         return "max_pending_requests";
-    if (a->r->attempt) {
-        if (atomic_load_explicit(&live->retries, memory_order_relaxed) >= p->max_retries)
-            return "max_retries";
-        return NULL;
-    }
+    if (a->r->attempt)
+        return retry_refusal(p, live);
     if (p->drop_per_million && lb_scale(a->r->random, 1000000) < p->drop_per_million)
         return "drop_overload";
     return NULL;
@@ -40,6 +52,7 @@ static const char *refusal(struct lb_ask *a) {
 
 struct remains { /* what a scan of the whole cluster found */
     bool any;    /* endpoints in reach */
+    bool full;   /* some that may be used have as many connections as a host may have */
     uint32_t rank, ties;
     uint32_t endpoint;
 };
@@ -67,6 +80,10 @@ static struct remains scan(struct lb_ask *a) {
         uint32_t rank = rank_of(a, e, class);
         if (rank > best.rank || rank == UINT32_MAX)
             continue;
+        if (lb_full(a, e->stat)) {
+            best.full = true;
+            continue;
+        }
         best.ties = rank < best.rank ? 1 : best.ties + 1;
         best.rank = rank;
         if (best.ties == 1 || lb_scale(lb_random(a), best.ties) == 0)
@@ -107,7 +124,18 @@ static int draw(struct lb_ask *a, const struct lb_pool *p, struct lb_member *ret
 
 /* Would the ready pools do injustice: are some out, tried, or not yet of full weight? */
 static bool disturbed(const struct lb_ask *a) {
-    return a->any_ejected || a->r->ntried || a->policy.slow_start_ms;
+    return a->any_ejected || a->r->ntried || a->policy.slow_start_ms ||
+           a->policy.max_host_connections != UINT32_MAX;
+}
+
+static void explain(const struct lb_ask *a, const struct lb_pool *p, struct mesh_why *why) {
+    static const char *const sets[] = {"", ", degraded ones", ", all of them: panic"};
+    char hash[32] = "";
+    if (a->hashed)
+        snprintf(hash, sizeof hash, ", hash %016llx", (unsigned long long)a->r->hash);
+    mesh_why(why, 0, "%s over %u of %u endpoints, priority %u%s%s%s", mesh_lb_policy_name(a->policy.policy),
+             p->n, a->c->n, p->priority, p->set < LB_SETS ? sets[p->set] : "",
+             a->any_ejected ? ", without the ejected" : "", hash);
 }
 
 static int pick_from_pool(struct lb_ask *a, struct lb_member *ret, struct mesh_why *why) {
@@ -120,21 +148,40 @@ static int pick_from_pool(struct lb_ask *a, struct lb_member *ret, struct mesh_w
     if (!err)
         err = draw(a, &pool, ret);
     if (!err && why)
-        mesh_why(why, 0, "%s over %u of %u endpoints, priority %u", mesh_lb_policy_name(a->policy.policy),
-                 pool.n, a->c->n, pool.priority);
+        explain(a, &pool, why);
     return err;
 }
 
-static int pick_from_remains(struct lb_ask *a, uint32_t *ret_index, struct mesh_why *why) {
+static int trip(const struct lb_ask *a, struct mesh_why *why, const char *limit) {
+    atomic_fetch_add_explicit(&a->c->limits->overflow, 1, memory_order_relaxed);
+    return mesh_why(why, MESH_E_OVERLOAD, "%s", limit);
+}
+
+static int pick_from_remains(struct lb_ask *a, uint32_t *ret_index, struct mesh_why *ret_why) {
     struct remains best = scan(a);
     if (!best.any && a->c->n)
-        return mesh_why(why, MESH_E_FAMILY, "none of %u endpoints is of a reachable family", a->c->n);
+        return mesh_why(ret_why, MESH_E_FAMILY, "none of %u endpoints is of a reachable family", a->c->n);
+    if (best.rank == UINT32_MAX && best.full)
+        return trip(a, ret_why, "per_host_thresholds.max_connections");
     if (best.rank == UINT32_MAX)
-        return mesh_why(why, MESH_E_NOENDPOINT, "none of %u endpoints may be used", a->c->n);
+        return mesh_why(ret_why, MESH_E_NOENDPOINT, "none of %u endpoints may be used", a->c->n);
     *ret_index = best.endpoint;
+    struct mesh_why *why = a->r->want_why ? ret_why : NULL;
     return mesh_why(why, 0, "the rest: priority %u%s%s%s", best.rank & 255,
                     best.rank & 256 ? ", degraded" : "", best.rank & 512 ? ", ejected" : "",
                     best.rank & 1024 ? ", tried before" : "");
+}
+
+/* Is anybody ejected? The counts are made anew when an ejection has ended, and those of a subset when its
+ * cluster's marks have moved. */
+static bool ejections_known(const struct mesh_cluster_view *c, uint64_t now) {
+    if (!now_of(&c->limits->ejected))
+        return false;
+    bool subset = c->live != c->limits;
+    if (now >= atomic_load_explicit(&c->live->recount_at, memory_order_relaxed) ||
+        (subset && now_of(&c->live->marks) != now_of(&c->limits->marks)))
+        mesh_lb_recount(c, now);
+    return !subset || now_of(&c->live->ejected);
 }
 
 int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request *r, uint32_t *ret_index,
@@ -147,15 +194,14 @@ int mesh_lb_pick(const struct mesh_cluster_view *c, const struct mesh_lb_request
         a.rng = r->hash; /* what is left to chance stays the same for a key */
     struct lb_member m;
     const char *limit = refusal(&a);
-    if (limit) {
-        atomic_fetch_add_explicit(&c->live->overflow, 1, memory_order_relaxed);
-        return mesh_why(why, MESH_E_OVERLOAD, "%s", limit);
-    }
-    a.any_ejected = atomic_load_explicit(&c->live->ejected, memory_order_relaxed) != 0;
-    if (a.any_ejected && r->now >= atomic_load_explicit(&c->live->recount_at, memory_order_relaxed))
-        mesh_lb_recount(c, r->now);
-    if (pick_from_pool(&a, &m, why) < 0)
-        return pick_from_remains(&a, ret_index, why);
+    if (limit)
+        return trip(&a, ret_why, limit);
+    a.any_ejected = ejections_known(c, r->now);
+    int err = pick_from_pool(&a, &m, why);
+    if (err < 0 && a.barred)
+        return mesh_why(ret_why, MESH_E_NOENDPOINT, "panic, and fail_traffic_on_panic");
+    if (err < 0)
+        return pick_from_remains(&a, ret_index, ret_why);
     *ret_index = m.endpoint;
     return 0;
 }

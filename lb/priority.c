@@ -120,7 +120,9 @@ bool mesh_lb_level_choose(const struct lb_level *levels, uint32_t n, const struc
         if (percent >= sum)
             continue;
         *ret_priority = at;
-        *ret_set = loads.panic[at] ? LB_SET_ALL : i < n ? LB_SET_HEALTHY : LB_SET_DEGRADED;
+        *ret_set = i < n ? LB_SET_HEALTHY : LB_SET_DEGRADED;
+        if (loads.panic[at])
+            *ret_set = p->fail_in_panic ? LB_SETS : LB_SET_ALL;
         return true;
     }
     return false;

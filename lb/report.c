@@ -55,7 +55,7 @@ void mesh_lb_report(const struct mesh_cluster_view *c, uint32_t stat, enum mesh_
         return;
     mesh_lb_window_count(c, &p, stat, false, now);
     uint32_t already = outcome == MESH_LB_UNAUTHENTIC ? atomic_exchange(&s->row_before, 0) : 0;
-    if (!p.consecutive || !fill_row(s, already, p.consecutive))
-        return;
-    mesh_lb_eject(c, &p, stat, now);
+    if (p.consecutive && fill_row(s, already, p.consecutive) &&
+        mesh_lb_enforced(p.consecutive_enforcing, stat, now))
+        mesh_lb_eject(c, &p, stat, now);
 }

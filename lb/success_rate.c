@@ -59,11 +59,6 @@ bool mesh_lb_success_below(double rate, uint32_t n, double sum, double squares, 
     return below > 0 && below * below > variance * factor * factor;
 }
 
-static bool enforced(uint32_t percent, uint32_t stat, uint64_t now) {
-    struct lb_ask a = {.rng = now ^ ((uint64_t)stat << 40)};
-    return lb_scale(lb_random(&a), 100) < percent;
-}
-
 static void judge_success(const struct mesh_cluster_view *c, const struct mesh_policy *p, uint32_t window,
                           uint64_t now) {
     uint32_t n = 0;
@@ -84,7 +79,7 @@ static void judge_success(const struct mesh_cluster_view *c, const struct mesh_p
         if (!r.known || r.volume < p->success_volume ||
             !mesh_lb_success_below(r.percent, n, sum, squares, p->success_stdev))
             continue;
-        if (enforced(p->success_enforcing, stat, now))
+        if (mesh_lb_enforced(p->success_enforcing, stat, now))
             mesh_lb_eject(c, p, stat, now);
     }
 }
@@ -103,7 +98,7 @@ static void judge_failures(const struct mesh_cluster_view *c, const struct mesh_
         uint32_t stat = c->endpoints[i].stat;
         if (!r.known || r.volume < p->failure_volume || 100 - r.percent < p->failure_threshold)
             continue;
-        if (enforced(p->failure_enforcing, stat, now))
+        if (mesh_lb_enforced(p->failure_enforcing, stat, now))
             mesh_lb_eject(c, p, stat, now);
     }
 }

@@ -108,6 +108,8 @@ struct mesh_resource {
 struct mesh_resources {
     size_t n;
     struct mesh_resource *items;
+    ProtobufCMessage *node; /* who we are (envoy.config.core.v3.Node), from a bootstrap; NULL: not said */
+    char *local_cluster;    /* its cluster_manager.local_cluster_name: the cluster that we are one of, or NULL */
 };
 /* why: FILE:LINE:COLUMN: PATH: what. The text may go when this returns. */
 int mesh_resources_read(const char *text, size_t len, const struct mesh_read_opts *opts, struct mesh_resources **ret,

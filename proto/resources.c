@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/cluster.pb-c.h"
+#include "proto/core.pb-c.h"
 #include "proto/discovery.pb-c.h"
 #include "proto/endpoint.pb-c.h"
 #include "proto/inner.h"
@@ -189,18 +190,43 @@ static int read_list(struct mesh_collect *c, const struct mesh_node *key, const 
     return read_section(c, key, value, sections, MESH_ARRAY_LEN(sections));
 }
 
-/* The forms that are more than a list; returns as read_section does. */
-static int read_form(struct mesh_collect *c, const struct mesh_node *key, const struct mesh_node *value) {
+/* Of an Envoy bootstrap: who and where we are, for zone-aware routing. */
+static int read_node(struct mesh_collect *c, const struct mesh_node *map) {
+    if (c->out->node)
+        return mesh_reading_fail(c->r, MESH_E_INVALID, map, "is there already");
+    return mesh_read_message(c->r, map, &mesh__core__node__descriptor, false, &c->out->node);
+}
+
+static int read_manager(struct mesh_collect *c, const struct mesh_node *map) {
+    const struct mesh_node *name = mesh_node_get(map, "local_cluster_name");
+    if (!name)
+        name = mesh_node_get(map, "localClusterName");
+    if (!name || name->kind != MESH_NODE_STRING || c->out->local_cluster)
+        return 0;
+    c->out->local_cluster = strdup(name->text);
+    return c->out->local_cluster ? 0 : mesh_why(c->r->why, MESH_E_NOMEM, "out of memory");
+}
+
+/* The forms that are more than a list; returns as read_section does. *ret_took: does it hold
+ * resources? */
+static int read_form(struct mesh_collect *c, const struct mesh_node *key, const struct mesh_node *value,
+                     int *ret_took) {
     static const struct {
         const char *name;
         int (*read)(struct mesh_collect *c, const struct mesh_node *node);
-    } forms[] = {{"services", mesh_short_expand}, {"static_resources", read_static}, {"configs", read_dump}};
+        bool aside; /* it says nothing of the mesh */
+    } forms[] = {{"services", mesh_short_expand, false},
+                 {"static_resources", read_static, false},
+                 {"configs", read_dump, false},
+                 {"node", read_node, true},
+                 {"cluster_manager", read_manager, true}};
     for (size_t i = 0; i < MESH_ARRAY_LEN(forms); i++) {
         if (!mesh_name_is(forms[i].name, key->text))
             continue;
         size_t mark = mesh_path_field(&c->r->path, forms[i].name);
         int err = value->kind == MESH_NODE_NULL ? 0 : forms[i].read(c, value);
         mesh_path_up(&c->r->path, mark);
+        *ret_took = !forms[i].aside;
         return err < 0 ? err : 1;
     }
     return 0;
@@ -210,9 +236,9 @@ static int read_root(struct mesh_collect *c, const struct mesh_node *root) {
     int known = 0;
     for (uint32_t i = 0; root->kind == MESH_NODE_MAP && i < root->n; i++) {
         const struct mesh_node *key = root->items[2 * i], *value = root->items[2 * i + 1];
-        int took = read_list(c, key, value);
+        int took = read_list(c, key, value), holds = 1;
         if (!took)
-            took = read_form(c, key, value);
+            took = read_form(c, key, value, &holds);
         if (took < 0)
             return took;
         if (!took) {
@@ -220,7 +246,7 @@ static int read_root(struct mesh_collect *c, const struct mesh_node *root) {
             mesh_reading_warn(c->r, key, "not known");
             mesh_path_up(&c->r->path, mark);
         }
-        known += took;
+        known += took && holds;
     }
     return known ? 0
                  : mesh_reading_fail(c->r, MESH_E_INVALID, root,
@@ -291,7 +317,11 @@ void mesh_resources_free(struct mesh_resources *r) {
         free(r->items[i].path);
         free(r->items[i].refused);
     }
-    if (r)
+    if (r && r->node)
+        protobuf_c_message_free_unpacked(r->node, NULL);
+    if (r) {
+        free(r->local_cluster);
         free(r->items);
+    }
     free(r);
 }

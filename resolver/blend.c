@@ -22,7 +22,8 @@ static const struct mesh_resource **slot_of(const struct seen *s, const Protobuf
     return &s->slots[at];
 }
 
-static void add(struct mesh_blend *b, struct seen *s, const struct mesh_resources *from, enum mesh_rank rank) {
+static void add(struct mesh_blend *b, struct seen *s, const struct mesh_resources *from,
+                enum mesh_rank rank) {
     for (size_t i = 0; from && i < from->n; i++) {
         const struct mesh_resource *r = &from->items[i], **slot = slot_of(s, r->type, r->name);
         if (*slot && r->name[0])
@@ -35,8 +36,8 @@ static void add(struct mesh_blend *b, struct seen *s, const struct mesh_resource
     }
 }
 
-int mesh_blend_make(struct mesh_blend *ret, const struct mesh_resources *file, const struct mesh_resources *control,
-                    const struct mesh_resources *before) {
+int mesh_blend_make(struct mesh_blend *ret, const struct mesh_resources *file,
+                    const struct mesh_resources *control, const struct mesh_resources *before) {
     size_t n = (file ? file->n : 0) + (control ? control->n : 0) + (before ? before->n : 0);
     struct mesh_blend b = {.own = {NULL, NULL}};
     struct seen s = {NULL, 15};
@@ -54,6 +55,8 @@ int mesh_blend_make(struct mesh_blend *ret, const struct mesh_resources *file, c
     add(&b, &s, control, RANK_CONTROL);
     add(&b, &s, before, RANK_BEFORE);
     free(s.slots);
+    b.set.node = file ? file->node : NULL; /* where we are; borrowed as the resources are */
+    b.set.local_cluster = file ? file->local_cluster : NULL;
     *ret = b;
     return 0;
 }
@@ -72,8 +75,11 @@ static const char *name_in(const struct mesh_resource *r) {
     unsigned at = 0;
     static const char *const fields[] = {"name", "cluster_name"};
     for (; at < 2; at++) {
-        const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field_by_name(r->type, fields[at]);
-        const char *text = f && f->type == PROTOBUF_C_TYPE_STRING ? *(char *const *)((const char *)r->msg + f->offset) : NULL;
+        const ProtobufCFieldDescriptor *f =
+            protobuf_c_message_descriptor_get_field_by_name(r->type, fields[at]);
+        const char *text = f && f->type == PROTOBUF_C_TYPE_STRING
+                               ? *(char *const *)((const char *)r->msg + f->offset)
+                               : NULL;
         if (text && *text)
             return text;
     }

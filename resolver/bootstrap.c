@@ -162,6 +162,12 @@ static void make_digest(struct mesh_bootstrap *b) {
         mix_text(&d, b->authorities[i].client_template);
         mix_servers(&d, b->authorities[i].servers, b->authorities[i].nservers);
     }
+    for (uint32_t i = 0; i < b->nproviders; i++) { /* their files are named in the view */
+        mix_text(&d, b->providers[i].instance);
+        mix_text(&d, b->providers[i].files.cert);
+        mix_text(&d, b->providers[i].files.key);
+        mix_text(&d, b->providers[i].files.ca);
+    }
     memcpy(b->digest, d.half, sizeof b->digest);
 }
 

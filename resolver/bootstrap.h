@@ -63,7 +63,7 @@ struct mesh_bootstrap {
     size_t node_len;
     bool is_wildcard;      /* the template is "*", or the node is an Istio proxy (id `sidecar~...`) without
                               GENERATOR=grpc in its metadata: everything is subscribed to (Envoy's dialect) */
-    uint8_t digest[16];    /* of servers, node and templates: names the view */
+    uint8_t digest[16];    /* of servers, node, templates and providers: names the view */
 };
 
 /* Parses a text. Errors name the key: MESH_E_SYNTAX (why: FILE:LINE:COLUMN: what), MESH_E_INVALID (a missing or wrong

@@ -117,12 +117,13 @@ void mesh_build_keep(struct build *b, const char *name, const uint8_t *p, size_t
 static int put_raws(struct build *b, int (*put)(struct mesh_pub *, const struct mesh_resource_in *)) {
     int rc = 0;
     for (uint32_t i = 0; b->raws && i <= b->raws_mask && rc == 0; i++) {
-        struct mesh_resource_in in = {.type = mesh_proto_type_name(&mesh__endpoint__cluster_load_assignment__descriptor),
-                                      .name = b->raws[i].name,
-                                      .path = "EDS",
-                                      .rank = RANK_CONTROL,
-                                      .bytes = b->raws[i].p,
-                                      .n = b->raws[i].n};
+        struct mesh_resource_in in = {
+            .type = mesh_proto_type_name(&mesh__endpoint__cluster_load_assignment__descriptor),
+            .name = b->raws[i].name,
+            .path = "EDS",
+            .rank = RANK_CONTROL,
+            .bytes = b->raws[i].p,
+            .n = b->raws[i].n};
         if (in.bytes)
             rc = put(b->pub, &in);
     }
@@ -280,6 +281,7 @@ static int build(struct mesh_pub *pub, const struct mesh_build_in *in, int (*run
     free(b->chains.p);
     free(b->inbound.p);
     free(b->endpoints);
+    free(b->metadata);
     free(b->keys.p);
     mesh_arena_done(&b->arena);
     free(b);

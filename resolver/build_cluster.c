@@ -1,44 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <stdlib.h>
+#include "lb/lb.h"
 #include "resolver/build_cluster.h"
+#include "resolver/health.h"
 
 enum { AGGREGATE_DEPTH = 16 /* gRFC A37 */ };
 
 /* ---- transports -------------------------------------------------------------------------------------------
  */
-const Mesh__Pb__Struct *mesh_metadata_of(const Mesh__Core__Metadata *m, const char *filter) {
-    for (size_t i = 0; m && i < m->n_filter_metadata; i++)
-        if (m->filter_metadata[i]->key && strcmp(m->filter_metadata[i]->key, filter) == 0)
-            return m->filter_metadata[i]->value;
-    return NULL;
-}
-
-const Mesh__Pb__Value *mesh_field_of(const Mesh__Pb__Struct *s, const char *key) {
-    for (size_t i = 0; s && i < s->n_fields; i++)
-        if (s->fields[i]->key && strcmp(s->fields[i]->key, key) == 0)
-            return s->fields[i]->value;
-    return NULL;
-}
-
-static bool same_value(const Mesh__Pb__Value *a, const Mesh__Pb__Value *b) {
-    if (!a || !b || a->kind_case != b->kind_case)
-        return false;
-    switch (a->kind_case) {
-    case MESH__PB__VALUE__KIND_STRING_VALUE:
-        return strcmp(a->string_value, b->string_value) == 0;
-    case MESH__PB__VALUE__KIND_BOOL_VALUE:
-        return !a->bool_value == !b->bool_value;
-    case MESH__PB__VALUE__KIND_NUMBER_VALUE:
-        return a->number_value == b->number_value;
-    default:
-        return a->kind_case == MESH__PB__VALUE__KIND_NULL_VALUE;
-    }
-}
-
 static bool match_metadata(const Mesh__Pb__Struct *match, const Mesh__Pb__Struct *metadata) {
     for (size_t i = 0; match && i < match->n_fields; i++)
-        if (!same_value(match->fields[i]->value, mesh_field_of(metadata, match->fields[i]->key)))
+        if (!mesh_metadata_same(match->fields[i]->value,
+                                mesh_metadata_field(metadata, match->fields[i]->key)))
             return false;
     return true;
 }
@@ -67,7 +41,8 @@ static int read_transports(struct cluster *x, struct mesh_blob *blob) {
 static void use_assignment(struct cluster *x, const char *name) {
     const struct mesh_build_in *in = x->b->in;
     const struct mesh_resource *r = mesh_build_find(&x->b->assignments, name);
-    if (in->assignment && mesh_build_rank(x->b, x->r) != RANK_FILE && in->assignment(in->arg, x->r->name, &x->raw, &x->raw_len)) {
+    if (in->assignment && mesh_build_rank(x->b, x->r) != RANK_FILE &&
+        in->assignment(in->arg, x->r->name, &x->raw, &x->raw_len)) {
         x->eds = name;
         mesh_build_keep(x->b, name, x->raw, x->raw_len);
         return;
@@ -91,7 +66,7 @@ static void find_endpoints(struct cluster *x) {
     x->cla_resource = x->r;
     if (c->cluster_discovery_type_case == MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE) {
         mesh_cluster_refuse(x, MESH_E_UNSUPPORTED, "custom cluster type is not supported",
-               c->cluster_type ? c->cluster_type->name : NULL);
+                            c->cluster_type ? c->cluster_type->name : NULL);
         return;
     }
     switch (c->type) {
@@ -135,6 +110,47 @@ static uint32_t plain_flags(const struct cluster *x) {
     return (plain == x->n ? CLUSTER_PLAIN : 0) | (plain ? CLUSTER_SOME_PLAIN : 0);
 }
 
+static uint32_t drain_flags(const Mesh__Cluster__Cluster *c) {
+    bool change = c->common_lb_config && c->common_lb_config->close_connections_on_host_set_change;
+    return (c->close_connections_on_host_health_failure ? CLUSTER_DRAIN_UNHEALTHY : 0) |
+           (change ? CLUSTER_DRAIN_REMOVED : 0);
+}
+
+/* Leaves the endpoints that a route, or this host, is to use. */
+static int select_endpoints(struct cluster *x) {
+    struct mesh_policy *p = &x->lb.policy;
+    uint64_t seed = mesh_view_head(x->b->pub->v)->seed;
+    uint32_t n = x->n - x->first;
+    struct mesh_endpoint *e = x->b->endpoints + x->first;
+    int rc = 0;
+    if (x->is_subset && x->lb.subsets) {
+        rc = mesh_subset_select(x->lb.subsets, x->match, x->b->metadata + x->first, e, n, &n);
+        p->locality_weighted = p->locality_weighted && x->lb.subsets->locality_weight_aware;
+    }
+    if (rc == 0 && x->lb.subset_size)
+        rc = mesh_lb_subset(e, n, x->lb.subset_size, seed, &n);
+    x->n = x->first + n;
+    return rc == 0 ? mesh_build_zones(x, e, n) : rc;
+}
+
+/* Settings of checks are judged in any case; whether they are made is another matter, and is told. */
+static int check_health(struct cluster *x) {
+    struct mesh_probe_spec spec;
+    struct mesh_why why;
+    int rc = mesh_probe_read(x->c, x->b->pub->v->tls, &spec, &why);
+    if (rc == MESH_E_INVALID)
+        return mesh_cluster_refuse(x, rc, why.text, NULL);
+    if (rc == MESH_E_UNSUPPORTED)
+        return mesh_fault(x->b, x->r, "cluster %s: %s; its health is what connections show", x->r->name,
+                          why.text);
+    if (rc == 0 && !x->b->pub->health)
+        return mesh_fault(
+            x->b, x->r,
+            "cluster %s: health_checks: nobody makes them here; its health is what connections show",
+            x->r->name);
+    return 0;
+}
+
 static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *blob) {
     struct view_span at = mesh_blob_add(blob, x->transports, x->ntransports * sizeof x->transports[0], 4);
     if (blob->broken || x->b->keys.broken)
@@ -145,8 +161,7 @@ static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *
     if (x->c->cluster_discovery_type_case == MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE &&
         x->c->type == MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__ORIGINAL_DST)
         in->flags |= CLUSTER_ORIGINAL_DST;
-    in->name = x->r->name;
-    in->flags |= plain_flags(x);
+    in->flags |= plain_flags(x) | drain_flags(x->c);
     if (x->is_pending && !x->n)
         in->flags |= CLUSTER_PENDING;
     in->error = x->error;
@@ -163,16 +178,15 @@ static int put(struct cluster *x, struct mesh_cluster_in *in, struct mesh_blob *
 
 /* The cluster at hand, or the member of the aggregate at hand. */
 static int read_one(struct cluster *x, struct mesh_policy *ret_policy, struct mesh_blob *blob) {
-    const Mesh__Cluster__Cluster__CommonLbConfig *common = x->c->common_lb_config;
     struct mesh_why why = {""};
-    x->hash_by_host = common && common->consistent_hashing_lb_config &&
-                      common->consistent_hashing_lb_config->use_hostname_for_hashing;
     x->first = x->n;
     if (x->r->refused)
         mesh_cluster_refuse(x, MESH_E_UNSUPPORTED, x->r->refused, NULL);
     find_endpoints(x);
     check_filters(x);
-    int rc = read_transports(x, blob);
+    int rc = check_health(x);
+    if (rc == 0)
+        rc = read_transports(x, blob);
     if (rc < 0)
         return rc;
     const struct view_tls *socket = &x->transports[x->first_transport];
@@ -181,14 +195,19 @@ static int read_one(struct cluster *x, struct mesh_policy *ret_policy, struct me
         mesh_view_text(blob->p, blob->len, &socket->why, text, sizeof text);
         mesh_cluster_refuse(x, socket->error, text, NULL);
     }
-    rc = mesh_build_policy(x->c, x->cla, ret_policy, &why);
+    mesh_build_policy_done(&x->lb);
+    rc = mesh_build_policy(x->c, x->cla, &x->lb, &why);
     if (rc == 0 && x->raw)
-        rc = mesh_cluster_scan_policy(x, ret_policy);
+        rc = mesh_cluster_scan_policy(x, &x->lb.policy);
     if (rc == MESH_E_NOMEM)
         return rc;
     if (rc < 0)
         mesh_cluster_refuse(x, rc, why.text, NULL);
-    return x->error ? 0 : mesh_cluster_endpoints(x);
+    rc = x->error ? 0 : mesh_cluster_endpoints(x);
+    if (rc == 0 && !x->error)
+        rc = select_endpoints(x);
+    *ret_policy = x->lb.policy;
+    return rc;
 }
 
 /* ---- aggregates -------------------------------------------------------------------------------------------
@@ -211,10 +230,12 @@ static uint32_t next_priority(const struct cluster *x) {
     return next < PRIORITY_MAX ? next : PRIORITY_MAX;
 }
 
-/* The members' priorities one after the other, each with its own transport sockets; the first good one's policy
- * (envoy.extensions.clusters.aggregate.v3). A member that cannot be used is left out, and the next one serves. */
-static int read_members(struct cluster *x, const Mesh__Cluster__AggregateConfig *a, struct mesh_policy *ret_policy,
-                        struct mesh_blob *blob, unsigned depth, uint32_t *io_good) {
+/* The members' priorities one after the other, each with its own transport sockets; the first good one's
+ * policy (envoy.extensions.clusters.aggregate.v3). A member that cannot be used is left out, and the next one
+ * serves. */
+static int read_members(struct cluster *x, const Mesh__Cluster__AggregateConfig *a,
+                        struct mesh_policy *ret_policy, struct mesh_blob *blob, unsigned depth,
+                        uint32_t *io_good) {
     const struct mesh_resource *whole = x->r;
     const Mesh__Cluster__Cluster *c = x->c;
     int rc = 0;
@@ -265,19 +286,27 @@ static int read_all(struct cluster *x, struct mesh_cluster_in *in, struct mesh_b
     return rc;
 }
 
-static int build_cluster(struct build *b, const struct mesh_resource *r) {
+/* `subset`: how the subset is called that is to be put, with what is asked of it. */
+static int build_cluster(struct build *b, const struct mesh_resource *r, const char *subset,
+                         const struct build_match *match) {
     struct mesh_blob blob = {0};
-    struct mesh_cluster_in in = {0};
+    struct mesh_cluster_in in = {.name = subset ? subset : r->name, .of = subset ? r->name : NULL};
     struct cluster *x = calloc(1, sizeof *x);
     if (!x)
         return MESH_E_NOMEM;
     x->b = b;
     x->r = r;
     x->c = (const Mesh__Cluster__Cluster *)r->msg;
+    x->is_subset = subset != NULL;
+    x->match = match;
     b->keys.len = 0;
     int rc = read_all(x, &in, &blob);
     if (rc == 0)
         rc = put(x, &in, &blob);
+    mesh_build_policy_done(&x->lb);
+    for (uint32_t i = 0; i < x->nkept; i++)
+        protobuf_c_message_free_unpacked(x->kept[i], NULL);
+    free(x->kept);
     free(x->seen);
     free(x);
     free(blob.p);
@@ -288,6 +317,27 @@ int mesh_build_clusters(struct build *b) {
     int rc = 0;
     for (size_t i = 0; i < b->resources->n && rc == 0; i++)
         if (b->resources->items[i].type == &mesh__cluster__cluster__descriptor)
-            rc = build_cluster(b, &b->resources->items[i]);
+            rc = build_cluster(b, &b->resources->items[i], NULL, NULL);
     return rc;
+}
+
+bool mesh_cluster_selects(const Mesh__Cluster__Cluster *c) {
+    struct build_lb lb;
+    struct mesh_why why;
+    bool yes = mesh_build_policy(c, NULL, &lb, &why) == 0 && lb.subsets;
+    mesh_build_policy_done(&lb);
+    return yes;
+}
+
+int mesh_build_cluster_id(struct build *b, const char *name, const struct build_match *match,
+                          uint32_t *ret_id) {
+    char text[1024];
+    const struct mesh_resource *r = mesh_build_find(&b->clusters, name);
+    if (!r || r->refused || !mesh_cluster_selects((const Mesh__Cluster__Cluster *)r->msg))
+        return mesh_pub_cluster_id(b->pub, name, ret_id);
+    mesh_subset_name(name, match, text, sizeof text);
+    int rc = mesh_pub_cluster_id(b->pub, text, ret_id);
+    if (rc < 0 || mesh_wpages_get(&b->pub->clusters, *ret_id))
+        return rc; /* another route asks the same */
+    return build_cluster(b, r, text, match);
 }

@@ -32,7 +32,11 @@ struct cluster {
     uint32_t nlocalities;
     uint64_t *seen; /* addresses of this cluster, hashed */
     uint32_t seen_mask;
-    bool hash_by_host;
+    struct build_lb lb; /* of the member at hand, when it is an aggregate */
+    const struct build_match *match; /* the subset to put, NULL with is_subset: the one of routes that ask nothing */
+    bool is_subset;
+    ProtobufCMessage **kept; /* metadata of endpoints that came by wire, where a subset is selected by it */
+    uint32_t nkept;
     bool is_pending; /* some host name of it was not answered for yet */
     int error;
     struct mesh_why why;
@@ -47,7 +51,10 @@ int mesh_cluster_scan_policy(struct cluster *x, struct mesh_policy *ret) MESH_MU
 
 /* The transport socket for an endpoint's metadata. */
 uint8_t mesh_cluster_transport(const struct cluster *x, const Mesh__Core__Metadata *m);
-const Mesh__Pb__Struct *mesh_metadata_of(const Mesh__Core__Metadata *m, const char *filter);
-const Mesh__Pb__Value *mesh_field_of(const Mesh__Pb__Struct *s, const char *key);
+/* The hash by which localities are told apart. */
+uint64_t mesh_locality_name(const Mesh__Core__Locality *l);
+/* Zone-aware routing (resolver/build_zone.c): weighs the localities of priority 0 by where our own service runs, the members
+ * of cluster_manager's local_cluster_name, and node.locality for ourselves; without both nothing is done. */
+int mesh_build_zones(struct cluster *x, struct mesh_endpoint *endpoints, uint32_t n) MESH_MUST_CHECK;
 
 #endif

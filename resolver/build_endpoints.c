@@ -2,7 +2,9 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include "proto/scan.h"
+#include <stdio.h>
 #include "resolver/build_cluster.h"
+#include "resolver/health.h"
 
 enum { ADDRESS_MAX = 256, MILLION = 1000000 };
 
@@ -17,6 +19,8 @@ struct endpoint_in { /* as either form says it */
     uint32_t weight, priority, locality_weight;
     uint16_t locality;
     uint8_t transport;
+    bool no_weight; /* load_balancing_weight says 0 */
+    const Mesh__Core__Metadata *metadata;
     bool is_ip; /* family and addr are set */
     uint8_t family, addr[16];
 };
@@ -96,15 +100,19 @@ static int make_room(struct cluster *x, size_t n) {
         return MESH_E_NOMEM;
     if (n > x->b->endpoints_room) {
         struct mesh_endpoint *p = realloc(x->b->endpoints, n * sizeof *p);
-        if (!p)
+        if (p)
+            x->b->endpoints = p;
+        const Mesh__Core__Metadata **m = realloc(x->b->metadata, n * sizeof *m);
+        if (m)
+            x->b->metadata = m;
+        if (!p || !m)
             return MESH_E_NOMEM;
-        x->b->endpoints = p;
         x->b->endpoints_room = (uint32_t)n;
     }
     return 0;
 }
 
-static int append(struct cluster *x, const struct mesh_endpoint *e) {
+static int append(struct cluster *x, const struct mesh_endpoint *e, const Mesh__Core__Metadata *metadata) {
     if (is_double(x, e))
         return 0;
     if (x->n * 2 >= x->seen_mask || x->n == x->b->endpoints_room) {
@@ -112,13 +120,19 @@ static int append(struct cluster *x, const struct mesh_endpoint *e) {
         if (rc < 0)
             return rc;
     }
-    x->b->endpoints[x->n++] = *e;
+    struct mesh_endpoint *to = &x->b->endpoints[x->n];
+    *to = *e;
+    if (to->health != MESH_HEALTH_DRAINING &&
+        mesh_health_of(x->b->pub->health, x->r->name, to) == MESH_VERDICT_BAD)
+        to->health = MESH_HEALTH_UNHEALTHY;
+    x->b->metadata[x->n++] = metadata;
     return mesh_build_reserve(x->b, e->family, e->addr, 0);
 }
 
 /* An endpoint by host name: one for each address (STRICT_DNS), or one (LOGICAL_DNS). `e` is what they have in
  * common. */
-static int append_addresses(struct cluster *x, const struct mesh_endpoint *e, const char *host) {
+static int append_addresses(struct cluster *x, const struct mesh_endpoint *e, const char *host,
+                            const Mesh__Core__Metadata *metadata) {
     bool pending, one = x->c->type == MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__LOGICAL_DNS;
     const struct mesh_dns_answer *a = mesh_hosts_get(x->b->in->hosts, host, &pending);
     unsigned families = mesh_hosts_families(x->c);
@@ -131,15 +145,16 @@ static int append_addresses(struct cluster *x, const struct mesh_endpoint *e, co
         memcpy(copy.addr, a->addrs[i].addr, 16);
         if (!(families & (copy.family == 4 ? 1 : 2)))
             continue;
-        rc = append(x, &copy);
+        rc = append(x, &copy, metadata);
         taken++;
     }
     return rc;
 }
 
 static int leave_out(struct cluster *x, struct text address) {
-    return mesh_fault(x->b, x->cla_resource, "%s: an endpoint without an IP address and TCP port is left out%s%.*s",
-                      x->r->name, address.n ? ": " : "", (int)(address.n < ADDRESS_MAX ? address.n : ADDRESS_MAX),
+    return mesh_fault(x->b, x->cla_resource,
+                      "%s: an endpoint without an IP address and TCP port is left out%s%.*s", x->r->name,
+                      address.n ? ": " : "", (int)(address.n < ADDRESS_MAX ? address.n : ADDRESS_MAX),
                       address.n ? address.p : "");
 }
 
@@ -148,15 +163,19 @@ static int add(struct cluster *x, const struct endpoint_in *in) {
     bool by_name = !in->is_ip && in->address.n && in->address.n < sizeof host && mesh_hosts_by_dns(x->c);
     if (in->port > UINT16_MAX || (!in->is_ip && !by_name))
         return leave_out(x, in->address);
+    if (in->no_weight)
+        return mesh_cluster_refuse(x, MESH_E_INVALID, "load_assignment.endpoints",
+                                   "load_balancing_weight of an endpoint must be at least 1");
     if (x->transports[in->transport].error)
         return mesh_fault(x->b, x->r, "endpoints are left out whose transport socket is not supported");
     struct mesh_endpoint e = {
         .port = (uint16_t)in->port,
         .family = in->family,
         .health = in->health >= 0 && in->health <= MESH_HEALTH_DEGRADED ? (uint8_t)in->health
-                                                                         : MESH_HEALTH_UNHEALTHY,
-        .priority = (uint8_t)(in->priority > PRIORITY_MAX - x->first_priority ? PRIORITY_MAX
-                                                                               : x->first_priority + in->priority),
+                                                                        : MESH_HEALTH_UNHEALTHY,
+        .priority =
+            (uint8_t)(in->priority > PRIORITY_MAX - x->first_priority ? PRIORITY_MAX
+                                                                      : x->first_priority + in->priority),
         .transport = in->transport,
         .locality = in->locality,
         .weight = in->weight ? in->weight : 1,
@@ -165,11 +184,11 @@ static int add(struct cluster *x, const struct endpoint_in *in) {
     };
     if (!by_name) {
         memcpy(e.addr, in->addr, 16);
-        return append(x, &e);
+        return append(x, &e, in->metadata);
     }
     memcpy(host, in->address.p, in->address.n);
     host[in->address.n] = 0;
-    return append_addresses(x, &e, host);
+    return append_addresses(x, &e, host, in->metadata);
 }
 
 /* ---- from messages ----------------------------------------------------------------------------------------
@@ -179,10 +198,10 @@ static struct text text_of(const char *p) {
 }
 
 static struct text key_of(const struct cluster *x, const Mesh__Core__Metadata *m, struct text hostname) {
-    const Mesh__Pb__Value *v = mesh_field_of(mesh_metadata_of(m, "envoy.lb"), "hash_key");
+    const Mesh__Pb__Value *v = mesh_metadata_field(mesh_metadata_of(m, "envoy.lb"), "hash_key");
     if (v && v->kind_case == MESH__PB__VALUE__KIND_STRING_VALUE)
         return text_of(v->string_value);
-    return x->hash_by_host ? hostname : text_of(NULL);
+    return x->lb.hash_by_host ? hostname : text_of(NULL);
 }
 
 static int add_message(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoints *l,
@@ -200,6 +219,8 @@ static int add_message(struct cluster *x, const Mesh__Endpoint__LocalityLbEndpoi
         .port = s->port_value,
         .health = lb->health_status,
         .weight = lb->load_balancing_weight ? lb->load_balancing_weight->value : 0,
+        .no_weight = lb->load_balancing_weight && !lb->load_balancing_weight->value,
+        .metadata = lb->metadata,
         .priority = l->priority,
         .locality_weight = l->load_balancing_weight ? l->load_balancing_weight->value : 0,
         .locality = locality,
@@ -217,14 +238,39 @@ static size_t count_endpoints(const Mesh__Endpoint__ClusterLoadAssignment *cla) 
     return n;
 }
 
+/* What Envoy refuses of an assignment's numbers. */
+static void check_numbers(struct cluster *x, size_t i) {
+    const Mesh__Endpoint__LocalityLbEndpoints *l = x->cla->endpoints[i];
+    uint64_t sum = 0;
+    char path[128];
+    snprintf(path, sizeof path, "load_assignment.endpoints[%zu]", i);
+    if (l->priority > PRIORITY_MAX + 1)
+        mesh_cluster_refuse(x, MESH_E_INVALID, path, "priority must be 0 to 128");
+    for (size_t j = 0; j < l->n_lb_endpoints; j++) {
+        const Mesh__Pb__UInt32Value *w = l->lb_endpoints[j]->load_balancing_weight;
+        sum += w ? w->value : 1;
+        if (w && !w->value)
+            mesh_cluster_refuse(x, MESH_E_INVALID, path,
+                                "load_balancing_weight of an endpoint must be at least 1");
+    }
+    if (sum > UINT32_MAX)
+        mesh_cluster_refuse(x, MESH_E_INVALID, path, "the endpoints' weights sum up to more than 2^32-1");
+}
+
+uint64_t mesh_locality_name(const Mesh__Core__Locality *l) {
+    return hash_locality(text_of(l ? l->region : NULL), text_of(l ? l->zone : NULL),
+                         text_of(l ? l->sub_zone : NULL));
+}
+
 static int read_messages(struct cluster *x) {
     int rc = 0;
+    for (size_t i = 0; i < x->cla->n_endpoints; i++)
+        check_numbers(x, i);
+    if (x->error)
+        return 0;
     for (size_t i = 0; i < x->cla->n_endpoints && rc == 0; i++) {
         const Mesh__Endpoint__LocalityLbEndpoints *l = x->cla->endpoints[i];
-        const Mesh__Core__Locality *n = l->locality;
-        uint64_t name = hash_locality(text_of(n ? n->region : NULL), text_of(n ? n->zone : NULL),
-                                      text_of(n ? n->sub_zone : NULL));
-        uint16_t locality = (uint16_t)locality_of(x, l->priority, name);
+        uint16_t locality = (uint16_t)locality_of(x, l->priority, mesh_locality_name(l->locality));
         for (size_t j = 0; j < l->n_lb_endpoints && rc == 0; j++)
             rc = add_message(x, l, l->lb_endpoints[j], locality);
     }
@@ -261,15 +307,36 @@ static int walk_locality(void *arg, const struct mesh_scan_locality *l) {
     return 0;
 }
 
+/* The metadata at hand is done with: a subset is selected by it after all have come. */
+static int let_go(struct walk *w) {
+    struct cluster *x = w->x;
+    ProtobufCMessage *m = w->opened ? &w->opened->base : NULL;
+    w->opened = NULL;
+    if (!m || !x->is_subset) {
+        if (m)
+            protobuf_c_message_free_unpacked(m, NULL);
+        return 0;
+    }
+    ProtobufCMessage **p =
+        x->nkept & (x->nkept - 1) ? x->kept : realloc(x->kept, (x->nkept ? x->nkept * 2 : 1) * sizeof *p);
+    if (!p) {
+        protobuf_c_message_free_unpacked(m, NULL);
+        return MESH_E_NOMEM;
+    }
+    x->kept = p;
+    x->kept[x->nkept++] = m;
+    return 0;
+}
+
 static int open_metadata(struct walk *w, struct mesh_bytes b) {
     ProtobufCMessage *m = NULL;
     if (b.n == w->metadata.n && (!b.n || memcmp(b.p, w->metadata.p, b.n) == 0))
         return 0;
-    if (w->opened)
-        protobuf_c_message_free_unpacked(&w->opened->base, NULL);
-    w->opened = NULL;
+    int rc = let_go(w);
+    if (rc < 0)
+        return rc;
     w->metadata = b;
-    int rc = b.n ? mesh_proto_unpack(&mesh__core__metadata__descriptor, b.p, b.n, &m) : 0;
+    rc = b.n ? mesh_proto_unpack(&mesh__core__metadata__descriptor, b.p, b.n, &m) : 0;
     w->opened = (Mesh__Core__Metadata *)m;
     return rc == MESH_E_NOMEM ? rc : 0;
 }
@@ -281,7 +348,8 @@ static bool read_ipv4(struct mesh_bytes b, uint8_t ret_addr[16]) {
         unsigned value = 0, digits = 0;
         for (; p < end && *p >= '0' && *p <= '9' && digits < 3; p++, digits++)
             value = value * 10 + (*p - '0');
-        if (!digits || value > 255 || (digits > 1 && p[-(int)digits] == '0') || (i < 3 && (p == end || *p++ != '.')))
+        if (!digits || value > 255 || (digits > 1 && p[-(int)digits] == '0') ||
+            (i < 3 && (p == end || *p++ != '.')))
             return false;
         ret_addr[i] = (uint8_t)value;
     }
@@ -313,6 +381,8 @@ static int walk_endpoint(void *arg, const struct mesh_scan_endpoint *e) {
         .port = e->port,
         .health = e->health,
         .weight = e->has_weight ? e->weight : 0,
+        .no_weight = e->has_weight && !e->weight,
+        .metadata = x->is_subset ? w->opened : NULL,
         .priority = w->locality.priority,
         .locality_weight = w->locality.has_weight ? w->locality.weight : 0,
         .locality = w->index,
@@ -325,7 +395,8 @@ static int walk_endpoint(void *arg, const struct mesh_scan_endpoint *e) {
 
 static int read_wire(struct cluster *x, uint32_t *ret_n) {
     static const struct mesh_scan_assignment_sink counting = {.endpoint = count_one},
-                                                  reading = {.locality = walk_locality, .endpoint = walk_endpoint};
+                                                  reading = {.locality = walk_locality,
+                                                             .endpoint = walk_endpoint};
     struct walk w = {.x = x};
     int rc = mesh_scan_assignment(x->raw, x->raw_len, &counting, &w);
     *ret_n = w.count;
@@ -333,9 +404,8 @@ static int read_wire(struct cluster *x, uint32_t *ret_n) {
         rc = make_room(x, (size_t)x->n + w.count + 1);
     if (rc == 0)
         rc = mesh_scan_assignment(x->raw, x->raw_len, &reading, &w);
-    if (w.opened)
-        protobuf_c_message_free_unpacked(&w.opened->base, NULL);
-    return rc;
+    int kept = let_go(&w);
+    return rc < 0 ? rc : kept;
 }
 
 static int walk_policy(void *arg, bool has_overprovisioning, uint32_t factor, uint64_t stale_after,
@@ -376,8 +446,8 @@ int mesh_cluster_endpoints(struct cluster *x) {
         rc = read_messages(x);
     if (rc == MESH_E_SYNTAX)
         return mesh_cluster_refuse(x, MESH_E_SYNTAX, "its endpoints are not well-formed", x->eds);
-    if (rc == 0 && (n || scanned) && x->n == x->first && x->transports[x->first_transport].error == 0 &&
-        !mesh_hosts_by_dns(x->c))
+    if (rc == 0 && (n || scanned) && !x->error && x->n == x->first &&
+        x->transports[x->first_transport].error == 0 && !mesh_hosts_by_dns(x->c))
         mesh_cluster_refuse(x, MESH_E_UNSUPPORTED, "none of its endpoints can be used",
                             x->b->why[mesh_build_number(x->b, x->cla_resource)]);
     return rc;

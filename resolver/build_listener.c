@@ -100,16 +100,19 @@ static int tcp_targets(struct build *b, const Mesh__Tcp__TcpProxy *t, struct bui
         return MESH_E_NOMEM;
     w->items = items;
     if (!many)
-        items[w->n++] = (struct build_weight){mesh_arena_text(&b->arena, t->cluster, strlen(t->cluster)), 1};
+        items[w->n++] =
+            (struct build_weight){mesh_arena_text(&b->arena, t->cluster, strlen(t->cluster)), 1, NULL};
     for (size_t i = 0; many && i < n; i++) {
         const Mesh__Tcp__TcpProxy__WeightedCluster__ClusterWeight *c = t->weighted_clusters->clusters[i];
         items[w->n++] =
-            (struct build_weight){mesh_arena_text(&b->arena, c->name, strlen(c->name)), c->weight};
+            (struct build_weight){mesh_arena_text(&b->arena, c->name, strlen(c->name)), c->weight, NULL};
     }
-    for (uint32_t i = 0; i < w->n; i++)
-        if (!items[i].cluster)
-            return MESH_E_NOMEM;
-    return 0;
+    int rc = 0;
+    for (uint32_t i = 0; i < w->n && rc == 0; i++) {
+        const Mesh__Core__Metadata *own = many ? t->weighted_clusters->clusters[i]->metadata_match : NULL;
+        rc = items[i].cluster ? mesh_build_match(b, own, t->metadata_match, &items[i].match) : MESH_E_NOMEM;
+    }
+    return rc;
 }
 
 /* The service that all clusters of a route belong to: subsets and versions of one are one. */
@@ -123,6 +126,18 @@ static const char *service_of(struct build *b, const struct build_weights *w) {
 }
 
 /* `ret_service`: the name that the route's clusters are called by, NULL: none. */
+/* What a tcp_proxy must not say; NULL: nothing. */
+static const char *tcp_fault(const Mesh__Tcp__TcpProxy *t) {
+    const Mesh__Core__Percent *jitter = t->max_downstream_connection_duration_jitter_percentage;
+    if (t->max_downstream_connection_duration && !mesh_duration_ms(t->max_downstream_connection_duration, 0))
+        return "max_downstream_connection_duration: must be at least 1ms";
+    if (jitter && !(jitter->value >= 0 && jitter->value <= 100))
+        return "max_downstream_connection_duration_jitter_percentage: must be 0 to 100";
+    if (t->max_connect_attempts && !t->max_connect_attempts->value)
+        return "max_connect_attempts: must be at least 1";
+    return NULL;
+}
+
 static int tcp_route(struct build *b, const char *text, const Mesh__Pb__Any *config,
                      const struct build_route **ret, const char **ret_service) {
     struct build_weights w = {.text = text};
@@ -136,13 +151,20 @@ static int tcp_route(struct build *b, const char *text, const Mesh__Pb__Any *con
     for (size_t i = 0; i < t->n_hash_policy; i++)
         if (t->hash_policy[i]->policy_specifier_case == MESH__CORE__HASH_POLICY__POLICY_SPECIFIER_SOURCE_IP)
             w.hash = HASH_SOURCE_IP;
+    w.max_age_ms = mesh_duration_ms(t->max_downstream_connection_duration, 0);
+    if (t->max_downstream_connection_duration_jitter_percentage)
+        w.max_age_jitter = (uint8_t)t->max_downstream_connection_duration_jitter_percentage->value;
     if (t->max_connect_attempts)
         w.attempts =
             (uint16_t)(t->max_connect_attempts->value > 1000 ? 1000 : t->max_connect_attempts->value);
     if (t->cluster_specifier_case == MESH__TCP__TCP_PROXY__CLUSTER_SPECIFIER__NOT_SET)
         rc = mesh_build_refusal(b, text, MESH_E_INVALID, "the tcp_proxy names no cluster", ret);
+    else if (tcp_fault(t))
+        rc = mesh_build_refusal(b, text, MESH_E_INVALID, tcp_fault(t), ret);
     else if ((rc = tcp_targets(b, t, &w)) == 0)
         rc = mesh_build_weighted(b, &w, ret);
+    else if (rc == MESH_E_LIMIT)
+        rc = mesh_build_refusal(b, text, rc, "metadata_match has too many keys", ret);
     if (rc == 0)
         *ret_service = service_of(b, &w);
     protobuf_c_message_free_unpacked(&t->base, NULL);
@@ -172,6 +194,8 @@ static int own_address(struct outbound *o, const struct build_where *w, const ch
     struct build_name *n = mesh_build_name(o->b, service, strlen(service));
     if (!n)
         return MESH_E_NOMEM;
+    if (n->nentries && n->rank < o->b->rank) /* a file's names are its alone */
+        return 0;
     if (w->family == 4 && !n->has_own4)
         memcpy(n->own4, w->addr, 4);
     else if (w->family == 6 && !n->has_own6)

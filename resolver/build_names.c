@@ -249,8 +249,9 @@ static int add_table(struct build *b, const Mesh__Nds__NameTable *t) {
         if (!e->key || !e->value || strchr(e->key, '|') || !mesh_host_name(e->key, name, &port) || port)
             continue;
         struct build_name *n = mesh_build_name(b, name, strlen(name));
-        rc = n ? own_of(b, n, e->value, 4) : MESH_E_NOMEM;
-        if (rc == 0)
+        bool is_theirs = n && n->nentries && n->rank < b->rank; /* a file's names are its alone */
+        rc = !n ? MESH_E_NOMEM : is_theirs ? 0 : own_of(b, n, e->value, 4);
+        if (rc == 0 && !is_theirs)
             rc = own_of(b, n, e->value, 6);
     }
     return rc;
@@ -258,10 +259,12 @@ static int add_table(struct build *b, const Mesh__Nds__NameTable *t) {
 
 static int add_tables(struct build *b) {
     int rc = 0;
-    for (size_t i = 0; i < b->resources->n && rc == 0; i++)
+    for (size_t i = 0; i < b->resources->n && rc == 0; i++) {
+        mesh_build_at(b, i);
         if (b->resources->items[i].type == &mesh__nds__name_table__descriptor &&
             !b->resources->items[i].refused)
             rc = add_table(b, (const Mesh__Nds__NameTable *)b->resources->items[i].msg);
+    }
     return rc;
 }
 

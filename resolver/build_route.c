@@ -44,6 +44,8 @@ int mesh_build_weighted(struct build *b, const struct build_weights *w, const st
                                .kind = ROUTE_CLUSTERS,
                                .hash = w->hash,
                                .attempts = w->attempts,
+                               .max_age_ms = w->max_age_ms,
+                               .max_age_jitter = w->max_age_jitter,
                                .targets = targets};
     const char *only = "";
     uint64_t total = 0;
@@ -54,7 +56,7 @@ int mesh_build_weighted(struct build *b, const struct build_weights *w, const st
             continue;
         only = w->items[i].cluster;
         total += w->items[i].weight;
-        int rc = mesh_pub_cluster_id(b->pub, w->items[i].cluster, &targets[in.n].cluster);
+        int rc = mesh_build_cluster_id(b, w->items[i].cluster, w->items[i].match, &targets[in.n].cluster);
         if (rc < 0)
             return rc;
         targets[in.n++].weight = w->items[i].weight;
@@ -71,9 +73,22 @@ int mesh_build_weighted(struct build *b, const struct build_weights *w, const st
 }
 
 int mesh_build_route(struct build *b, const char *text, const char *cluster, const struct build_route **ret) {
-    struct build_weight one = {cluster, 1};
+    struct build_weight one = {cluster, 1, NULL};
     struct build_weights w = {.text = text, .items = &one, .n = 1};
     return mesh_build_weighted(b, &w, ret);
+}
+
+/* What a weighted cluster asks goes before what its route asks. */
+int mesh_build_match(struct build *b, const Mesh__Core__Metadata *first, const Mesh__Core__Metadata *second,
+                     const struct build_match **ret) {
+    struct build_match *m = first || second ? mesh_arena_get(&b->arena, sizeof *m) : NULL;
+    int rc = (first || second) && !m ? MESH_E_NOMEM : 0;
+    if (m)
+        rc = mesh_match_add(m, first);
+    if (m && rc == 0)
+        rc = mesh_match_add(m, second);
+    *ret = m;
+    return rc;
 }
 
 /* ---- which route of a virtual host ------------------------------------------------------------------------
@@ -100,6 +115,10 @@ static uint8_t hash_of(const Mesh__Route__RouteAction *a) {
     return HASH_NONE;
 }
 
+static int too_many_keys(struct build *b, const char *text, const struct build_route **ret) {
+    return mesh_build_refusal(b, text, MESH_E_LIMIT, "metadata_match has too many keys", ret);
+}
+
 static int weighted_route(struct build *b, const char *text, const Mesh__Route__RouteAction *a,
                           const struct build_route **ret) {
     const Mesh__Route__WeightedCluster *w = a->weighted_clusters;
@@ -115,7 +134,10 @@ static int weighted_route(struct build *b, const char *text, const Mesh__Route__
         if (!c->name || !*c->name)
             return mesh_build_refusal(b, text, MESH_E_UNSUPPORTED,
                                       "the cluster is named by a header of the request", ret);
-        items[in.n++] = (struct build_weight){c->name, c->weight ? c->weight->value : 0};
+        items[in.n] = (struct build_weight){c->name, c->weight ? c->weight->value : 0, NULL};
+        int rc = mesh_build_match(b, c->metadata_match, a->metadata_match, &items[in.n++].match);
+        if (rc < 0)
+            return rc == MESH_E_LIMIT ? too_many_keys(b, text, ret) : rc;
     }
     return mesh_build_weighted(b, &in, ret);
 }
@@ -128,7 +150,10 @@ static int action_route(struct build *b, const char *text, const Mesh__Route__Ro
     const Mesh__Route__RouteAction *a = r->route;
     switch (a->cluster_specifier_case) {
     case MESH__ROUTE__ROUTE_ACTION__CLUSTER_SPECIFIER_CLUSTER: {
-        struct build_weight one = {a->cluster, 1};
+        struct build_weight one = {a->cluster, 1, NULL};
+        int rc = mesh_build_match(b, a->metadata_match, NULL, &one.match);
+        if (rc < 0)
+            return rc == MESH_E_LIMIT ? too_many_keys(b, text, ret) : rc;
         struct build_weights w = {.text = text, .hash = hash_of(a), .items = &one, .n = 1};
         return mesh_build_weighted(b, &w, ret);
     }
@@ -319,8 +344,8 @@ int mesh_build_routes(struct build *b) {
     int rc = 0;
     for (size_t i = 0; i < b->resources->n && rc == 0; i++) {
         const struct mesh_resource *r = &b->resources->items[i];
-        mesh_build_at(b, i);
         /* Of those that only api_listeners use, the listeners' names lead in (gRFC A27). */
+        mesh_build_at(b, i);
         if (r->type == &mesh__route__route_configuration__descriptor && b->ports[i].is_api && !b->ports[i].n)
             rc = note_all_skipped(b, r, (const Mesh__Route__RouteConfiguration *)r->msg);
         else if (r->type == &mesh__route__route_configuration__descriptor)

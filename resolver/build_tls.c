@@ -59,6 +59,47 @@ static const Mesh__Tls__Secret *find_secret(struct context *c, const char *name)
     return r ? (const Mesh__Tls__Secret *)r->msg : NULL;
 }
 
+/* ---- certificate provider instances (gRFC A29)
+ * ---------------------------------------------------------------
+ */
+/* The one of the bootstrap, NULL: it has none of that name. */
+static const struct mesh_cert_provider *find_provider(const struct context *c, const char *name) {
+    const struct mesh_bootstrap *b = c->b->pub->v->bootstrap;
+    for (uint32_t i = 0; b && name && i < b->nproviders; i++)
+        if (strcmp(b->providers[i].instance, name) == 0)
+            return &b->providers[i];
+    return NULL;
+}
+
+/* What an instance without files of that kind is. */
+static int lacks(struct context *c, const struct mesh_cert_provider *p, const char *name) {
+    if (!p)
+        return is_ours(name) ? 0 : refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s", name);
+    return p->is_supported
+               ? refuse(c, MESH_E_IDENTITY, "certificate provider instance %s has no such file", name)
+               : refuse(c, MESH_E_UNSUPPORTED,
+                        "certificate provider instance %s is of another plugin than file_watcher", name);
+}
+
+static int use_own(struct context *c, const char *name) {
+    const struct mesh_cert_provider *p = find_provider(c, name);
+    if (!p || !p->is_supported || !p->files.cert || !p->files.key)
+        return lacks(c, p, name);
+    c->t->cert_kind = c->t->key_kind = PEM_PATH;
+    c->t->cert = mesh_blob_text(c->blob, p->files.cert);
+    c->t->key = mesh_blob_text(c->blob, p->files.key);
+    return 0;
+}
+
+static int use_roots(struct context *c, const char *name) {
+    const struct mesh_cert_provider *p = find_provider(c, name);
+    if (!p || !p->is_supported || !p->files.ca)
+        return lacks(c, p, name);
+    c->t->ca_kind = PEM_PATH;
+    c->t->ca = mesh_blob_text(c->blob, p->files.ca);
+    return 0;
+}
+
 /* ---- our certificate --------------------------------------------------------------------------------------
  */
 static int read_certificate(struct context *c, const Mesh__Tls__TlsCertificate *cert) {
@@ -82,14 +123,10 @@ static int read_own(struct context *c, const Mesh__Tls__CommonTlsContext *common
         return read_certificate(c, common->tls_certificates[0]);
     if (common->n_tls_certificate_sds_secret_configs)
         return read_certificate_secret(c, common->tls_certificate_sds_secret_configs[0]->name);
-    if (common->tls_certificate_provider_instance &&
-        !is_ours(common->tls_certificate_provider_instance->instance_name))
-        return refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s",
-                      common->tls_certificate_provider_instance->instance_name);
-    if (common->tls_certificate_certificate_provider_instance &&
-        !is_ours(common->tls_certificate_certificate_provider_instance->instance_name))
-        return refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s",
-                      common->tls_certificate_certificate_provider_instance->instance_name);
+    if (common->tls_certificate_provider_instance)
+        return use_own(c, common->tls_certificate_provider_instance->instance_name);
+    if (common->tls_certificate_certificate_provider_instance)
+        return use_own(c, common->tls_certificate_certificate_provider_instance->instance_name);
     return 0;
 }
 
@@ -145,10 +182,8 @@ static int read_roots(struct context *c, const Mesh__Tls__CertificateValidationC
     if (v->system_root_certs) {
         c->t->ca_kind = PEM_PATH;
         c->t->ca = mesh_blob_text(c->blob, SYSTEM_ROOTS);
-    } else if (v->ca_certificate_provider_instance &&
-               !is_ours(v->ca_certificate_provider_instance->instance_name)) {
-        return refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s",
-                      v->ca_certificate_provider_instance->instance_name);
+    } else if (v->ca_certificate_provider_instance) {
+        return use_roots(c, v->ca_certificate_provider_instance->instance_name);
     }
     return 0;
 }
@@ -178,10 +213,8 @@ static int read_combined(struct context *c,
     int rc = both->default_validation_context ? read_validation(c, both->default_validation_context) : 0;
     if (rc == 0 && both->validation_context_sds_secret_config)
         rc = read_validation_secret(c, both->validation_context_sds_secret_config->name);
-    if (rc == 0 && both->validation_context_certificate_provider_instance &&
-        !is_ours(both->validation_context_certificate_provider_instance->instance_name))
-        rc = refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s",
-                    both->validation_context_certificate_provider_instance->instance_name);
+    if (rc == 0 && both->validation_context_certificate_provider_instance)
+        rc = use_roots(c, both->validation_context_certificate_provider_instance->instance_name);
     return rc;
 }
 
@@ -195,10 +228,7 @@ static int read_peer(struct context *c, const Mesh__Tls__CommonTlsContext *commo
         return read_combined(c, common->combined_validation_context);
     case MESH__TLS__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT_CERTIFICATE_PROVIDER_INSTANCE:
         c->validates = true;
-        return is_ours(common->validation_context_certificate_provider_instance->instance_name)
-                   ? 0
-                   : refuse(c, MESH_E_IDENTITY, "no certificate provider instance %s",
-                            common->validation_context_certificate_provider_instance->instance_name);
+        return use_roots(c, common->validation_context_certificate_provider_instance->instance_name);
     default:
         return 0;
     }

@@ -72,6 +72,22 @@ struct build_addr {
     struct build_name *name;         /* NULL: none */
     struct build_addr *next;
 };
+struct build_match { /* what a route asks of its endpoints' metadata (envoy.lb), by key; memory of the arena */
+    uint32_t n;
+    struct {
+        const char *key;
+        const Mesh__Pb__Value *value;
+    } items[16];
+};
+struct build_lb { /* how a cluster balances: what readers need, and what the build does before */
+    struct mesh_policy policy;
+    uint32_t subset_size; /* random_subsetting; 0: all */
+    bool hash_by_host;    /* use_hostname_for_hashing */
+    bool zone_aware, zone_direct;
+    uint32_t zone_min; /* min_cluster_size */
+    const Mesh__Cluster__Cluster__LbSubsetConfig *subsets; /* NULL: no selection by metadata */
+    ProtobufCMessage *owned;                               /* what `subsets` points into, or NULL */
+};
 struct build_index { /* resources of one type by name */
     const struct mesh_resource **slots;
     uint32_t mask;
@@ -101,6 +117,7 @@ struct build {
     struct build_addr *addrs, **addrs_end;
     struct mesh_blob chains, inbound; /* struct view_chain's, and the record that they point into */
     struct mesh_endpoint *endpoints;  /* of the cluster at hand */
+    const Mesh__Core__Metadata **metadata; /* of each */
     uint32_t endpoints_room;
     struct mesh_blob keys;
     struct build_raw *raws; /* assignments that came by wire, each once: a table by their bytes' address */
@@ -149,8 +166,52 @@ bool mesh_parse_address(const char *text, uint8_t *ret_family,
 /* ---- parts
  * ----------------------------------------------------------------------------------------------------- */
 int mesh_build_clusters(struct build *b) MESH_MUST_CHECK;
+/* The id by which a route names a cluster: where its lb_subset_config selects, that of the subset, which is put on
+ * demand. `match` may be NULL. After mesh_build_clusters. */
+/* Does it select by metadata? A cluster whose settings are refused does not: what leads to it is refused. */
+bool mesh_cluster_selects(const Mesh__Cluster__Cluster *c);
+int mesh_build_cluster_id(struct build *b, const char *name, const struct build_match *match,
+                          uint32_t *ret_id) MESH_MUST_CHECK;
+
+/* ---- selection by metadata (resolver/build_subset.c)
+ * ------------------------------------------------------------- */
+const Mesh__Pb__Struct *mesh_metadata_of(const Mesh__Core__Metadata *m, const char *filter); /* NULL: none */
+const Mesh__Pb__Value *mesh_metadata_field(const Mesh__Pb__Struct *s, const char *key);      /* NULL: none */
+bool mesh_metadata_same(const Mesh__Pb__Value *a, const Mesh__Pb__Value *b);
+/* Adds what metadata's envoy.lb says; a key that is there already stays. MESH_E_LIMIT. */
+int mesh_match_add(struct build_match *m, const Mesh__Core__Metadata *metadata) MESH_MUST_CHECK;
+/* NAME, or NAME{key=value,...}: how a subset is called. */
+void mesh_subset_name(const char *cluster, const struct build_match *m, char *ret_text, size_t cap);
+/* Leaves those that the configuration selects for a match (NULL: a route that asks nothing) at the front of
+ * `endpoints`, weights of localities scaled where it says so; metadata[i] is endpoint i's. Returns how many. */
+int mesh_subset_select(const Mesh__Cluster__Cluster__LbSubsetConfig *c, const struct build_match *match,
+                       const Mesh__Core__Metadata *const *metadata, struct mesh_endpoint *endpoints, uint32_t n,
+                       uint32_t *ret_n) MESH_MUST_CHECK;
+/* Settings that contradict each other or that mean nothing are MESH_E_INVALID, why begins with the field's path.
+ * Freed with mesh_build_policy_done, also after an error. */
 int mesh_build_policy(const Mesh__Cluster__Cluster *c, const Mesh__Endpoint__ClusterLoadAssignment *cla,
-                      struct mesh_policy *ret, struct mesh_why *why) MESH_MUST_CHECK;
+                      struct build_lb *ret, struct mesh_why *why) MESH_MUST_CHECK;
+void mesh_build_policy_done(struct build_lb *lb);
+
+struct build_reading { /* of a cluster's settings; the first fault stays */
+    struct mesh_why *why;
+    int rc;
+    char at[200]; /* path of the message at hand, "" or with a dot behind it */
+};
+int mesh_build_bad(struct build_reading *x, const char *field, const char *what);
+uint32_t mesh_build_u32(struct build_reading *x, const Mesh__Pb__UInt32Value *v, const char *field,
+                        uint32_t otherwise, uint32_t least, uint32_t most);
+uint32_t mesh_build_u64(struct build_reading *x, const Mesh__Pb__UInt64Value *v, const char *field,
+                        uint32_t otherwise, uint32_t least, uint32_t most);
+double mesh_build_percent(struct build_reading *x, const Mesh__Core__Percent *v, const char *field,
+                          double otherwise);
+uint32_t mesh_build_ms(struct build_reading *x, const Mesh__Pb__Duration *v, const char *field,
+                       uint32_t otherwise, uint32_t least);
+/* Is what lb_subset_config says sound? */
+int mesh_subset_check(struct build_reading *x, const Mesh__Cluster__Cluster__LbSubsetConfig *c);
+/* Health, ejection, breakers, drops (resolver/build_limits.c). */
+void mesh_build_limits(struct build_reading *x, const Mesh__Cluster__Cluster *c,
+                       const Mesh__Endpoint__ClusterLoadAssignment *cla, struct mesh_policy *p);
 /* One transport socket. Soft errors are in ret->error. NULL socket: what MESH_TLS says. */
 int mesh_build_transport(struct build *b, const Mesh__Core__TransportSocket *socket, struct mesh_blob *blob,
                          struct view_tls *ret) MESH_MUST_CHECK;
@@ -166,11 +227,14 @@ int mesh_build_route(struct build *b, const char *text, const char *cluster,
 struct build_weight {
     const char *cluster;
     uint32_t weight;
+    const struct build_match *match; /* NULL: nothing asked */
 };
 struct build_weights {
     const char *text;
     uint8_t hash;
     uint16_t attempts;
+    uint32_t max_age_ms;
+    uint8_t max_age_jitter;
     const struct build_weight *items;
     uint32_t n;
 };
@@ -178,6 +242,9 @@ int mesh_build_weighted(struct build *b, const struct build_weights *in,
                         const struct build_route **ret) MESH_MUST_CHECK;
 int mesh_build_refusal(struct build *b, const char *text, int error, const char *why,
                        const struct build_route **ret) MESH_MUST_CHECK;
+/* What metadata_match asks, `first` before `second`; NULL: neither asks. MESH_E_LIMIT: too many keys. */
+int mesh_build_match(struct build *b, const Mesh__Core__Metadata *first, const Mesh__Core__Metadata *second,
+                     const struct build_match **ret) MESH_MUST_CHECK;
 /* The route of the virtual host that a name leads to; NULL *ret: no virtual host of it matches. */
 int mesh_build_vhost_route(struct build *b, const Mesh__Route__RouteConfiguration *config, const char *guard,
                            const char *name, uint16_t port, const struct build_route **ret) MESH_MUST_CHECK;

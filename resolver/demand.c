@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "resolver/demand.h"
+#include <arpa/inet.h>
 #include <linux/futex.h>
+#include <stdio.h>
 #include "resolver/waker.h"
 #include "shim/base/clock.h"
 #include "shim/base/sys.h"
@@ -23,7 +25,8 @@ static struct view_demand *find(const struct mesh_view *v, const char *name, siz
     uint64_t hash = mesh_hash_bytes(name, len, 0);
     for (uint32_t i = 0; i < PROBES; i++) {
         struct view_demand *d = slot_at(v, (uint32_t)hash + i);
-        if (is_posted(atomic_load_explicit(&d->state, memory_order_acquire)) && same(d, hash, name, len, port))
+        if (is_posted(atomic_load_explicit(&d->state, memory_order_acquire)) &&
+            same(d, hash, name, len, port))
             return d;
     }
     return NULL;
@@ -110,6 +113,54 @@ int mesh_view_ask(struct mesh_view *v, const char *name, uint16_t port) {
     (void)mesh_sys_futex(&mesh_view_head(v)->demands_posted, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
     mesh_waker_wake(v);
     return 0;
+}
+
+/* ---- listeners --------------------------------------------------------------------------------------------
+ */
+static bool inbound_name(const struct sockaddr *sa, bool any, char ret_name[MESH_NAME_MAX + 1]) {
+    char addr[INET6_ADDRSTRLEN];
+    const struct sockaddr_in *in = (const void *)sa;
+    const struct sockaddr_in6 *in6 = (const void *)sa;
+    if (sa->sa_family == AF_INET) {
+        inet_ntop(AF_INET, &in->sin_addr, addr, sizeof addr);
+        snprintf(ret_name, MESH_NAME_MAX + 1, DEMAND_INBOUND "%s:%u", any ? "0.0.0.0" : addr,
+                 ntohs(in->sin_port));
+    } else if (sa->sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &in6->sin6_addr, addr, sizeof addr);
+        snprintf(ret_name, MESH_NAME_MAX + 1, DEMAND_INBOUND "[%s]:%u", any ? "::" : addr,
+                 ntohs(in6->sin6_port));
+    }
+    return sa->sa_family == AF_INET || sa->sa_family == AF_INET6;
+}
+
+void mesh_view_inbound_ask(struct mesh_view *v, const struct sockaddr *at) {
+    char name[MESH_NAME_MAX + 1];
+    if (v->learns && inbound_name(at, false, name))
+        (void)!mesh_view_ask(v, name, 0); /* full: it stays unknown, and closed */
+}
+
+static bool is_answered(const struct mesh_view *v, const char *name) {
+    const struct view_demand *d = find(v, name, strlen(name), 0);
+    uint32_t state = d ? atomic_load(&((struct view_demand *)d)->state) : DEMAND_FREE;
+    return state == DEMAND_KNOWN || state == DEMAND_DENIED;
+}
+
+bool mesh_view_inbound_known(const struct mesh_view *v, const struct sockaddr *local) {
+    struct sockaddr_in6 any6 = {.sin6_family = AF_INET6};
+    char name[MESH_NAME_MAX + 1];
+    if (!v->learns)
+        return true;
+    if (!v->bootstrap || atomic_load(&v->is_stale))
+        return false;
+    if (v->bootstrap->is_wildcard)
+        return atomic_load(&mesh_view_head(v)->confirmed) != 0;
+    if (!inbound_name(local, false, name))
+        return false;
+    if (is_answered(v, name) || (inbound_name(local, true, name) && is_answered(v, name)))
+        return true;
+    any6.sin6_port =
+        local->sa_family == AF_INET ? ((const struct sockaddr_in *)(const void *)local)->sin_port : 0;
+    return any6.sin6_port && inbound_name((const void *)&any6, true, name) && is_answered(v, name);
 }
 
 int mesh_view_asked(const struct mesh_view *v, const char *name, uint16_t port) {

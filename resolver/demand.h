@@ -18,6 +18,9 @@ int mesh_demand_look(const struct mesh_view *v, const char *name, size_t len, ui
 /* The name was looked up just now; one load when somebody said so within this second. */
 void mesh_demand_use(const struct mesh_view *v, uint64_t hash);
 
+/* A listener of this process is demanded as a name of this prefix and its address, as gRPC writes it: 0.0.0.0:8080, [::]:8080. */
+#define DEMAND_INBOUND "inbound/"
+
 /* ---- for the publisher ---------------------------------------------------------------------------------------------- */
 struct mesh_demand {
     uint32_t slot;

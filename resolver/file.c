@@ -224,6 +224,7 @@ static void fill_head(struct view_head *h, const uint8_t digest[16], uint64_t bo
     h->head_size = (uint32_t)head_size();
     memcpy(h->digest, digest, 16);
     h->boot = boot;
+    h->seed = mesh_random();
     atomic_store(&h->size, first_size());
     atomic_store(&h->extents[0],
                  extent_word(EXTENT_RECORDS, (uint32_t)(head_size() / VIEW_GRANULE), FIRST_RECORDS));

@@ -223,7 +223,8 @@ bool mesh_hosts_waiting(const struct mesh_hosts *h, uint64_t now, uint64_t patie
     return false;
 }
 
-const struct mesh_dns_answer *mesh_hosts_get(const struct mesh_hosts *h, const char *host, bool *ret_pending) {
+const struct mesh_dns_answer *mesh_hosts_get(const struct mesh_hosts *h, const char *host,
+                                             bool *ret_pending) {
     const struct host *x = h ? find(h, host) : NULL;
     *ret_pending = !x || !x->has_any;
     return x && x->has_good ? &x->good : NULL;

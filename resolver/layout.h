@@ -113,6 +113,7 @@ struct view_head {
     uint32_t layout, head_size;
     uint8_t digest[16];
     uint64_t boot;         /* of the kernel that this state belongs to */
+    uint64_t seed;         /* random, of this view: random_subsetting */
     _Atomic uint64_t root; /* publisher's epoch << 40 | reference; 0: nothing published yet */
     _Atomic uint64_t recycled;
     _Atomic uint64_t size; /* bytes in use; the file is at least that long */
@@ -171,10 +172,10 @@ struct view_slab {
 };
 _Static_assert(sizeof(struct view_slab) == VIEW_SLAB_FIRST * VIEW_GRANULE, "the counters follow");
 
-enum ledger_phase { PHASE_NONE, PHASE_NAMED, PHASE_COUNTED, PHASE_LOWERING, PHASE_SUSPECT };
+enum ledger_phase { PHASE_NONE, PHASE_NAMED, PHASE_COUNTED, PHASE_EASING, PHASE_LOWERING, PHASE_SUSPECT };
 struct view_slot {
     _Atomic uint64_t owner; /* tree, 0: free */
-    _Atomic uint64_t what;  /* phase << 32 | stat */
+    _Atomic uint64_t what;  /* enum mesh_ledger_dial << 40 | phase << 32 | stat */
 };
 struct view_slot_info {
     _Atomic uint32_t sequence; /* odd while it is written; 0: nothing said */
@@ -307,6 +308,8 @@ struct view_route {
     struct view_rec rec;
     uint8_t kind, hash;
     uint16_t attempts;     /* 0: not said */
+    uint32_t max_age_ms;   /* 0: none */
+    uint32_t max_age_jitter; /* percent */
     int32_t error;         /* ROUTE_REFUSE: enum mesh_err */
     struct view_span text; /* the route's or listener's name */
     struct view_span why;
@@ -319,7 +322,9 @@ enum {
     CLUSTER_ORIGINAL_DST = 4,
     CLUSTER_PLAIN = 8,
     CLUSTER_SOME_PLAIN = 16,
-    CLUSTER_PENDING = 32 /* its endpoints are host names that nobody has answered for yet */
+    CLUSTER_PENDING = 32, /* its endpoints are host names that nobody has answered for yet */
+    CLUSTER_DRAIN_UNHEALTHY = 64,
+    CLUSTER_DRAIN_REMOVED = 128
 };
 struct view_cluster {
     struct view_rec rec;
@@ -327,6 +332,8 @@ struct view_cluster {
     uint32_t flags;
     int32_t error;      /* not 0: refused, why says */
     uint32_t live;      /* index of its struct mesh_cluster_stat */
+    uint32_t limits;    /* of the cluster that it is a subset of; `live` when it is none */
+    uint32_t whole, whole_generation; /* that cluster's id, or its own */
     uint32_t config;    /* KIND_CONFIG */
     uint32_t endpoints; /* KIND_ENDPOINTS or 0 */
     uint32_t n;

@@ -60,7 +60,8 @@ static bool somebody_comes_first(const struct view_head *h, int pid) {
 
 static bool is_silent(const struct view_head *h, uint64_t word, uint64_t now) {
     struct view_owner *o = &((struct view_head *)h)->lease;
-    uint64_t since = atomic_load(&o->since), most = atomic_load(&o->standing) == word ? STANDING_SILENCE : LEASE_SILENCE;
+    uint64_t since = atomic_load(&o->since),
+             most = atomic_load(&o->standing) == word ? STANDING_SILENCE : LEASE_SILENCE;
     return now >= since && now - since >= most;
 }
 

@@ -115,10 +115,6 @@ static struct view_slot *slot_at(const struct mesh_view *v, uint32_t slot, struc
     return c ? &c->slots[slot % VIEW_CHUNK_SLOTS] : NULL;
 }
 
-static uint64_t what_of(enum ledger_phase phase, uint32_t stat) {
-    return (uint64_t)phase << 32 | stat;
-}
-
 /* A free slot of a chunk for `tree`: its number in it, or -1. */
 static int take_in(struct view_chunk *c, uint64_t tree) {
     for (uint32_t w = 0; w < VIEW_CHUNK_SLOTS / 64; w++) {
@@ -169,11 +165,21 @@ static int find_slot(struct mesh_view *v, uint64_t tree, uint32_t *ret_slot) {
     return MESH_E_LIMIT;
 }
 
-void mesh_ledger_raise(const struct mesh_view *v, uint32_t stat) {
+static struct mesh_cluster_stat *cluster_of(const struct mesh_view *v, uint32_t stat) {
     uint32_t live = mesh_counter_owner(v, stat)->live;
+    return mesh_counter_valid(v, live, KIND_LIVES) ? mesh_live_at(v, live) : NULL;
+}
+
+static void raise_all(const struct mesh_view *v, uint32_t dial, uint32_t stat) {
+    struct mesh_cluster_stat *live = cluster_of(v, stat);
     atomic_fetch_add(&mesh_counter_at(v, stat)->inflight, 1);
-    if (mesh_counter_valid(v, live, KIND_LIVES))
-        atomic_fetch_add(&mesh_live_at(v, live)->inflight, 1);
+    if (!live)
+        return;
+    atomic_fetch_add(&live->inflight, 1);
+    if (dial & MESH_LEDGER_DIAL)
+        atomic_fetch_add(&live->pending, 1);
+    if (dial & (MESH_LEDGER_RETRY & ~MESH_LEDGER_DIAL))
+        atomic_fetch_add(&live->retries, 1);
 }
 
 static void lower_one(_Atomic uint32_t *counter) { /* never below 0, whatever somebody wrote there */
@@ -182,14 +188,27 @@ static void lower_one(_Atomic uint32_t *counter) { /* never below 0, whatever so
         ;
 }
 
-void mesh_ledger_lower(const struct mesh_view *v, uint32_t stat) {
-    uint32_t live = mesh_counter_owner(v, stat)->live;
-    lower_one(&mesh_counter_at(v, stat)->inflight);
-    if (mesh_counter_valid(v, live, KIND_LIVES))
-        lower_one(&mesh_live_at(v, live)->inflight);
+static void lower_dial(struct mesh_cluster_stat *live, uint32_t dial) {
+    if (dial & MESH_LEDGER_DIAL)
+        lower_one(&live->pending);
+    if (dial & (MESH_LEDGER_RETRY & ~MESH_LEDGER_DIAL))
+        lower_one(&live->retries);
 }
 
-int mesh_ledger_take(struct mesh_view *v, uint64_t tree, uint32_t stat, uint32_t *ret_slot) {
+void mesh_ledger_lower(const struct mesh_view *v, uint64_t what) {
+    uint32_t stat = (uint32_t)what;
+    if (stat == UINT32_MAX || !mesh_counter_valid(v, stat, KIND_STATS))
+        return;
+    struct mesh_cluster_stat *live = cluster_of(v, stat);
+    lower_one(&mesh_counter_at(v, stat)->inflight);
+    if (!live)
+        return;
+    lower_one(&live->inflight);
+    lower_dial(live, mesh_ledger_dial_of(what));
+}
+
+int mesh_ledger_take(struct mesh_view *v, uint64_t tree, uint32_t stat, enum mesh_ledger_dial dial,
+                     uint32_t *ret_slot) {
     struct view_chunk *c;
     uint32_t slot;
     if (stat != UINT32_MAX && !mesh_counter_valid(v, stat, KIND_STATS))
@@ -205,14 +224,38 @@ int mesh_ledger_take(struct mesh_view *v, uint64_t tree, uint32_t stat, uint32_t
     if (!s)
         return MESH_E_LIMIT;
     if (stat == UINT32_MAX) {
-        atomic_store(&s->what, what_of(PHASE_COUNTED, stat));
+        atomic_store(&s->what, mesh_ledger_what(PHASE_COUNTED, 0, stat));
     } else {
-        atomic_store(&s->what, what_of(PHASE_NAMED, stat));
-        mesh_ledger_raise(v, stat);
-        atomic_store(&s->what, what_of(PHASE_COUNTED, stat));
+        atomic_store(&s->what, mesh_ledger_what(PHASE_NAMED, dial, stat));
+        raise_all(v, dial, stat);
+        atomic_store(&s->what, mesh_ledger_what(PHASE_COUNTED, dial, stat));
     }
     *ret_slot = slot;
     return 0;
+}
+
+/* The slot if it is the tree's and COUNTED. */
+static struct view_slot *counted(const struct mesh_view *v, uint64_t tree, uint32_t slot, uint64_t *ret_what,
+                                 struct view_chunk **ret_chunk) {
+    struct view_slot *s = slot == UINT32_MAX ? NULL : slot_at(v, slot, ret_chunk);
+    if (!s || atomic_load(&s->owner) != tree)
+        return NULL;
+    *ret_what = atomic_load(&s->what);
+    return mesh_ledger_phase(*ret_what) == PHASE_COUNTED ? s : NULL;
+}
+
+void mesh_ledger_ease(struct mesh_view *v, uint64_t tree, uint32_t slot) {
+    struct view_chunk *c;
+    uint64_t what;
+    struct view_slot *s = counted(v, tree, slot, &what, &c);
+    uint32_t stat = (uint32_t)what, dial = s ? mesh_ledger_dial_of(what) : 0;
+    if (!dial || !mesh_counter_valid(v, stat, KIND_STATS) ||
+        !atomic_compare_exchange_strong(&s->what, &what, mesh_ledger_what(PHASE_EASING, dial, stat)))
+        return;
+    struct mesh_cluster_stat *live = cluster_of(v, stat);
+    if (live)
+        lower_dial(live, dial);
+    atomic_store(&s->what, mesh_ledger_what(PHASE_COUNTED, 0, stat));
 }
 
 void mesh_ledger_describe(struct mesh_view *v, uint32_t slot, const struct mesh_conn_info *info) {
@@ -236,16 +279,13 @@ void mesh_ledger_free(struct view_chunk *c, uint32_t i) {
 
 void mesh_ledger_release(struct mesh_view *v, uint64_t tree, uint32_t slot) {
     struct view_chunk *c;
-    struct view_slot *s = slot == UINT32_MAX ? NULL : slot_at(v, slot, &c);
-    if (!s || atomic_load(&s->owner) != tree)
+    uint64_t what;
+    struct view_slot *s = counted(v, tree, slot, &what, &c);
+    if (!s ||
+        !atomic_compare_exchange_strong(
+            &s->what, &what, mesh_ledger_what(PHASE_LOWERING, mesh_ledger_dial_of(what), (uint32_t)what)))
         return;
-    uint64_t what = atomic_load(&s->what);
-    uint32_t stat = (uint32_t)what;
-    if (what >> 32 != PHASE_COUNTED ||
-        !atomic_compare_exchange_strong(&s->what, &what, what_of(PHASE_LOWERING, stat)))
-        return;
-    if (stat != UINT32_MAX && mesh_counter_valid(v, stat, KIND_STATS))
-        mesh_ledger_lower(v, stat);
+    mesh_ledger_lower(v, what);
     mesh_ledger_free(c, slot % VIEW_CHUNK_SLOTS);
 }
 

@@ -107,6 +107,8 @@ static void want_clusters(const struct mesh_view *v, const struct view_root *roo
     const uint32_t *ids = mesh_view_span(f->rec, f->len, &f->rec->clusters, 4, &bytes);
     for (uint32_t i = 0; ids && i < bytes / 4; i++) {
         const struct view_cluster *c = mesh_cluster_at(v, root, ids[i], &flags, &len);
+        if (c && c->whole != c->id)
+            c = mesh_cluster_at(v, root, c->whole, &flags, &len);
         if (c && mesh_view_text(c, len, &c->text, text, sizeof text))
             want(w, text);
     }

@@ -119,6 +119,7 @@ void mesh_pub_close(struct mesh_pub *pub) {
     mesh_pub_resources_moved(pub);
     free(pub->reserved);
     free(pub->taken);
+    free(pub->changed);
     free(pub);
 }
 
@@ -126,6 +127,7 @@ int mesh_pub_begin(struct mesh_pub *pub, uint64_t now) {
     if (!mesh_lease_ours(pub->v, pub->lease))
         return MESH_E_AGAIN;
     pub->now = now;
+    pub->nchanged = 0;
     mesh_lease_renew(pub->v, now);
     return mesh_space_full(&pub->space) ? collect(pub) : 0;
 }
@@ -179,6 +181,9 @@ static int commit(struct mesh_pub *pub) {
         !atomic_compare_exchange_strong(&mesh_view_head(pub->v)->root, &pub->root_word, word))
         return MESH_E_AGAIN;
     pub->root_word = word;
+    for (uint32_t i = 0; i < pub->nchanged; i++)
+        mesh_lb_recount_later(mesh_live_at(pub->v, pub->changed[i]));
+    pub->nchanged = 0;
     if (pub->is_fresh) {
         mesh_counters_retire_unseen(pub, &pub->stats, pub->first_pass);
         mesh_counters_retire_unseen(pub, &pub->lives, pub->first_pass);
@@ -257,6 +262,19 @@ int mesh_pub_cluster_id(struct mesh_pub *pub, const char *name, uint32_t *ret_id
     return rc;
 }
 
+static int note_change(struct mesh_pub *pub, uint32_t live) {
+    if (pub->nchanged == pub->changed_room) {
+        uint32_t room = pub->changed_room ? pub->changed_room * 2 : 256;
+        uint32_t *p = realloc(pub->changed, room * sizeof *p);
+        if (!p)
+            return MESH_E_NOMEM;
+        pub->changed = p;
+        pub->changed_room = room;
+    }
+    pub->changed[pub->nchanged++] = live;
+    return 0;
+}
+
 static int put_endpoints(struct mesh_pub *pub, const struct mesh_cluster_in *in, uint64_t key, uint32_t live,
                          uint32_t *ret_ref, uint32_t *io_flags) {
     struct view_endpoints *rec;
@@ -327,12 +345,17 @@ static const struct view_cluster *old_cluster(const struct mesh_pub *pub, uint32
 
 static int fill_cluster(struct mesh_pub *pub, const struct mesh_cluster_in *in,
                         const struct view_cluster *old, struct view_cluster *c) {
-    uint64_t key = mesh_hash_bytes(in->name, strlen(in->name), 0);
-    int rc = mesh_counters_get(pub, &pub->lives, key, 0, &c->live);
+    const char *whole = in->of ? in->of : in->name;
+    uint64_t key = mesh_hash_bytes(whole, strlen(whole), 0);
+    int rc = mesh_counters_get(pub, &pub->lives, mesh_hash_bytes(in->name, strlen(in->name), 0), 0, &c->live);
+    if (rc == 0)
+        rc = mesh_counters_get(pub, &pub->lives, key, 0, &c->limits);
+    if (rc == 0)
+        rc = note_change(pub, c->live);
     if (rc == 0)
         rc = put_config(pub, in, old, &c->config);
     if (rc == 0 && in->n)
-        rc = put_endpoints(pub, in, key, c->live, &c->endpoints, &c->flags);
+        rc = put_endpoints(pub, in, key, c->limits, &c->endpoints, &c->flags);
     if (rc == 0 && in->n) {
         const struct view_endpoints *e = (const void *)(pub->v->base + (size_t)c->endpoints * VIEW_GRANULE);
         rc = put_table(pub, c, e->items);
@@ -341,11 +364,13 @@ static int fill_cluster(struct mesh_pub *pub, const struct mesh_cluster_in *in,
 }
 
 int mesh_pub_cluster_put(struct mesh_pub *pub, const struct mesh_cluster_in *in) {
-    const struct view_cluster_name *name;
+    const struct view_cluster_name *name, *whole;
     struct view_cluster *c;
     uint32_t ref, at = sizeof *c;
     size_t why = in->why ? strlen(in->why) : 0;
     int rc = get_name(pub, in->name, &name);
+    if (rc == 0)
+        rc = get_name(pub, in->of ? in->of : in->name, &whole);
     if (rc == 0)
         rc = mesh_space_new(&pub->space, KIND_CLUSTER, sizeof *c + strlen(in->name) + why, &ref, (void **)&c);
     if (rc < 0)
@@ -355,6 +380,8 @@ int mesh_pub_cluster_put(struct mesh_pub *pub, const struct mesh_cluster_in *in)
     *c = (struct view_cluster){.rec = c->rec,
                                .id = name->id,
                                .generation = name->generation,
+                               .whole = whole->id,
+                               .whole_generation = whole->generation,
                                .flags = in->flags,
                                .error = in->error,
                                .n = in->n,
@@ -366,6 +393,8 @@ int mesh_pub_cluster_put(struct mesh_pub *pub, const struct mesh_cluster_in *in)
         rc = mesh_wpages_set(&pub->clusters, c->id, (uint64_t)c->flags << 32 | ref);
     if (rc < 0)
         return rc;
+    if (in->of) /* its endpoints are the cluster's, and counted there */
+        return 0;
     retire_endpoints(pub, old);
     pub->root.clusters_n += !old;
     pub->root.endpoints_n += in->n - (old ? old->n : 0);

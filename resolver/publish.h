@@ -12,6 +12,8 @@
 #include "resolver/pages.h"
 #include "resolver/space.h"
 
+struct mesh_checks; /* resolver/health.h */
+
 struct mesh_counters { /* where each counter is, by its key: a hash table in the heap */
     uint64_t *keys;
     uint32_t *refs;
@@ -49,6 +51,9 @@ struct mesh_pub {
     uint64_t *taken; /* virtual addresses in use: hashes, open addressing */
     uint32_t taken_mask, ntaken;
     bool taken_known, is_fresh;
+    const struct mesh_checks *health; /* what active checks say; NULL: nobody checks. The publisher's, set before a build */
+    uint32_t *changed; /* counters of clusters whose endpoints the transaction changes */
+    uint32_t nchanged, changed_room;
 };
 
 /* Takes the lease and finds the free space. MESH_E_AGAIN: somebody else holds it. MESH_E_NOMEM. */
@@ -68,6 +73,7 @@ int mesh_pub_commit(struct mesh_pub *pub, uint64_t stamp, int64_t wall) MESH_MUS
 
 struct mesh_cluster_in {
     const char *name;
+    const char *of; /* a subset of this cluster's endpoints, that was put before; NULL: a cluster */
     struct mesh_policy policy;
     uint32_t flags; /* CLUSTER_ORIGINAL_DST, CLUSTER_PLAIN, CLUSTER_SOME_PLAIN */
     int error;      /* not 0: refused */
@@ -90,6 +96,8 @@ struct mesh_route_in {
     const char *text;
     uint8_t kind, hash;
     uint16_t attempts;
+    uint32_t max_age_ms;
+    uint8_t max_age_jitter;
     int error;
     const char *why;
     const struct view_target *targets;

@@ -2,7 +2,7 @@
 #include "resolver/publisher.h"
 #include <stdlib.h>
 #include "resolver/blend.h"
-#include "resolver/build.h"
+#include "resolver/builder.h"
 #include "resolver/demand.h"
 #include "resolver/hosts.h"
 #include "resolver/report.h"
@@ -15,14 +15,14 @@
 
 enum { AT_ONCE = 64 /* clusters whose endpoints change in one publication of their own */ };
 #define BEAT (200 * MESH_MS)
-#define SUSPECT (450 * MESH_MS)          /* a beat that is so late makes readers look at the process */
-#define DEBOUNCE (100 * MESH_MS)         /* longest wait for the rest of a push */
-#define HOSTS_PATIENCE (1 * MESH_SEC)    /* longest wait for host names that are new */
-#define PAUSE 4                          /* times what a build took, before a name that is waited for makes another */
-#define RETRY (1 * MESH_SEC)             /* after a build that failed: no memory, disk full */
-#define SILENCE (1 * MESH_SEC)           /* of a control plane about a bare name */
-#define IDLE (600 * MESH_SEC)            /* names that nobody looks up for so long are not wanted any more */
-#define LOOK (1 * MESH_SEC)              /* at the file, at idle names, for the report */
+#define SUSPECT (450 * MESH_MS)       /* a beat that is so late makes readers look at the process */
+#define DEBOUNCE (100 * MESH_MS)      /* longest wait for the rest of a push */
+#define HOSTS_PATIENCE (1 * MESH_SEC) /* longest wait for host names that are new */
+#define PAUSE 4                /* times what a build took, before a name that is waited for makes another */
+#define RETRY (1 * MESH_SEC)   /* after a build that failed: no memory, disk full */
+#define SILENCE (1 * MESH_SEC) /* of a control plane about a bare name */
+#define IDLE (600 * MESH_SEC)  /* names that nobody looks up for so long are not wanted any more */
+#define LOOK (1 * MESH_SEC)    /* at the file, at idle names, for the report */
 
 struct want { /* what became of a demand; one a slot of the table */
     uint64_t hash;
@@ -46,9 +46,10 @@ struct mesh_publisher {
     bool retaken;                   /* the first build of this publisher is still to come */
     uint32_t posted;                /* demands_posted when the table was last read */
     uint64_t beat_at, look_at, retry_at, changed_since; /* 0: nothing is unpublished */
-    uint64_t built_at, built_ns;                        /* the last build of the whole, and what it took */
-    bool has_aggregates;                                /* in what it built */
-    struct want *wants;             /* VIEW_DEMANDS */
+    uint64_t publish_at;         /* what is unpublished waits until then for what belongs to it */
+    uint64_t built_at, built_ns; /* the last build of the whole, and what it took */
+    bool has_aggregates;         /* in what it built */
+    struct want *wants;          /* VIEW_DEMANDS */
 };
 
 /* ---- the role ---------------------------------------------------------------------------------------------
@@ -152,8 +153,25 @@ void mesh_publisher_free(struct mesh_publisher *p) {
 
 /* ---- demand -----------------------------------------------------------------------------------------------
  */
+/* The address, when it is a listener and no name. */
+static const char *inbound_of(const char *name) {
+    return strncmp(name, DEMAND_INBOUND, sizeof DEMAND_INBOUND - 1) == 0 ? name + sizeof DEMAND_INBOUND - 1
+                                                                         : NULL;
+}
+
+static int want_it(struct mesh_publisher *p, const struct mesh_demand *d, uint64_t now) {
+    const char *inbound = inbound_of(d->name);
+    return inbound ? mesh_xds_want_inbound(p->xds, inbound, now)
+                   : mesh_xds_want(p->xds, d->name, d->port, now);
+}
+
+static enum mesh_xds_state state_of(const struct mesh_publisher *p, const struct want *w) {
+    const char *inbound = inbound_of(w->name);
+    return inbound ? mesh_xds_inbound_state(p->xds, inbound) : mesh_xds_state(p->xds, w->name, w->port);
+}
+
 static void unwant(struct mesh_publisher *p, struct want *w, uint64_t now) {
-    if (w->state != DEMAND_FREE && p->xds)
+    if (w->state != DEMAND_FREE && p->xds && !inbound_of(w->name))
         mesh_xds_unwant(p->xds, w->name, w->port, now);
     free(w->name);
     *w = (struct want){.name = NULL};
@@ -161,7 +179,7 @@ static void unwant(struct mesh_publisher *p, struct want *w, uint64_t now) {
 
 /* Names outside of MESH_DOMAINS, and all of them without a control plane, are nobody's to answer for. */
 static bool may_be_asked(const struct mesh_publisher *p, const struct mesh_demand *d) {
-    return p->xds && mesh_domain_find(p->v, d->name, d->len);
+    return p->xds && (inbound_of(d->name) || mesh_domain_find(p->v, d->name, d->len));
 }
 
 static bool take_demand(struct mesh_publisher *p, const struct mesh_demand *d, uint64_t now) {
@@ -180,7 +198,7 @@ static bool take_demand(struct mesh_publisher *p, const struct mesh_demand *d, u
     w->hash = d->hash;
     w->port = d->port;
     w->since = now;
-    w->state = mesh_xds_want(p->xds, d->name, d->port, now) == 0 ? DEMAND_ASKED : DEMAND_FREE;
+    w->state = want_it(p, d, now) == 0 ? DEMAND_ASKED : DEMAND_FREE;
     return false;
 }
 
@@ -203,7 +221,7 @@ static void drop_idle(struct mesh_publisher *p, uint64_t now) {
     for (uint32_t i = 0; i < VIEW_DEMANDS; i++) {
         bool there = mesh_demand_read(p->v, i, &d);
         uint64_t used = there ? mesh_demand_used(p->v, &d) : 0;
-        if (there && (used >= now || now - used < IDLE))
+        if (there && (used >= now || now - used < IDLE || inbound_of(d.name)))
             continue;
         if (there)
             mesh_demand_free(p->v, &d);
@@ -214,14 +232,16 @@ static void drop_idle(struct mesh_publisher *p, uint64_t now) {
 
 /* The answer that stands now. What is known is said only once it is published. */
 static enum demand_state answer_of(struct mesh_publisher *p, const struct want *w, uint64_t now) {
-    switch (mesh_xds_state(p->xds, w->name, w->port)) {
+    switch (state_of(p, w)) {
     case MESH_XDS_KNOWN:
         return p->changed_since ? DEMAND_ASKED : DEMAND_KNOWN;
     case MESH_XDS_DENIED:
         return p->changed_since ? DEMAND_ASKED : DEMAND_DENIED;
     default:
-        return w->port == 0 && !p->v->bootstrap->is_wildcard && now - w->since >= SILENCE ? DEMAND_SILENT
-                                                                                           : DEMAND_ASKED;
+        return w->port == 0 && !inbound_of(w->name) && !p->v->bootstrap->is_wildcard &&
+                       now - w->since >= SILENCE
+                   ? DEMAND_SILENT
+                   : DEMAND_ASKED;
     }
 }
 
@@ -246,7 +266,7 @@ static bool is_caught_up(const struct mesh_publisher *p) {
         return false;
     for (uint32_t i = 0; i < VIEW_DEMANDS; i++)
         if (p->wants[i].name && p->wants[i].state != DEMAND_FREE &&
-            mesh_xds_state(p->xds, p->wants[i].name, p->wants[i].port) == MESH_XDS_WAITING)
+            state_of(p, &p->wants[i]) == MESH_XDS_WAITING)
             return false;
     return true;
 }
@@ -285,7 +305,8 @@ static bool assignment(void *arg, const char *cluster, const uint8_t **ret_p, si
 }
 
 /* Puts and commits. */
-static int build(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now, struct mesh_why *why) {
+static int build(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now,
+                 struct mesh_why *why) {
     struct mesh_build_in in = {.resources = &blend->set, .ranks = blend->ranks, .hosts = p->hosts};
     if (p->xds) {
         in.assignment = assignment;
@@ -317,12 +338,25 @@ static bool is_aggregate(const struct mesh_resource *r) {
                MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE;
 }
 
-static void note_built(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t began, uint64_t now) {
+static void note_built(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t began,
+                       uint64_t now) {
     p->built_at = now;
     p->built_ns = mesh_now() - began;
     p->has_aggregates = false;
     for (size_t i = 0; i < blend->set.n; i++)
         p->has_aggregates |= is_aggregate(&blend->set.items[i]);
+}
+
+static void note_server(void *arg, const struct mesh_xds_server_info *s) {
+    bool *up = arg;
+    *up |= s->is_active && s->channel.state == MESH_CHANNEL_UP;
+}
+
+static void confirm(struct mesh_publisher *p) {
+    bool up = false;
+    mesh_xds_each_server(p->xds, note_server, &up);
+    if (up && p->answered)
+        atomic_store(&mesh_view_head(p->v)->confirmed, mesh_wall());
 }
 
 static int publish_all(struct mesh_publisher *p, uint64_t now) {
@@ -358,10 +392,13 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
         mesh_xds_taken(p->xds);
     p->changed_since = 0;
     p->whole = p->retaken = false;
+    if (p->xds)
+        confirm(p);
     return 0;
 }
 
-/* Only endpoints changed, and of clusters that stand alone: the cost is theirs. 1: done, 0: the whole must be built. */
+/* Only endpoints changed, and of clusters that stand alone: the cost is theirs. 1: done, 0: the whole must be
+ * built. */
 static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_change *c, uint64_t now) {
     struct mesh_resource items[AT_ONCE];
     struct mesh_resources set = {.items = items};
@@ -372,11 +409,13 @@ static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_cha
         return 0;
     for (; set.n < c->nclusters; set.n++) {
         const Mesh__Cluster__Cluster *m = (const void *)mesh_xds_cluster(p->xds, c->clusters[set.n]);
-        if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS)
-            return 0;
+        if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS || mesh_cluster_selects(m))
+            return 0; /* each subset of it is a cluster of its own */
         ranks[set.n] = RANK_CONTROL;
-        items[set.n] = (struct mesh_resource){
-            .type = &mesh__cluster__cluster__descriptor, .msg = (ProtobufCMessage *)m, .name = m->name, .path = "CDS"};
+        items[set.n] = (struct mesh_resource){.type = &mesh__cluster__cluster__descriptor,
+                                              .msg = (ProtobufCMessage *)m,
+                                              .name = m->name,
+                                              .path = "CDS"};
     }
     int rc = mesh_pub_begin(p->pub, now);
     if (rc == 0)
@@ -389,20 +428,30 @@ static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_cha
     return 1;
 }
 
-/* Somebody waits for a name that could be published now. */
-static bool is_waited_for(const struct mesh_publisher *p, uint64_t now) {
-    if (!p->xds || (p->built_at && now - p->built_at < PAUSE * p->built_ns))
-        return false;
-    for (uint32_t i = 0; i < VIEW_DEMANDS; i++)
-        if (p->wants[i].state == DEMAND_ASKED &&
-            mesh_xds_state(p->xds, p->wants[i].name, p->wants[i].port) == MESH_XDS_KNOWN)
-            return true;
-    return false;
+static uint64_t patience_of(const struct mesh_publisher *p, const struct want *w) {
+    return inbound_of(w->name) ? 0 : mesh_xds_patience(p->xds, w->name, w->port);
+}
+
+/* How long the change may wait, since it came, for what belongs to it: not at all where somebody waits for a
+ * name that is whole, longest where the names that are waited for are still without what comes first. */
+static uint64_t longest_wait(const struct mesh_publisher *p, uint64_t now, bool settled) {
+    bool soon = p->xds && !(p->built_at && now - p->built_at < PAUSE * p->built_ns);
+    uint64_t longest = settled ? 0 : DEBOUNCE;
+    for (uint32_t i = 0; p->xds && i < VIEW_DEMANDS; i++) {
+        if (p->wants[i].state != DEMAND_ASKED || state_of(p, &p->wants[i]) != MESH_XDS_KNOWN)
+            continue;
+        uint64_t patience = patience_of(p, &p->wants[i]);
+        if (!patience && soon)
+            return 0;
+        longest = patience > longest ? patience : longest;
+    }
+    return longest;
 }
 
 /* With nothing heard yet there is nothing new to say: what the view holds stays. */
 static bool has_something(const struct mesh_publisher *p) {
-    return !p->retaken || (p->file && p->file_stamp != p->pub->root.stamp) || p->answered || !p->xds || !atomic_load(&mesh_view_head(p->v)->root);
+    return !p->retaken || (p->file && p->file_stamp != p->pub->root.stamp) || p->answered || !p->xds ||
+           !atomic_load(&mesh_view_head(p->v)->root);
 }
 
 static int publish(struct mesh_publisher *p, uint64_t now) {
@@ -423,26 +472,16 @@ static int publish(struct mesh_publisher *p, uint64_t now) {
         changed(p, now);
     if (p->before && !p->changed_since && is_caught_up(p))
         changed(p, now);
-    if (!p->changed_since || now < p->retry_at || !has_something(p) ||
-        (!settled && now - p->changed_since < DEBOUNCE && !is_waited_for(p, now)))
+    if (!p->changed_since || now < p->retry_at || !has_something(p))
+        return 0;
+    p->publish_at = p->changed_since + longest_wait(p, now, settled);
+    if (now < p->publish_at)
         return 0;
     return publish_all(p, now);
 }
 
 /* ---- turns ------------------------------------------------------------------------------------------------
  */
-static void note_server(void *arg, const struct mesh_xds_server_info *s) {
-    bool *up = arg;
-    *up |= s->is_active && s->channel.state == MESH_CHANNEL_UP;
-}
-
-static void confirm(struct mesh_publisher *p) {
-    bool up = false;
-    mesh_xds_each_server(p->xds, note_server, &up);
-    if (up && p->answered)
-        atomic_store(&mesh_view_head(p->v)->confirmed, mesh_wall());
-}
-
 static int look_around(struct mesh_publisher *p, uint64_t now) {
     p->look_at = now + LOOK;
     look_at_file(p, now);
@@ -488,8 +527,8 @@ uint32_t mesh_publisher_fill(struct mesh_publisher *p, struct pollfd *ret, uint3
         n += mesh_xds_fill(p->xds, ret + n, max - n, &d);
     n += mesh_dns_fill(p->dns, ret + n, max - n, &d);
     mesh_hosts_drive(p->hosts, now, &d);
-    if (p->changed_since && p->changed_since + DEBOUNCE < d && p->changed_since + DEBOUNCE > now)
-        d = p->changed_since + DEBOUNCE;
+    if (p->changed_since && p->publish_at < d && p->publish_at > now)
+        d = p->publish_at;
     if (d < *io_deadline)
         *io_deadline = d;
     return n;

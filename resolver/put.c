@@ -29,6 +29,8 @@ int mesh_pub_route_put(struct mesh_pub *pub, const struct mesh_route_in *in, uin
     r->kind = in->kind;
     r->hash = in->hash;
     r->attempts = in->attempts;
+    r->max_age_ms = in->max_age_ms;
+    r->max_age_jitter = in->max_age_jitter;
     r->error = in->error;
     r->targets = put_bytes(r, &at, in->targets, targets);
     r->text = put_bytes(r, &at, in->text, text_len(in->text));
@@ -252,7 +254,8 @@ int mesh_pub_addr_put(struct mesh_pub *pub, const struct view_addr *in) {
 static int put_resource(struct mesh_pub *pub, const struct mesh_resource_in *in, uint32_t *ret_ref) {
     struct view_resource *r;
     uint32_t at = sizeof *r;
-    size_t len = sizeof *r + text_len(in->type) + text_len(in->name) + text_len(in->path) + text_len(in->why) + in->n;
+    size_t len =
+        sizeof *r + text_len(in->type) + text_len(in->name) + text_len(in->path) + text_len(in->why) + in->n;
     int rc = mesh_space_new(&pub->space, KIND_RESOURCE, len, ret_ref, (void **)&r);
     if (rc < 0)
         return rc;

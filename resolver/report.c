@@ -94,8 +94,8 @@ static int commit(struct mesh_report_writer *w, struct mesh_pub *pub, uint64_t n
     return rc;
 }
 
-int mesh_report_write(struct mesh_report_writer *w, struct mesh_pub *pub, const struct mesh_xds *x, bool is_agent,
-                      uint64_t now) {
+int mesh_report_write(struct mesh_report_writer *w, struct mesh_pub *pub, const struct mesh_xds *x,
+                      bool is_agent, uint64_t now) {
     struct view_report head = {.pid = mesh_sys_getpid(), .is_agent = is_agent, .word = pub->lease};
     struct mesh_blob *parts[] = {&w->servers, &w->resources, &w->texts, &w->whole};
     for (size_t i = 0; i < 4; i++) {
@@ -141,7 +141,8 @@ static const char *copy_text(struct reader *r, const struct view_span *where) {
     return text;
 }
 
-static void copy_server(struct reader *r, const struct view_report_server *s, struct mesh_report_server *ret) {
+static void copy_server(struct reader *r, const struct view_report_server *s,
+                        struct mesh_report_server *ret) {
     struct view_report_server c = *s;
     *ret = (struct mesh_report_server){.state = c.state,
                                        .is_active = c.is_active,

@@ -58,14 +58,14 @@ void mesh_view_close(struct mesh_view *v); /* unmaps (meshctl and tests; a progr
 int mesh_view_refresh(struct mesh_view *v, uint64_t now, struct mesh_why *why) MESH_MUST_CHECK;
 
 /* ---- names ------------------------------------------------------------------------------------------------ */
-enum { MESH_NAME_MAX = 255, MESH_ANSWER_ADDRS = 64 };
+enum { MESH_NAME_MAX = 255, MESH_ANSWER_ADDRS = 192 };
 struct mesh_answer {
     char canon[MESH_NAME_MAX + 1]; /* the name as the view lists it */
     uint8_t has4, has6;            /* virtual addresses, or a service's own `addresses` */
     uint8_t v4[4], v6[16];
     uint8_t pattern;               /* found through a wildcard: an expansion of a search list does not count by it */
     uint16_t naddrs;               /* headless (ORIGINAL_DST): endpoints' own addresses instead; */
-    struct { uint8_t family; uint8_t addr[16]; } addrs[MESH_ANSWER_ADDRS]; /* at most 64, in view order */
+    struct { uint8_t family; uint8_t addr[16]; } addrs[MESH_ANSWER_ADDRS]; /* the first ones in view order */
 };
 /* One name as written (a trailing dot is ignored, ASCII case too). 0: a mesh name; MESH_E_NOTFOUND: not of the mesh, ask
  * libc; MESH_E_DENIED: in MESH_DOMAINS and not listed (static file: the view is complete; control plane: it said so);
@@ -90,6 +90,11 @@ int mesh_view_ask(struct mesh_view *v, const char *name, uint16_t port) MESH_MUS
 /* What came of asking: MESH_E_AGAIN nothing yet, MESH_E_DENIED: the control plane has no such name and port. */
 int mesh_view_asked(const struct mesh_view *v, const char *name, uint16_t port) MESH_MUST_CHECK;
 void mesh_view_call(const struct mesh_view *v); /* wakes the publisher, wherever it is */
+/* A socket of this process listens there, and MESH_INBOUND says `view`: what the control plane has to say of it is asked for.
+ * Known: what the view says of a local address, nothing included, is what there is to say. Until then a port is closed to
+ * plaintext. */
+void mesh_view_inbound_ask(struct mesh_view *v, const struct sockaddr *at);
+bool mesh_view_inbound_known(const struct mesh_view *v, const struct sockaddr *local);
 uint32_t mesh_view_answers(const struct mesh_view *v);
 void mesh_view_wait(const struct mesh_view *v, uint32_t seen, uint64_t ns);
 /* The name whose address this is (getnameinfo, gethostbyaddr). MESH_E_NOTFOUND if none of ours. */
@@ -100,15 +105,20 @@ bool mesh_view_is_virtual(const struct mesh_view *v, int family, const void *add
 int mesh_view_each_name(const struct mesh_view *v, void (*fn)(void *arg, const char *name), void *arg);
 
 /* ---- routes ----------------------------------------------------------------------------------------------- */
+enum mesh_drain { MESH_DRAIN_UNHEALTHY = 1, MESH_DRAIN_REMOVED = 2 };
 struct mesh_route {
     char name[MESH_NAME_MAX + 8];    /* NAME:PORT, or ADDR:PORT for captures and address listeners */
     char route[64];                  /* route or listener name, "default" */
     char cluster[MESH_NAME_MAX + 1];
     uint32_t cluster_id;             /* index in the view, with */
     uint32_t cluster_generation;     /* ... checked at each use: MESH_E_NOTFOUND when it is gone */
+    uint32_t whole_id, whole_generation; /* the cluster that this is a subset of, or the same: lb's reports go there */
     bool original_dst;               /* dial the very address (captures, headless); no pick */
     bool plain;                      /* raw_buffer for every endpoint: tls=none */
     uint16_t attempts;               /* its tcp_proxy's max_connect_attempts, 0: not said */
+    uint32_t max_age_ms;             /* its max_downstream_connection_duration, 0: none */
+    uint8_t max_age_jitter;          /* percent of it that may come on top */
+    uint8_t drain;                   /* enum mesh_drain: when the cluster wants its connections ended */
     uint8_t has_hash;
     uint64_t hash;                   /* for consistent hashing policies */
 };
@@ -133,7 +143,7 @@ int mesh_view_name_ports(const struct mesh_view *v, const char *name, uint16_t *
 struct mesh_match;
 struct mesh_target {
     uint32_t connect_timeout_ms;  /* of one attempt; default 5000 */
-    uint32_t attempts;            /* most endpoints tried by one dial; default 3, at least 1 */
+    uint32_t attempts;            /* most endpoints tried by one dial; default 10, at least 1 */
     bool plain;                   /* raw_buffer */
     bool any_peer_san;            /* chain only (view said validation_context without SAN matchers and the mode is `view`) */
     bool no_alpn;
@@ -231,9 +241,14 @@ struct mesh_conn_info { /* what `meshctl status` shows of a slot; filled by the 
 };
 int mesh_ledger_join(struct mesh_view *v, uint64_t tree, int pid, uint64_t now); /* negative: table full, go on without */
 void mesh_ledger_leave(struct mesh_view *v, uint64_t tree, int pid);
-/* Takes a slot for endpoint `stat` (UINT32_MAX: inbound, no counter), raises its inflight. MESH_E_LIMIT: no slot left
- * (the connection goes on uncounted). */
-int mesh_ledger_take(struct mesh_view *v, uint64_t tree, uint32_t stat, uint32_t *ret_slot) MESH_MUST_CHECK;
+/* Takes a slot for endpoint `stat` (UINT32_MAX: inbound, no counter), raises its inflight, and what `dial` says of the
+ * cluster's pending dials and retries, until they are eased or the slot is released. MESH_E_LIMIT: no slot left (the
+ * connection goes on uncounted). */
+enum mesh_ledger_dial { MESH_LEDGER_SETTLED, MESH_LEDGER_DIAL = 1, MESH_LEDGER_RETRY = 3 /* a dial too */ };
+int mesh_ledger_take(struct mesh_view *v, uint64_t tree, uint32_t stat, enum mesh_ledger_dial dial,
+                     uint32_t *ret_slot) MESH_MUST_CHECK;
+/* The dial has succeeded: it is neither pending nor a retry any more. */
+void mesh_ledger_ease(struct mesh_view *v, uint64_t tree, uint32_t slot);
 void mesh_ledger_describe(struct mesh_view *v, uint32_t slot, const struct mesh_conn_info *info);
 void mesh_ledger_release(struct mesh_view *v, uint64_t tree, uint32_t slot); /* UINT32_MAX: nothing */
 /* Settles dead trees; cheap when there is none. Called by takers now and then (at most once a second per view) and by
@@ -271,6 +286,7 @@ int mesh_view_print(const struct mesh_view *v, const char *name, bool yaml, char
 /* Calls fn with each resource in force as JSON on one line, its Any with "@type". */
 int mesh_view_each_resource(const struct mesh_view *v,
                             void (*fn)(void *arg, const char *type_url, const char *name, const char *json), void *arg);
+/* Subsets are not told apart: their endpoints are the cluster's. */
 int mesh_view_each_cluster(const struct mesh_view *v, void (*fn)(void *arg, const struct mesh_route *cluster), void *arg);
 
 #endif

@@ -108,10 +108,24 @@ static void find_by_addr(struct lookup *l) {
 
 /* ---- what the route says ----------------------------------------------------------------------------------
  */
+static void write_port(uint16_t port, char *ret_text) {
+    char digits[5];
+    uint32_t n = 0;
+    for (uint32_t left = port; left; left /= 10)
+        digits[n++] = (char)('0' + left % 10);
+    if (n)
+        *ret_text++ = ':';
+    while (n)
+        *ret_text++ = digits[--n];
+    *ret_text = 0;
+}
+
 static void write_name(const struct lookup *l, char *ret_text, size_t cap) {
     char addr[INET6_ADDRSTRLEN];
-    if (l->name[0]) {
-        snprintf(ret_text, cap, l->port ? "%s:%u" : "%s", l->name, l->port);
+    if (l->name[0]) { /* on every connect's path: no printf */
+        size_t n = strnlen(l->name, cap - sizeof ":65535");
+        memcpy(ret_text, l->name, n);
+        write_port(l->port, ret_text + n);
         return;
     }
     inet_ntop(l->family == 4 ? AF_INET : AF_INET6, l->addr, addr, sizeof addr);
@@ -138,7 +152,8 @@ static void write_hash(const struct lookup *l, const struct view_route *r, struc
 }
 
 static int capture(const struct lookup *l, struct mesh_route *ret) {
-    *ret = (struct mesh_route){.cluster_id = CAPTURE_CLUSTER, .original_dst = true};
+    *ret =
+        (struct mesh_route){.cluster_id = CAPTURE_CLUSTER, .whole_id = CAPTURE_CLUSTER, .original_dst = true};
     write_name(l, ret->name, sizeof ret->name);
     memcpy(ret->route, "capture", 8);
     memcpy(ret->cluster, "capture", 8);
@@ -177,8 +192,12 @@ static int take_cluster(const struct lookup *l, uint32_t id, struct mesh_route *
     if (l->v->tls == MESH_TLS_REQUIRED && c->flags & (CLUSTER_PLAIN | CLUSTER_SOME_PLAIN))
         return refuse(l, MESH_E_IDENTITY, "MESH_TLS=required, and plaintext is asked for by cluster",
                       ret->cluster);
+    ret->drain = (c->flags & CLUSTER_DRAIN_UNHEALTHY ? MESH_DRAIN_UNHEALTHY : 0) |
+                 (c->flags & CLUSTER_DRAIN_REMOVED ? MESH_DRAIN_REMOVED : 0);
     ret->cluster_id = c->id;
     ret->cluster_generation = c->generation;
+    ret->whole_id = c->whole;
+    ret->whole_generation = c->whole_generation;
     return 0;
 }
 
@@ -192,6 +211,8 @@ static int follow(const struct lookup *l, struct mesh_route *ret) {
     write_name(l, ret->name, sizeof ret->name);
     mesh_view_text(r, len, &r->text, ret->route, sizeof ret->route);
     ret->attempts = r->attempts;
+    ret->max_age_ms = r->max_age_ms;
+    ret->max_age_jitter = (uint8_t)r->max_age_jitter;
     if (l->by_index && r->kind != ROUTE_CLUSTERS && l->random > 0)
         return MESH_E_LIMIT;
     if (r->kind == ROUTE_PASS)
@@ -376,7 +397,8 @@ void mesh_cluster_view_fill(const struct mesh_view *v, const struct view_cluster
         .n = items ? c->n : 0,
         .stats = (struct mesh_stat *)(void *)v->base,
         .nstats = (uint32_t)(mesh_view_limit(v) / VIEW_GRANULE),
-        .live = (struct mesh_cluster_stat *)(void *)(v->base + (size_t)c->live * VIEW_GRANULE),
+        .live = mesh_live_at(v, c->live),
+        .limits = mesh_live_at(v, c->limits),
         .hash_key = hash_key,
         .view = v,
     };
@@ -385,7 +407,7 @@ void mesh_cluster_view_fill(const struct mesh_view *v, const struct view_cluster
 static int fill_view(const struct mesh_view *v, const struct view_cluster *c, struct mesh_cluster_view *ret) {
     uint32_t len, n = c->n;
     const struct view_endpoints *e = mesh_view_rec(v, c->endpoints, KIND_ENDPOINTS, sizeof *e, &len);
-    if (!mesh_counter_valid(v, c->live, KIND_LIVES) ||
+    if (!mesh_counter_valid(v, c->live, KIND_LIVES) || !mesh_counter_valid(v, c->limits, KIND_LIVES) ||
         (n && (!e || n > (len - sizeof *e) / sizeof e->items[0])))
         return MESH_E_INTERNAL;
     mesh_cluster_view_fill(v, c, e ? e->items : NULL, ret);
@@ -432,10 +454,10 @@ int mesh_view_each_cluster(const struct mesh_view *v, void (*fn)(void *arg, cons
             break;
         used = pages.used < pages.npages * VIEW_PAGE_SLOTS ? pages.used : pages.npages * VIEW_PAGE_SLOTS;
         const struct view_cluster *c = mesh_cluster_at(v, root, id, &flags, &len);
-        if (!c || !mesh_view_text(c, len, &c->text, r.cluster, sizeof r.cluster))
+        if (!c || c->whole != id || !mesh_view_text(c, len, &c->text, r.cluster, sizeof r.cluster))
             continue;
-        r.cluster_id = id;
-        r.cluster_generation = c->generation;
+        r.cluster_id = r.whole_id = id;
+        r.cluster_generation = r.whole_generation = c->generation;
         r.original_dst = c->flags & CLUSTER_ORIGINAL_DST;
         r.plain = c->flags & CLUSTER_PLAIN;
         snprintf(r.name, sizeof r.name, "%s", r.cluster);

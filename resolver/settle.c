@@ -70,24 +70,22 @@ static bool is_in(const uint64_t *trees, uint32_t n, uint64_t tree) {
 /* ---- one slot ---------------------------------------------------------------------------------------------
  */
 static uint64_t suspect(uint32_t stat) {
-    return (uint64_t)PHASE_SUSPECT << 32 | stat;
+    return mesh_ledger_what(PHASE_SUSPECT, 0, stat);
 }
 
 /* Returns 1 when the slot was given back. */
 static int settle_slot(const struct mesh_view *v, struct view_chunk *c, uint32_t i) {
     uint64_t what = atomic_load(&c->slots[i].what);
-    uint32_t stat = (uint32_t)what;
-    switch (what >> 32) {
+    switch (mesh_ledger_phase(what)) {
     case PHASE_COUNTED:
-        if (!atomic_compare_exchange_strong(&c->slots[i].what, &what, suspect(stat)))
+        if (!atomic_compare_exchange_strong(&c->slots[i].what, &what, suspect((uint32_t)what)))
             return 0;
-        if (stat == UINT32_MAX || !mesh_counter_valid(v, stat, KIND_STATS))
-            break;
-        mesh_ledger_lower(v, stat);
+        mesh_ledger_lower(v, what);
         break;
     case PHASE_NAMED:
+    case PHASE_EASING:
     case PHASE_LOWERING:
-        atomic_compare_exchange_strong(&c->slots[i].what, &what, suspect(stat));
+        atomic_compare_exchange_strong(&c->slots[i].what, &what, suspect((uint32_t)what));
         return 0;
     case PHASE_SUSPECT:
         return 0;
@@ -103,14 +101,23 @@ static int settle_slot(const struct mesh_view *v, struct view_chunk *c, uint32_t
 struct tally {
     const struct mesh_view *v;
     uint32_t stat, live; /* one of them is UINT32_MAX: not asked for */
+    uint32_t dial;       /* only slots that say so; 0: all */
     uint32_t counted;
     bool moving; /* somebody is just now raising or lowering it */
 };
 
-static bool concerns(const struct tally *t, uint32_t stat) {
-    if (stat == UINT32_MAX || !mesh_counter_valid(t->v, stat, KIND_STATS))
+static bool concerns(const struct tally *t, uint64_t what) {
+    uint32_t stat = (uint32_t)what;
+    if ((mesh_ledger_dial_of(what) & t->dial) != t->dial || stat == UINT32_MAX ||
+        !mesh_counter_valid(t->v, stat, KIND_STATS))
         return false;
     return t->stat != UINT32_MAX ? stat == t->stat : mesh_counter_owner(t->v, stat)->live == t->live;
+}
+
+static void tally_slot(struct tally *t, enum ledger_phase phase) {
+    bool easing = phase == PHASE_EASING;
+    t->counted += phase == PHASE_COUNTED || (easing && !t->dial);
+    t->moving |= phase == PHASE_NAMED || phase == PHASE_LOWERING || (easing && t->dial);
 }
 
 static void tally_all(struct tally *t) {
@@ -120,10 +127,8 @@ static void tally_all(struct tally *t) {
     for (uint32_t n = 0; (c = mesh_ledger_chunk(t->v, n)); n++)
         for (uint32_t i = 0; i < VIEW_CHUNK_SLOTS; i++) {
             uint64_t what = atomic_load(&c->slots[i].what);
-            if (!what || !concerns(t, (uint32_t)what))
-                continue;
-            t->counted += what >> 32 == PHASE_COUNTED;
-            t->moving |= what >> 32 == PHASE_NAMED || what >> 32 == PHASE_LOWERING;
+            if (what && concerns(t, what))
+                tally_slot(t, mesh_ledger_phase(what));
         }
 }
 
@@ -139,15 +144,22 @@ static bool recount(struct tally *t, _Atomic uint32_t *counter) {
     return !t->moving && t->counted == first && atomic_compare_exchange_strong(counter, &before, first);
 }
 
+static bool recount_cluster(const struct mesh_view *v, uint32_t live) {
+    if (!mesh_counter_valid(v, live, KIND_LIVES))
+        return true;
+    struct mesh_cluster_stat *to = mesh_live_at(v, live);
+    struct tally all = {.v = v, .stat = UINT32_MAX, .live = live}, pending = all, retries = all;
+    pending.dial = MESH_LEDGER_DIAL;
+    retries.dial = MESH_LEDGER_RETRY;
+    return recount(&all, &to->inflight) && recount(&pending, &to->pending) && recount(&retries, &to->retries);
+}
+
 static bool recount_stat(const struct mesh_view *v, uint32_t stat) {
-    struct tally one = {v, stat, UINT32_MAX, 0, false}, all = {v, UINT32_MAX, 0, 0, false};
+    struct tally one = {.v = v, .stat = stat, .live = UINT32_MAX};
     if (stat == UINT32_MAX || !mesh_counter_valid(v, stat, KIND_STATS))
         return true;
-    all.live = mesh_counter_owner(v, stat)->live;
-    if (!recount(&one, &mesh_counter_at(v, stat)->inflight))
-        return false;
-    return !mesh_counter_valid(v, all.live, KIND_LIVES) ||
-           recount(&all, &mesh_live_at(v, all.live)->inflight);
+    return recount(&one, &mesh_counter_at(v, stat)->inflight) &&
+           recount_cluster(v, mesh_counter_owner(v, stat)->live);
 }
 
 /* ---- all of it --------------------------------------------------------------------------------------------
@@ -165,7 +177,7 @@ static int settle_slots(struct mesh_view *v, const uint64_t *dead, uint32_t ndea
             if (owner && is_in(dead, ndead, owner))
                 back += settle_slot(v, c, i);
             what = atomic_load(&c->slots[i].what);
-            if (what >> 32 == PHASE_SUSPECT) {
+            if (mesh_ledger_phase(what) == PHASE_SUSPECT) {
                 bool done = recount_stat(v, (uint32_t)what);
                 if (done)
                     mesh_ledger_free(c, i);

@@ -75,7 +75,8 @@ int mesh_source_read(const char *path, struct mesh_resources **ret, struct mesh_
     return rc;
 }
 
-/* What the first process of a view starts from: its file, and what serves until a control plane has answered. */
+/* What the first process of a view starts from: its file, and what serves until a control plane has answered.
+ */
 static int read_first(const struct mesh_view *v, struct mesh_blend *ret, struct mesh_why *why) {
     struct mesh_resources *file = NULL, *seed = NULL;
     int rc = v->source ? mesh_source_read(v->source, &file, why) : 0;

@@ -6,7 +6,7 @@
 
 enum {
     CONNECT_TIMEOUT_MS = 5000,
-    ATTEMPTS = 3,
+    ATTEMPTS = 10,
     PEERS_MAX = 256,
     PEM_MAX = 1 << 20,
     RECORD_MAX = 64 << 20, /* what one look-up copies out of the view */

@@ -74,9 +74,15 @@ struct mesh_policy { /* how one cluster balances; from lb_policy, load_balancing
     uint8_t success_hosts, success_enforcing;   /* minimum hosts, default 5; percent */
     uint8_t failure_hosts, failure_enforcing;   /* minimum hosts, default 5; percent */
     uint8_t failure_threshold;  /* percent, default 85 */
-    uint8_t spare;
+    uint8_t consecutive_enforcing; /* percent, default 100 */
+    /* more breakers */
+    uint32_t max_host_connections; /* per_host_thresholds; UINT32_MAX: none */
+    uint32_t retry_min;         /* retry_budget: min_retry_concurrency; UINT32_MAX: no budget, max_retries counts */
+    uint16_t retry_budget;      /* of the connections in flight, in 1/100 percent */
+    uint8_t fail_in_panic;      /* fail_traffic_on_panic: nobody is used then */
+    uint8_t spare[5];
 };
-_Static_assert(sizeof(struct mesh_policy) == 88, "part of the mapped layout");
+_Static_assert(sizeof(struct mesh_policy) == 104, "part of the mapped layout");
 
 struct mesh_stat { /* live counters of one (cluster, address, port): 64 bytes, one cache line, shared by all processes */
     _Atomic uint32_t inflight;       /* connections, dials included; settled against the ledger after a kill -9 */
@@ -112,7 +118,8 @@ struct mesh_cluster_view { /* one cluster as a reader sees it: borrowed pointers
     uint32_t n;                      /* endpoints */
     struct mesh_stat *stats;         /* the whole table of the view */
     uint32_t nstats;
-    struct mesh_cluster_stat *live;
+    struct mesh_cluster_stat *live;  /* of these endpoints: turns, ejections */
+    struct mesh_cluster_stat *limits; /* of the whole cluster: connections, dials, marks; `live` but for a subset */
     const void *table;               /* prebuilt ring or maglev table, or NULL */
     uint32_t table_len;              /* bytes */
     /* text of mesh_endpoint.hash_key; NULL when the offset is out of bounds */

@@ -289,9 +289,10 @@ int mesh_view_describe(const struct mesh_view *v, struct mesh_view_info *ret) {
         const struct view_root *root = mesh_view_begin(v, &seq);
         memset(&info, 0, sizeof info);
         snprintf(info.path, sizeof info.path, "%s", v->path ? v->path : "");
-        snprintf(info.source, sizeof info.source, "%s", v->source      ? v->source
-                                                          : v->bootstrap ? v->bootstrap->servers[0].uri
-                                                                         : "");
+        snprintf(info.source, sizeof info.source, "%s",
+                 v->source      ? v->source
+                 : v->bootstrap ? v->bootstrap->servers[0].uri
+                                : "");
         info.learns = v->learns;
         info.confirmed = atomic_load(&mesh_view_head(v)->confirmed);
         copy_error(mesh_view_head(v), info.error, sizeof info.error);

@@ -6,7 +6,8 @@
 
 static socklen_t name_of(uint64_t number, struct sockaddr_un *ret) {
     *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
-    int n = snprintf(ret->sun_path + 1, sizeof ret->sun_path - 1, "meshshim/%016llx", (unsigned long long)number);
+    int n =
+        snprintf(ret->sun_path + 1, sizeof ret->sun_path - 1, "meshshim/%016llx", (unsigned long long)number);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
 }
 

@@ -14,6 +14,7 @@
 #include "shim/datagram.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
 #include "shim/real.h"
@@ -86,11 +87,14 @@ void mesh_accept_listening(int fd) {
     if (mesh_fd_kind(word) == MESH_FD_LISTENER || !is_tcp_listener(fd, &at))
         return;
     enum mesh_inbound_mode mode = mesh_engine_inbound(port_of((struct sockaddr *)&at));
-    mesh_watch_forget(fd);
+    mesh_fresh_forget(fd);
     if (mode == MESH_INBOUND_OFF) {
         mesh_fd_set(fd, MESH_FD_OPEN_PORT, 0);
         return;
     }
+    struct mesh_view *v = mode == MESH_INBOUND_VIEW ? mesh_engine_view() : NULL;
+    if (v)
+        mesh_view_inbound_ask(v, (struct sockaddr *)&at);
     uint32_t i = take(&at, mode);
     if (i == LISTENERS) { /* fails closed: see mesh_accept */
         mesh_trace_refused("too-many-listeners", NULL, NULL);
@@ -188,6 +192,17 @@ int mesh_accept_adopt(int fd, enum mesh_inbound_mode mode, uint16_t port, bool n
     return 0;
 }
 
+int mesh_accept_take_over(int fd, uint64_t inode, enum mesh_inbound_mode mode, uint16_t port) {
+    uint32_t slot = mesh_local_by_inode(inode);
+    if (slot == UINT32_MAX)
+        return mesh_accept_adopt(fd, mode, port, mesh_nonblocking(fd, 0));
+    if (mesh_local_add(slot, fd))
+        return -ENOBUFS;
+    mesh_conn_at(slot)->handed = 0; /* it came back */
+    mesh_fd_set(fd, MESH_FD_CONN, slot);
+    return 0;
+}
+
 /* VIEW: the view has a say in this connection; OFF: it has none. */
 static enum mesh_inbound_mode by_view(int fd, const struct sockaddr_storage *from, socklen_t len) {
     struct sockaddr_storage local;
@@ -204,7 +219,7 @@ static enum mesh_inbound_mode by_view(int fd, const struct sockaddr_storage *fro
 
 int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
     uint32_t word = mesh_fd_get(fd);
-    if (!word) { /* inherited, or listening since before us */
+    if (!word || mesh_fd_unconnected(word)) { /* inherited, or another process has made it listen */
         mesh_accept_listening(fd);
         word = mesh_fd_get(fd);
     }
@@ -215,6 +230,8 @@ int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags) {
         struct mesh_guard g = mesh_guard_enter();
         l = listeners[mesh_fd_slot(word)];
         mesh_guard_leave(g);
+        if (mesh_engine_foreign()) /* it would be entered in its parent's tables */
+            return -EACCES;
     }
     for (;;) {
         struct sockaddr_storage from;

@@ -22,6 +22,8 @@ void mesh_accept_listening(int fd);
 int mesh_accept(int fd, struct sockaddr *sa, socklen_t *len, int flags);
 /* Makes an accepted descriptor that nobody has touched a mesh connection. -errno: it must not reach the program. */
 int mesh_accept_adopt(int fd, enum mesh_inbound_mode mode, uint16_t port, bool nonblock);
+/* The same for one that another program or process accepted. It may be a second descriptor of one that came before. */
+int mesh_accept_take_over(int fd, uint64_t inode, enum mesh_inbound_mode mode, uint16_t port);
 /* A listening descriptor is gone, or another one of it is made (dup). */
 void mesh_accept_forget(uint32_t listener);
 void mesh_accept_again(uint32_t listener);

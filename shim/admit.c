@@ -35,6 +35,8 @@ enum mesh_inbound_mode mesh_admit_begin(const struct mesh_caller *who, bool *ret
     struct mesh_view *v = mesh_engine_view();
     struct mesh_inbound *in = NULL;
     int err = v ? mesh_view_inbound(v, who, &in, NULL) : MESH_E_INTERNAL;
+    if (err == MESH_E_NOTFOUND && !mesh_view_inbound_known(v, who->local))
+        err = MESH_E_AGAIN; /* what is not known yet is closed */
     *ret_asks = err != MESH_E_NOTFOUND;
     if (err)
         return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;

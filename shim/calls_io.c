@@ -12,21 +12,36 @@
 #include "shim/conn.h"
 #include "shim/datagram.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/real.h"
 #include "shim/scm.h"
 #include "shim/watch.h"
 
-/* The connection behind a descriptor, or false: libc's, and when another thread has just closed it a number that is not
- * open. */
+/* The connection behind a descriptor, or false: libc's, and when another thread has just closed it a number
+ * that is not open. */
 static bool conn_of(int *io_fd, uint32_t *ret_slot) {
-    uint32_t word = mesh_fd_get(*io_fd);
-    if (mesh_fd_kind(word) != MESH_FD_CONN) {
-        (void)mesh_fd_shown(io_fd);
-        return false;
-    }
+    if (mesh_fd_conn(*io_fd, ret_slot))
+        return true;
+    (void)mesh_fd_shown(io_fd);
+    return false;
+}
+
+/* The same for a call that writes. 1, 0, or -1: the call has its answer in errno. */
+static int conn_out(int *io_fd, int flags, uint32_t *ret_slot) {
+    int fd = *io_fd;
+    uint32_t word = mesh_fd_get(fd);
     *ret_slot = mesh_fd_slot(word);
-    return true;
+    if (mesh_likely(mesh_fd_kind(word) == MESH_FD_CONN))
+        return 1;
+    int r = mesh_fd_unconnected(word) ? mesh_fresh_out(fd, flags, ret_slot) : 0;
+    if (r < 0) {
+        errno = -r;
+        if (r == -EPIPE && !(flags & MSG_NOSIGNAL))
+            (void)mesh_sys_tgkill(mesh_sys_getpid(), mesh_sys_gettid(), SIGPIPE);
+        return -1;
+    }
+    return r;
 }
 
 static ssize_t give(ssize_t r) {
@@ -34,6 +49,15 @@ static ssize_t give(ssize_t r) {
         return r;
     errno = (int)-r;
     return -1;
+}
+
+/* The number is no socket any more: it was closed behind our back and given to something else, which is
+ * libc's. */
+static bool stale(int fd, ssize_t n) {
+    if (mesh_likely(n != -ENOTSOCK))
+        return false;
+    mesh_fd_new(fd);
+    return true;
 }
 
 /* ---- reading ---- */
@@ -66,14 +90,16 @@ ssize_t shim_read(int fd, void *buf, size_t n) {
     uint32_t slot;
     if (!conn_of(&fd, &slot))
         return real.read(fd, buf, n);
-    return n ? give(receive(slot, fd, &(struct iovec){buf, n}, 1, 0)) : 0;
+    ssize_t r = n ? receive(slot, fd, &(struct iovec){buf, n}, 1, 0) : 0;
+    return stale(fd, r) ? real.read(fd, buf, n) : give(r);
 }
 
 ssize_t shim_readv(int fd, const struct iovec *iov, int cnt) {
     uint32_t slot;
     if (!conn_of(&fd, &slot))
         return real.readv(fd, iov, cnt);
-    return give(receive_file(slot, fd, iov, cnt, 0));
+    ssize_t r = receive_file(slot, fd, iov, cnt, 0);
+    return stale(fd, r) ? real.readv(fd, iov, cnt) : give(r);
 }
 
 ssize_t shim_preadv2(int fd, const struct iovec *iov, int cnt, off_t offset, int flags) {
@@ -166,31 +192,37 @@ static ssize_t transmit(uint32_t slot, int fd, const struct iovec *iov, int cnt,
 
 ssize_t shim_write(int fd, const void *buf, size_t n) {
     uint32_t slot;
-    if (!conn_of(&fd, &slot))
-        return real.write(fd, buf, n);
-    return give(transmit(slot, fd, &(struct iovec){(void *)buf, n}, 1, 0));
+    int out = conn_out(&fd, 0, &slot);
+    if (out <= 0)
+        return out ? -1 : real.write(fd, buf, n);
+    ssize_t r = transmit(slot, fd, &(struct iovec){(void *)buf, n}, 1, 0);
+    return stale(fd, r) ? real.write(fd, buf, n) : give(r);
 }
 
 ssize_t shim_writev(int fd, const struct iovec *iov, int cnt) {
     uint32_t slot;
-    if (!conn_of(&fd, &slot))
-        return real.writev(fd, iov, cnt);
+    int out = conn_out(&fd, 0, &slot);
+    if (out <= 0)
+        return out ? -1 : real.writev(fd, iov, cnt);
     if (cnt > IOV_MAX)
         return give(-EINVAL);
-    return give(transmit(slot, fd, iov, cnt, 0));
+    ssize_t r = transmit(slot, fd, iov, cnt, 0);
+    return stale(fd, r) ? real.writev(fd, iov, cnt) : give(r);
 }
 
 ssize_t shim_pwritev2(int fd, const struct iovec *iov, int cnt, off_t offset, int flags) {
     uint32_t slot;
-    if (!conn_of(&fd, &slot) || offset != -1)
-        return real.pwritev2(fd, iov, cnt, offset, flags);
+    int out = offset != -1 ? 0 : conn_out(&fd, 0, &slot);
+    if (out <= 0)
+        return out ? -1 : real.pwritev2(fd, iov, cnt, offset, flags);
     return give(transmit(slot, fd, iov, cnt, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0));
 }
 
 ssize_t shim_send(int fd, const void *buf, size_t n, int flags) {
     uint32_t slot;
-    if (!conn_of(&fd, &slot))
-        return real.send(fd, buf, n, flags);
+    int out = conn_out(&fd, flags, &slot);
+    if (out <= 0)
+        return out ? -1 : real.send(fd, buf, n, flags);
     return give(transmit(slot, fd, &(struct iovec){(void *)buf, n}, 1, flags));
 }
 
@@ -208,7 +240,7 @@ static ssize_t fast_open(int fd, const struct msghdr *msg, int flags) {
 }
 
 static bool wants_fast_open(int fd, const struct msghdr *msg, int flags) {
-    return flags & MSG_FASTOPEN && msg->msg_name && mesh_fd_kind(mesh_fd_get(fd)) == MESH_FD_FRESH;
+    return flags & MSG_FASTOPEN && msg->msg_name && mesh_fd_unconnected(mesh_fd_get(fd));
 }
 
 static bool to_virtual(int fd, const struct msghdr *msg) {
@@ -219,7 +251,10 @@ ssize_t shim_sendmsg(int fd, const struct msghdr *msg, int flags) {
     uint32_t slot;
     if (wants_fast_open(fd, msg, flags))
         return give(fast_open(fd, msg, flags));
-    if (!conn_of(&fd, &slot)) {
+    int out = conn_out(&fd, flags, &slot);
+    if (out < 0)
+        return -1;
+    if (!out) {
         if (to_virtual(fd, msg))
             return give(-EACCES);
         return mesh_scm_concerns(msg) ? give(mesh_scm_send(fd, msg, flags)) : real.sendmsg(fd, msg, flags);
@@ -236,14 +271,20 @@ ssize_t shim_sendto(int fd, const void *buf, size_t n, int flags, const struct s
     struct msghdr m = {.msg_name = (void *)addr, .msg_namelen = len, .msg_iov = &iov, .msg_iovlen = 1};
     if (wants_fast_open(fd, &m, flags))
         return give(fast_open(fd, &m, flags));
-    if (!conn_of(&fd, &slot))
+    int out = conn_out(&fd, flags, &slot);
+    if (out < 0)
+        return -1;
+    if (!out)
         return to_virtual(fd, &m) ? give(-EACCES) : real.sendto(fd, buf, n, flags, addr, len);
     return give(transmit(slot, fd, &iov, 1, flags)); /* a connected TCP socket ignores the address */
 }
 
 int shim_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags) {
     uint32_t slot;
-    bool concerns = conn_of(&fd, &slot);
+    int out = conn_out(&fd, flags, &slot);
+    if (out < 0)
+        return -1;
+    bool concerns = out;
     for (unsigned i = 0; i < n && !concerns; i++)
         concerns = mesh_scm_concerns(&msgs[i].msg_hdr) || to_virtual(fd, &msgs[i].msg_hdr);
     if (!concerns)
@@ -268,8 +309,9 @@ ssize_t shim_sendfile(int out_fd, int in_fd, off_t *offset, size_t n) {
     uint32_t out = 0, in;
     if (conn_of(&in_fd, &in)) /* the kernel cannot either: not a file that can be mapped */
         return give(-EINVAL);
-    if (!conn_of(&out_fd, &out))
-        return real.sendfile(out_fd, in_fd, offset, n);
+    int to = conn_out(&out_fd, 0, &out);
+    if (to <= 0)
+        return to ? -1 : real.sendfile(out_fd, in_fd, offset, n);
     uint8_t *p = mesh_scratch_take();
     if (!p)
         return give(-ENOMEM);
@@ -359,8 +401,9 @@ ssize_t shim_splice(int in_fd, off64_t *in_offset, int out_fd, off64_t *out_offs
                     unsigned flags) {
     uint32_t slot;
     bool in = conn_of(&in_fd, &slot);
-    if (!in && !conn_of(&out_fd, &slot))
-        return real.splice(in_fd, in_offset, out_fd, out_offset, n, flags);
+    int out = in ? 1 : conn_out(&out_fd, 0, &slot);
+    if (out <= 0)
+        return out ? -1 : real.splice(in_fd, in_offset, out_fd, out_offset, n, flags);
     struct stat st; /* one end must be a pipe, says the kernel */
     if (mesh_sys_fstat(in ? out_fd : in_fd, &st) || !S_ISFIFO(st.st_mode))
         return give(-EINVAL);

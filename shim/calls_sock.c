@@ -18,6 +18,7 @@
 #include "shim/datagram.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
 #include "shim/slab_fd.h"
@@ -37,30 +38,20 @@ static int give(int r) {
 }
 
 static struct mesh_conn *conn_of(int fd, uint32_t *ret_slot) {
-    uint32_t word = mesh_fd_get(fd);
-    if (mesh_fd_kind(word) != MESH_FD_CONN)
-        return NULL;
-    *ret_slot = mesh_fd_slot(word);
-    return mesh_conn_at(*ret_slot);
+    return mesh_fd_conn(fd, ret_slot);
 }
 
-/* ---- socket ----
- * A socket that is not connected yet carries a number in its word, so that the descriptors made of it by dup
- * are known when one of them is connected. */
-
-enum { FRESH_IDS = 0xfffffff };
-static _Atomic uint32_t sockets;
-static _Atomic bool fresh_doubled; /* some dup was made of such a socket */
+/* ---- socket ---- */
 
 int shim_socket(int domain, int type, int protocol) {
     int fd = real.socket(domain, type, protocol);
-    if (fd < 0)
+    if (fd < 0 || mesh_engine_foreign())
         return fd;
     mesh_fd_new(fd);
     bool tcp = (domain == AF_INET || domain == AF_INET6) && (type & 0xf) == SOCK_STREAM &&
                (protocol == 0 || mesh_protocol_is_tcp(protocol));
-    if (tcp) /* epoll_ctl and dup before connect must be seen */
-        mesh_fd_set(fd, MESH_FD_FRESH, atomic_fetch_add(&sockets, 1) & FRESH_IDS);
+    if (tcp)
+        mesh_fresh_made(fd);
     return fd;
 }
 
@@ -90,16 +81,6 @@ static int outcome(struct mesh_conn *c) {
     return mesh_look(c->told) ? 0 : 1;
 }
 
-/* A dial that failed leaves the program with an unconnected socket, as TCP does. */
-static void undo(uint32_t slot, int fd) {
-    mesh_pend_forget(slot);
-    atomic_store(&mesh_conn_at(slot)->state, MESH_CONN_DEAD);
-    struct sockaddr sa = {.sa_family = AF_UNSPEC};
-    (void)mesh_sys_connect(fd, &sa, sizeof sa); /* a reset: no goodbye on a socket that goes on */
-    mesh_fd_set(fd, MESH_FD_FRESH, 0);
-    mesh_close_end(slot, fd, false);
-}
-
 static uint64_t connect_deadline(int fd) {
     struct timeval tv = {0};
     socklen_t n = sizeof tv;
@@ -110,7 +91,7 @@ static uint64_t connect_deadline(int fd) {
 
 /* Drives the dial until the program can be told something. */
 static int await(struct mesh_conn *c, uint32_t slot, int fd) {
-    uint64_t deadline = connect_deadline(fd);
+    uint64_t deadline = 0;
     for (;;) {
         short wants = mesh_hand_drive(c, slot, fd);
         int r = outcome(c);
@@ -119,6 +100,8 @@ static int await(struct mesh_conn *c, uint32_t slot, int fd) {
                 mesh_pend_add(slot);
             return r;
         }
+        if (!deadline)
+            deadline = connect_deadline(fd);
         uint64_t d = mesh_hand_deadline(slot);
         r = mesh_wait_fd(fd, wants, d < deadline ? d : deadline, deadline != UINT64_MAX);
         if (r == -EINTR || (r == -EAGAIN && mesh_now() >= deadline)) {
@@ -128,41 +111,30 @@ static int await(struct mesh_conn *c, uint32_t slot, int fd) {
     }
 }
 
-/* The other descriptors of the socket that has just become a connection. */
-static void adopt_doubles(uint32_t word, uint32_t slot) {
-    for (int fd = 0; fd <= (int)mesh_fd_highest(); fd++)
-        if (mesh_fd_get(fd) == word && mesh_local_add(slot, fd) == 0) {
-            mesh_fd_set(fd, MESH_FD_CONN, slot);
-            mesh_watch_begin(slot, fd);
-        }
-}
-
 static int dial(int fd, const struct mesh_route *route, const struct sockaddr *to, socklen_t len) {
     if ((unsigned)fd >= MESH_FD_MAX)
         return -EMFILE;
-    uint32_t slot = mesh_conn_take();
-    if (slot == UINT32_MAX || mesh_local_add(slot, fd)) {
-        refused(to, "no-memory");
-        if (slot != UINT32_MAX)
-            mesh_conn_give(slot);
-        return -ENOBUFS;
+    if (mesh_engine_foreign()) { /* it would be entered in its parent's tables */
+        refused(to, "vfork");
+        return -EACCES;
     }
+    uint32_t slot;
+    int r = mesh_fresh_begin(fd, &slot);
+    if (r == -ENOBUFS)
+        refused(to, "no-memory");
+    if (r)
+        return r;
     atomic_store(&mesh_armed, 1);
     struct mesh_conn *c = mesh_conn_at(slot);
-    bool nonblock = mesh_nonblocking(fd, 0);
+    int flags = mesh_sys_fcntl(fd, F_GETFL, 0);
+    bool nonblock = flags >= 0 && flags & O_NONBLOCK;
     mesh_local_at(slot)->nonblock = nonblock;
-    uint32_t word = mesh_fd_get(fd);
-    mesh_fd_set(fd, MESH_FD_CONN, slot); /* before the kernel connects it: nobody may send past us */
-    int r = mesh_dial_begin(c, slot, fd, route, to, len);
+    r = mesh_dial_begin(c, slot, fd, flags, route, to, len);
     if (r < 0) {
-        mesh_fd_set(fd, (enum mesh_fd_kind)mesh_fd_kind(word), mesh_fd_slot(word));
-        (void)mesh_local_drop(slot, fd);
-        mesh_conn_give(slot);
+        mesh_fresh_again(slot, fd);
         return r;
     }
-    mesh_watch_begin(slot, fd);
-    if (atomic_load(&fresh_doubled) && mesh_fd_kind(word) == MESH_FD_FRESH)
-        adopt_doubles(word, slot);
+    mesh_fresh_watch(slot);
     if (nonblock) {
         mesh_pend_add(slot);
         (void)mesh_hand_drive(c, slot, fd); /* an error is told when it is asked for, as TCP's would be */
@@ -172,7 +144,7 @@ static int dial(int fd, const struct mesh_route *route, const struct sockaddr *t
         c->connect_seen = r == 0;
     }
     if (r < 0 && r != -EINTR && r != -EINPROGRESS)
-        undo(slot, fd);
+        mesh_fresh_again(slot, fd);
     return r;
 }
 
@@ -180,7 +152,7 @@ static int connect_again(struct mesh_conn *c, uint32_t slot, int fd, const struc
                          socklen_t len) {
     if (len >= sizeof to->sa_family && to->sa_family == AF_UNSPEC) {
         mesh_watch_forget(fd);
-        undo(slot, fd);
+        mesh_fresh_again(slot, fd);
         return mesh_sys_connect(fd, to, len);
     }
     (void)mesh_hand_drive(c, slot, fd);
@@ -200,7 +172,7 @@ static int connect_again(struct mesh_conn *c, uint32_t slot, int fd, const struc
     }
     if (r != -EINTR && r != -EINPROGRESS) {
         bool seen = c->error_seen;
-        undo(slot, fd);
+        mesh_fresh_again(slot, fd);
         if (seen)
             return give(shim_connect(fd, to, len)) < 0 ? -errno : 0;
     }
@@ -209,11 +181,17 @@ static int connect_again(struct mesh_conn *c, uint32_t slot, int fd, const struc
 
 /* Not ours after all: what was recorded in case it would be is forgotten. */
 static int libc_connect(int fd, const struct sockaddr *addr, socklen_t len) {
-    if (mesh_fd_kind(mesh_fd_get(fd)) == MESH_FD_FRESH) {
-        mesh_watch_forget(fd);
-        mesh_fd_clear(fd);
-    }
+    if (mesh_fd_unconnected(mesh_fd_get(fd)))
+        mesh_fresh_forget(fd);
     return real.connect(fd, addr, len);
+}
+
+/* What is no longer connected may be connected to the mesh next. */
+static int dissolve(int fd, const struct sockaddr *addr, socklen_t len) {
+    int r = real.connect(fd, addr, len), err;
+    if (r == 0 && !mesh_fd_get(fd) && !mesh_engine_foreign() && mesh_is_tcp(fd, &err))
+        mesh_fresh_made(fd);
+    return r;
 }
 
 int shim_connect(int fd, const struct sockaddr *addr, socklen_t len) {
@@ -221,8 +199,10 @@ int shim_connect(int fd, const struct sockaddr *addr, socklen_t len) {
     struct mesh_conn *c = conn_of(fd, &slot);
     struct mesh_route route;
     int err;
-    if (c && addr)
+    if (c && addr && atomic_load(&c->state) != MESH_CONN_NEW)
         return give(connect_again(c, slot, fd, addr, len));
+    if (addr && len >= sizeof addr->sa_family && addr->sa_family == AF_UNSPEC)
+        return dissolve(fd, addr, len);
     if (!addr || len < sizeof(struct sockaddr_in) ||
         (addr->sa_family != AF_INET && addr->sa_family != AF_INET6))
         return real.connect(fd, addr, len);
@@ -382,9 +362,11 @@ int shim_shutdown(int fd, int how) {
         return real.shutdown(fd, how);
     if (how < SHUT_RD || how > SHUT_RDWR)
         return give(-EINVAL);
-    if (state == MESH_CONN_DEAD || (state == MESH_CONN_DIAL && !mesh_look(c->told)))
+    if (state == MESH_CONN_DEAD || state == MESH_CONN_NEW || (state == MESH_CONN_DIAL && !mesh_look(c->told)))
         return give(-ENOTCONN);
     int r = 0;
+    if (how == SHUT_RDWR)
+        mesh_show(c->rx_shut, 1);
     if (how != SHUT_RD) {
         r = mesh_tx_finish(c, slot, fd);
         if (mesh_tx_unsent(c))
@@ -465,8 +447,13 @@ static int doubled(int fd, int to) {
     case MESH_FD_EPOLL:
         return to;
     case MESH_FD_FRESH:
-        atomic_store(&fresh_doubled, true);
-        break;
+    case MESH_FD_KIN:
+        if ((unsigned)to < MESH_FD_MAX && mesh_fresh_doubled(fd, to) == 0) {
+            mesh_stdio_took(to);
+            return to;
+        }
+        (void)mesh_sys_close(to);
+        return -EMFILE;
     default:
         break;
     }
@@ -504,12 +491,10 @@ static int dup_over(int fd, int to, int flags, bool two) {
         if (old >= 0) {
             mesh_fd_new(old);
             mesh_watch_forget(to);
-            if (mesh_fd_kind(word) == MESH_FD_CONN && mesh_local_add(mesh_fd_slot(word), old) == 0) {
-                mesh_fd_set(old, MESH_FD_CONN, mesh_fd_slot(word));
+            bool held = mesh_fd_kind(word) == MESH_FD_CONN || mesh_fd_kind(word) == MESH_FD_KIN;
+            if (held && mesh_local_add(mesh_fd_slot(word), old) == 0)
                 (void)mesh_local_drop(mesh_fd_slot(word), to);
-            } else {
-                mesh_fd_set(old, mesh_fd_kind(word), mesh_fd_slot(word));
-            }
+            mesh_fd_set(old, mesh_fd_kind(word), mesh_fd_slot(word));
             mesh_fd_set(to, MESH_FD_GONE, 0);
             if (mesh_fd_kind(word) == MESH_FD_CONN)
                 mesh_close_wait(mesh_fd_slot(word));
@@ -521,6 +506,8 @@ static int dup_over(int fd, int to, int flags, bool two) {
         mesh_fd_clear(to);
     if (old >= 0)
         (void)mesh_close(old);
+    else if (word && r >= 0) /* no descriptor was left to say goodbye on */
+        mesh_fd_new(to);
     errno = err;
     return r < 0 ? r : give(doubled(fd, r));
 }

@@ -158,7 +158,7 @@ static bool epoll_concerns(int ep) {
 int shim_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event) {
     enum mesh_fd_kind k = mesh_fd_kind(mesh_fd_get(fd));
     (void)mesh_fd_shown(&fd);
-    if (k != MESH_FD_CONN && k != MESH_FD_FRESH)
+    if (k != MESH_FD_CONN && k != MESH_FD_FRESH && k != MESH_FD_KIN)
         return real.epoll_ctl(epfd, op, fd, event);
     int r = mesh_epoll_ctl(epfd, op, fd, event);
     if (r >= 0)

@@ -27,9 +27,7 @@ static bool linger_zero(int fd) {
     return mesh_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &n) == 0 && l.l_onoff && l.l_linger == 0;
 }
 
-/* Is there something that the program did not read? TCP answers a close with a reset then. Records without
- * data (tickets, a close_notify) are no such thing: they are taken out first. */
-static bool unread(struct mesh_conn *c, uint32_t slot, int fd) {
+bool mesh_close_unread(struct mesh_conn *c, uint32_t slot, int fd) {
     int n = 0;
     if (mesh_sys_ioctl(fd, FIONREAD, &n) == 0 && n > 0)
         (void)mesh_rx_ready(c, slot, fd);
@@ -40,7 +38,7 @@ static bool unread(struct mesh_conn *c, uint32_t slot, int fd) {
 static void farewell(struct mesh_conn *c, uint32_t slot, int fd) {
     if (atomic_load(&c->state) != MESH_CONN_OPEN || linger_zero(fd))
         return;
-    if (unread(c, slot, fd)) {
+    if (mesh_close_unread(c, slot, fd)) {
         struct linger reset = {1, 0};
         (void)mesh_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
         return;
@@ -54,12 +52,12 @@ static void farewell(struct mesh_conn *c, uint32_t slot, int fd) {
 
 /* Does something have to happen that close() must not wait for? A handshake that the program does not know of
  * goes on to its end as well: to the peer it must look like a connection that was made and closed. */
-static bool must_linger(struct mesh_conn *c, int fd) {
+static bool must_linger(struct mesh_conn *c, uint32_t slot, int fd) {
     uint32_t state = atomic_load(&c->state);
     if (linger_zero(fd) || c->handed)
         return false;
     if (state == MESH_CONN_OPEN || state == MESH_CONN_RAW)
-        return mesh_tx_unsent(c);
+        return mesh_tx_unsent(c) && !mesh_close_unread(c, slot, fd); /* a reset ends it at once */
     return (state == MESH_CONN_DIAL || state == MESH_CONN_HAND) && mesh_look(c->told);
 }
 
@@ -123,15 +121,19 @@ static int close_conn(uint32_t slot, int fd) {
             return r;
         }
     }
+    if (mesh_hand_ours(c, slot) && mesh_conn_others(slot, mesh_proc_self())) { /* they need its end */
+        mesh_pend_linger(slot, fd);
+        return 0;
+    }
     bool last = mesh_conn_let_go(slot, mesh_proc_self());
     if (last) {
         mesh_conn_hold(slot, mesh_proc_self()); /* until the end below */
         atomic_store(&l->ending, fd + 1);
         if (!c->handed)
             (void)mesh_hand_drive(c, slot, fd);
-        if (atomic_load(&c->state) == MESH_CONN_OPEN && !must_linger(c, fd))
+        if (atomic_load(&c->state) == MESH_CONN_OPEN && !must_linger(c, slot, fd))
             farewell(c, slot, fd);
-        if (must_linger(c, fd)) {
+        if (must_linger(c, slot, fd)) {
             mesh_watch_end(fd);
             mesh_pend_linger(slot, fd);
             return 0;
@@ -160,9 +162,9 @@ bool mesh_fd_gone(int fd) {
 /* The number loses its meaning; at once, for who comes next. */
 static uint32_t unmark(int fd) {
     uint32_t word = mesh_fd_get(fd);
-    while (word && !atomic_compare_exchange_weak(
-                       &mesh_fdtab[fd], &word,
-                       mesh_fd_kind(word) == MESH_FD_CONN ? (uint32_t)MESH_FD_GONE : 0))
+    while (word &&
+           !atomic_compare_exchange_weak(&mesh_fdtab[fd], &word,
+                                         mesh_fd_kind(word) == MESH_FD_CONN ? (uint32_t)MESH_FD_GONE : 0))
         ;
     return word;
 }
@@ -172,6 +174,7 @@ int mesh_close(int fd) {
     uint32_t word = unmark(fd);
     switch (mesh_fd_kind(word)) {
     case MESH_FD_CONN:
+    case MESH_FD_KIN:
         return close_conn(mesh_fd_slot(word), fd);
     case MESH_FD_LISTENER:
         mesh_accept_forget(mesh_fd_slot(word));
@@ -192,9 +195,11 @@ int mesh_close(int fd) {
 }
 
 void mesh_fd_new(int fd) {
-    uint32_t word = (unsigned)fd < MESH_FD_MAX ? atomic_exchange(&mesh_fdtab[fd], 0) : 0;
-    if (mesh_fd_kind(word) ==
-        MESH_FD_CONN) { /* closed behind our back: the socket may be gone, say nothing on it */
+    if (!mesh_fd_get(fd) || mesh_engine_foreign()) /* a vfork child's numbers are not its parent's */
+        return;
+    uint32_t word = atomic_exchange(&mesh_fdtab[fd], 0);
+    if (mesh_fd_kind(word) == MESH_FD_CONN ||
+        mesh_fd_kind(word) == MESH_FD_KIN) { /* closed behind our back: there is nothing to say goodbye on */
         uint32_t slot = mesh_fd_slot(word);
         mesh_watch_forget(fd);
         struct mesh_local *l = mesh_local_at(slot);
@@ -203,8 +208,6 @@ void mesh_fd_new(int fd) {
             return;
         }
         mesh_pend_forget(slot);
-        struct mesh_conn *c = mesh_conn_at(slot);
-        atomic_store(&c->state, MESH_CONN_DEAD);
         mesh_close_end(slot, -1, false);
     } else if (mesh_fd_kind(word) == MESH_FD_LISTENER) {
         mesh_accept_forget(mesh_fd_slot(word));

@@ -7,7 +7,11 @@
 #ifndef MESH_SHIM_CONFINE_H
 #define MESH_SHIM_CONFINE_H
 
-/* A filter is about to be installed (seccomp's first argument): from then on nothing is printed and no file is read. */
+/* A filter is about to be installed (seccomp's first and last argument): what is needed later is brought in, handshakes are
+ * taken to their ends. */
 void mesh_confine_before(unsigned operation);
+/* It is installed. `program` is asked what it would do to each system call of ours: those that it punishes are not made any
+ * more (shim/base/sys.h). A connection then gets by with read, write and poll. */
+void mesh_confine_after(unsigned operation, const void *program);
 
 #endif

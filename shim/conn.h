@@ -31,6 +31,7 @@ struct mesh_io { /* one read or write of the program */
     size_t skip;  /* bytes of `done` inside iov[0] after whole iovecs were stepped over */
     int flags;    /* MSG_ */
     bool discard; /* MSG_TRUNC: count, do not copy */
+    bool ended;   /* the kernel said that there is no more */
 };
 
 /* Prepares; -EINVAL, -EMSGSIZE for a bad vector. */
@@ -45,6 +46,11 @@ ssize_t mesh_rx_try(struct mesh_io *io);
 /* Is there something for the program: plaintext, end or error? Swallows records without data. rx lock NOT held. Never
  * waits. */
 bool mesh_rx_ready(struct mesh_conn *c, uint32_t slot, int fd);
+/* Is there opened plaintext that the kernel's queue does not tell of? (A process whose filter knows read alone.) Unlocked
+ * look. */
+static inline bool mesh_rx_hidden(const struct mesh_conn *c) {
+    return mesh_look(c->plain.bytes) && !mesh_look(c->tail);
+}
 /* Bytes that a read would give now without waiting, as far as known (FIONREAD). */
 size_t mesh_rx_pending(struct mesh_conn *c, uint32_t slot, int fd);
 
@@ -55,7 +61,8 @@ int mesh_tx_try(struct mesh_io *io);
 
 /* tx lock held. Sends what is sealed (state RAW: what is held, as it is); 0 when nothing is left, -EAGAIN, or -errno. */
 int mesh_tx_flush(struct mesh_conn *c, int fd);
-/* tx lock held, keys in place: seals what was held, then close_notify if `fin` asks for it. */
+/* tx lock held, keys in place: seals what was held, then close_notify if `fin` asks for it. As _flush; -ENOBUFS: some of it
+ * never will be, and the connection cannot go on. */
 int mesh_tx_release_held(struct mesh_conn *c, uint32_t slot, int fd);
 /* Seals and sends an alert; tx lock held. Later sends are EPIPE. */
 int mesh_tx_alert(struct mesh_conn *c, uint32_t slot, int fd, uint8_t level, uint8_t alert);
@@ -122,6 +129,8 @@ struct mesh_local {
 struct mesh_local *mesh_local_at(uint32_t slot); /* NULL: no memory */
 /* Slots this process holds, the `from`th and on, copied into ret; returns how many were copied, at most max. */
 uint32_t mesh_local_held(uint32_t *ret, uint32_t from, uint32_t max);
+/* The one of them whose socket has this inode; UINT32_MAX: none. */
+uint32_t mesh_local_by_inode(uint64_t inode);
 /* Calls fn for each of them; guard held by the caller (fork). */
 void mesh_local_each(void (*fn)(uint32_t slot));
 /* Adds a descriptor to a slot (the first one makes the companion), or takes one away: returns how many are left. */

@@ -3,7 +3,8 @@
  * Which connections would cross, and may they? (shim/handover.h) */
 #include <errno.h>
 #include <poll.h>
-#include <sys/resource.h>
+#include <string.h>
+#include <sys/mman.h>
 
 #include "shim/base/clock.h"
 #include "shim/base/sys.h"
@@ -11,14 +12,47 @@
 #include "shim/conn.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/handover.h"
 #include "shim/pend.h"
 #include "shim/slab_fd.h"
 
-bool mesh_crossing_add(struct mesh_crossing *x, int fd, uint32_t slot) {
-    if (x->n == MESH_CROSS_MAX)
+void mesh_crossing_init(struct mesh_crossing *x) {
+    x->n = x->lacking = 0;
+    x->room = MESH_CROSS_FEW;
+    x->at = x->few;
+}
+
+void mesh_crossing_done(struct mesh_crossing *x) {
+    if (x->at != x->few)
+        (void)mesh_sys_munmap(x->at, (size_t)x->room * sizeof *x->at);
+    mesh_crossing_init(x);
+}
+
+static bool grow(struct mesh_crossing *x) {
+    void *p;
+    size_t had = (size_t)x->room * sizeof *x->at;
+    if (mesh_engine_foreign() || /* nobody would give it back */
+        mesh_sys_mmap(NULL, 4 * had, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p))
         return false;
+    memcpy(p, x->at, had);
+    if (x->at != x->few)
+        (void)mesh_sys_munmap(x->at, had);
+    x->at = p;
+    x->room *= 4;
+    return true;
+}
+
+size_t mesh_crossing_text(const struct mesh_crossing *x) {
+    return MESH_TREE_HEAD + MESH_CROSS_TEXT * (size_t)(x->n < MESH_CROSS_MAX ? x->n : MESH_CROSS_MAX);
+}
+
+bool mesh_crossing_add(struct mesh_crossing *x, int fd, uint32_t slot) {
+    if (x->n == x->room && !grow(x)) {
+        x->lacking++;
+        return false;
+    }
     x->at[x->n++] = (struct mesh_cross){.fd = fd, .slot = slot};
     return true;
 }
@@ -31,15 +65,17 @@ static bool stays_open(int fd) {
 static void found(struct mesh_crossing *x, int fd, uint32_t slot) {
     if (atomic_load(&mesh_conn_at(slot)->state) == MESH_CONN_RAW)
         return; /* an ordinary socket, and plaintext is its business */
-    if (!mesh_crossing_add(x, fd, slot))
-        (void)mesh_sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
+    (void)mesh_crossing_add(x, fd, slot);
 }
 
 static void find_marked(struct mesh_crossing *x) {
     for (int fd = 0; fd <= (int)mesh_fd_highest(); fd++) {
-        uint32_t word = mesh_fd_get(fd);
-        if (mesh_fd_kind(word) == MESH_FD_CONN && stays_open(fd))
-            found(x, fd, mesh_fd_slot(word));
+        uint32_t word = mesh_fd_get(fd), slot = mesh_fd_slot(word);
+        bool held = mesh_fd_kind(word) == MESH_FD_CONN || mesh_fd_kind(word) == MESH_FD_KIN;
+        if (!held || !stays_open(fd))
+            continue;
+        (void)mesh_fd_conn(fd, &slot); /* somebody may have connected it meanwhile */
+        found(x, fd, slot);
     }
 }
 
@@ -67,7 +103,7 @@ static void find_by_inode(struct mesh_crossing *x) {
 }
 
 void mesh_crossing_find(struct mesh_crossing *x) {
-    x->n = 0;
+    x->n = x->lacking = 0;
     if (!atomic_load(&mesh_armed) || !mesh_slab)
         return;
     if (mesh_engine_foreign())
@@ -76,42 +112,51 @@ void mesh_crossing_find(struct mesh_crossing *x) {
         find_marked(x);
 }
 
-static bool under_way(const struct mesh_conn *c) {
-    uint32_t state = atomic_load(&c->state);
-    return state == MESH_CONN_DIAL || (state == MESH_CONN_HAND && c->begun);
-}
-
 void mesh_crossing_settle(const struct mesh_crossing *x) {
     const uint64_t slice = 10 * MESH_MS, end = mesh_now() + MESH_HANDSHAKE_SECONDS * MESH_SEC;
     for (int i = 0; i < x->n; i++) {
         uint32_t slot = x->at[i].slot;
         struct mesh_conn *c = mesh_conn_at(slot);
         struct mesh_local *l = mesh_local_at(slot);
-        if (under_way(c)) {
+        if (mesh_hand_under_way(c)) {
             atomic_store(&l->waiter, mesh_thread());
             mesh_pend_add(slot);
         }
-        for (uint64_t now; under_way(c) && (now = mesh_now()) < end && mesh_hand_drive(c, slot, l->fd);)
+        for (uint64_t now;
+             mesh_hand_under_way(c) && (now = mesh_now()) < end && mesh_hand_drive(c, slot, l->fd);)
             mesh_pend_round(now + slice);
     }
 }
 
 /* Why this one may not cross; NULL: it may. */
-static const char *obstacle(const struct mesh_conn *c, enum mesh_exec_target t, int slab) {
+static const char *obstacle(const struct mesh_conn *c, enum mesh_exec_target t, int slab, int crossing) {
     if (t != MESH_TARGET_SHIM)
         return mesh_target_text(t);
+    if (crossing == MESH_CROSS_MAX)
+        return "too-many";
     if (mesh_hand_untouched(c))
         return NULL;
-    if (under_way(c))
+    if (mesh_hand_under_way(c))
         return "handshake";
     return slab < 0 ? "no-slab" : !mesh_slab_fd_size(slab) ? "user" : NULL;
+}
+
+/* They are ordinary sockets to who knows nothing of them. */
+static void drop_unconnected(struct mesh_crossing *x) {
+    int n = 0;
+    for (int i = 0; i < x->n; i++)
+        if (atomic_load(&mesh_conn_at(x->at[i].slot)->state) != MESH_CONN_NEW)
+            x->at[n++] = x->at[i];
+    x->n = n;
 }
 
 bool mesh_crossing_judge(struct mesh_crossing *x, enum mesh_exec_target t, const char *program) {
     int slab = mesh_slab_fd(), dead = 0, first = -1;
     const char *why = NULL;
+    if (t != MESH_TARGET_SHIM || slab < 0 || !mesh_slab_fd_size(slab))
+        drop_unconnected(x);
     for (int i = 0; i < x->n; i++) {
-        const char *reason = obstacle(mesh_conn_at(x->at[i].slot), t, slab);
+        const char *reason = obstacle(mesh_conn_at(x->at[i].slot), t, slab, i - dead);
         x->at[i].dead = reason != NULL;
         if (reason && !dead++) {
             why = reason;

@@ -11,11 +11,15 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
+#include "shim/drain.h"
 #include "shim/hand_private.h"
 #include "shim/own_identity.h"
 #include "shim/pend.h"
 
-enum { STALLED_SECONDS = 60 }; /* how long the only endpoint may be silent after it took the TCP connection */
+enum {
+    STALLED_SECONDS = 60, /* how long the only endpoint may be silent after it took the TCP connection */
+    SILENT_ONES = 3,
+};
 
 void dial_free(struct dial *d) {
     if (!d)
@@ -30,15 +34,18 @@ static int cluster_of(const struct dial *d, struct mesh_cluster_view *ret, uint6
 }
 
 static void report(struct mesh_conn *c, const struct dial *d, enum mesh_lb_outcome outcome) {
+    struct mesh_view *v = mesh_engine_view();
+    struct mesh_route whole = {.cluster_id = d->route.whole_id,
+                               .cluster_generation = d->route.whole_generation};
     struct mesh_cluster_view cv;
     uint64_t seq;
-    if (c->stat != UINT32_MAX && cluster_of(d, &cv, &seq) == 0)
+    if (c->stat != UINT32_MAX && v && mesh_view_cluster(v, &whole, &cv, &seq) == 0)
         mesh_lb_report(&cv, c->stat, outcome, mesh_now(), mesh_now() - d->attempt_at);
 }
 
 /* ---- choosing ---- */
 
-static int pick(struct dial *d, struct mesh_endpoint *ret) {
+static int pick(struct dial *d, struct mesh_endpoint *ret, struct mesh_why *ret_why) {
     struct mesh_view *v = mesh_engine_view();
     struct mesh_lb_request rq = {.now = mesh_now(),
                                  .hash = d->route.hash,
@@ -55,7 +62,7 @@ static int pick(struct dial *d, struct mesh_endpoint *ret) {
         if (err)
             return err;
         rq.random = mesh_random();
-        err = mesh_lb_pick(&cv, &rq, &i, NULL);
+        err = mesh_lb_pick(&cv, &rq, &i, ret_why);
         if (!err)
             *ret = cv.endpoints[i];
         d->another = cv.n > (uint32_t)d->ntried + 1;
@@ -89,15 +96,17 @@ static void address_of(struct dial *d) {
     d->to_len = sizeof *in6;
 }
 
-/* connect() that does not wait, on a descriptor whose flags are the program's and stay so. */
-static int connect_now(int fd, const struct sockaddr *to, socklen_t len) {
-    int flags = mesh_sys_fcntl(fd, F_GETFL, 0);
+/* connect() that does not wait, on a descriptor whose flags are the program's and stay so. *ret_known: 0 or
+ * -errno when it has ended already, as on loopback, which a second call tells; 1: not yet. `flags`: F_GETFL's
+ * answer. */
+static int connect_now(int fd, const struct sockaddr *to, socklen_t len, int flags, int *ret_known) {
     if (flags < 0)
         return flags;
     bool blocking = !(flags & O_NONBLOCK);
     if (blocking)
         (void)mesh_sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-    int r = mesh_sys_connect(fd, to, len);
+    int r = mesh_sys_connect(fd, to, len), again = r == -EINPROGRESS ? mesh_sys_connect(fd, to, len) : r;
+    *ret_known = again == -EALREADY || again == -EINPROGRESS || again == -EINTR ? 1 : again;
     if (blocking)
         (void)mesh_sys_fcntl(fd, F_SETFL, flags);
     return r;
@@ -120,13 +129,50 @@ static void count_off(struct mesh_conn *c) {
     c->ledger = UINT32_MAX;
 }
 
+/* What is in clear says so in every line. */
+static void line_tls(struct mesh_line *l, const struct dial *d) {
+    mesh_line_str(l, "tls", d->target && d->target->plain ? "none" : NULL);
+}
+
+static void trace_dial(const struct dial *d, int fd, const struct sockaddr *to, socklen_t len) {
+    if (!mesh_trace_on(MESH_TRACE_DEBUG))
+        return;
+    struct mesh_line l;
+    mesh_line_begin(&l, MESH_TRACE_DEBUG, "dial");
+    mesh_line_int(&l, "fd", fd);
+    mesh_line_str(&l, "name", d->route.name);
+    mesh_line_str(&l, "route", d->route.route);
+    mesh_line_str(&l, "cluster", d->route.cluster);
+    mesh_line_addr(&l, "address", to, len);
+    line_tls(&l, d);
+    mesh_line_end(&l);
+}
+
+static void trace_no_pick(const struct dial *d, int err, const struct mesh_why *why) {
+    struct mesh_line l;
+    mesh_line_begin(&l, MESH_TRACE_ERROR, "refused");
+    mesh_line_str(&l, "why",
+                  err == MESH_E_FAMILY     ? "family"
+                  : err == MESH_E_OVERLOAD ? "overload"
+                                           : "no-endpoint");
+    mesh_line_str(&l, "name", d->route.name);
+    mesh_line_str(&l, "cluster", d->route.cluster);
+    line_tls(&l, d);
+    mesh_line_str(&l, "detail", why->text[0] ? why->text : NULL);
+    mesh_line_end(&l);
+}
+
 /* Picks an endpoint and begins its TCP connection. 0, or a negative errno of the program's socket, or 1 with
  * *ret_err. */
-static int attempt(struct mesh_conn *c, int fd, struct mesh_hand *h, int *ret_err) {
+static int attempt(struct mesh_conn *c, int fd, int flags, struct mesh_hand *h, int *ret_err) {
     struct dial *d = h->dial;
     if (!d->route.original_dst) {
-        int err = pick(d, &d->endpoint);
+        struct mesh_why why = {""};
+        int err = pick(d, &d->endpoint, &why);
         if (err) {
+            /* the first attempt's, or a breaker that stops the retries: what an attempt failed with stands */
+            if (!d->attempts || err == MESH_E_OVERLOAD)
+                trace_no_pick(d, err, &why);
             *ret_err = err;
             return 1;
         }
@@ -143,7 +189,8 @@ static int attempt(struct mesh_conn *c, int fd, struct mesh_hand *h, int *ret_er
         }
     }
     struct mesh_view *v = mesh_engine_view();
-    if (v && mesh_ledger_take(v, mesh_engine_tree(), c->stat, &c->ledger))
+    enum mesh_ledger_dial dial = d->attempts ? MESH_LEDGER_RETRY : MESH_LEDGER_DIAL;
+    if (v && mesh_ledger_take(v, mesh_engine_tree(), c->stat, dial, &c->ledger))
         c->ledger = UINT32_MAX;
     d->attempts++;
     d->attempt_at = mesh_now();
@@ -151,7 +198,7 @@ static int attempt(struct mesh_conn *c, int fd, struct mesh_hand *h, int *ret_er
     h->tell_at = 0;
     h->wants = POLLOUT;
     h->deadline = d->attempt_at + d->target->connect_timeout_ms * MESH_MS;
-    int r = connect_now(fd, (struct sockaddr *)&d->to, d->to_len);
+    int r = connect_now(fd, (struct sockaddr *)&d->to, d->to_len, flags, &h->connected);
     if (r == 0 || r == -EINPROGRESS || r == -EINTR)
         return 0;
     d->last_errno = -r;
@@ -175,6 +222,7 @@ static void trace_attempt(const struct dial *d, int fd, const char *why, int err
     mesh_line_str(&l, "name", d->route.name);
     mesh_line_str(&l, "cluster", d->route.cluster);
     mesh_line_addr(&l, "endpoint", (const struct sockaddr *)&d->to, d->to_len);
+    line_tls(&l, d);
     mesh_line_int(&l, "errno", errno_);
     mesh_line_int(&l, "attempt", d->attempts);
     mesh_line_str(&l, "detail", detail && detail->text[0] ? detail->text : NULL);
@@ -194,6 +242,14 @@ static enum mesh_lb_outcome outcome_of(int err) {
     }
 }
 
+/* Endpoints that refuse are passed quickly, those that are silent take connect_timeout each: three of them
+ * are enough, unless the view says how many. */
+static bool is_late(const struct mesh_hand *h) {
+    const struct dial *d = h->dial;
+    return !d->route.attempts &&
+           mesh_now() - h->began >= SILENT_ONES * d->target->connect_timeout_ms * MESH_MS;
+}
+
 int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, int err, int errno_,
               const char *why, const struct mesh_why *detail) {
     struct dial *d = h->dial;
@@ -210,14 +266,15 @@ int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, i
             mesh_conn_unlock_tx(c);
         }
         d->last_errno = errno_;
-        if (err == MESH_E_IDENTITY || d->route.original_dst || d->attempts >= d->target->attempts)
+        if (err == MESH_E_IDENTITY || d->route.original_dst || d->attempts >= d->target->attempts ||
+            is_late(h))
             return -d->last_errno;
         disconnect(fd);
-        int e = 0, r = attempt(c, fd, h, &e);
+        int e = 0, r = attempt(c, fd, mesh_sys_fcntl(fd, F_GETFL, 0), h, &e);
         if (r <= 0)
             return r;
         if (e != MESH_E_REFUSED) /* nothing left to pick: the last one's errno stands */
-            return -d->last_errno;
+            return -(e == MESH_E_OVERLOAD ? mesh_errno(e) : d->last_errno);
         err = e;
         errno_ = d->last_errno;
         why = "connect";
@@ -226,12 +283,18 @@ int dial_next(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, i
 }
 
 void dial_done(struct mesh_conn *c, struct mesh_hand *h) {
+    struct mesh_view *v = mesh_engine_view_if_any();
+    if (v)
+        mesh_ledger_ease(v, mesh_engine_tree(), c->ledger);
     report(c, h->dial, MESH_LB_CONNECTED);
-    c->cluster_id = h->dial->route.cluster_id;
-    c->cluster_generation = h->dial->route.cluster_generation;
+    c->cluster_id = h->dial->route.whole_id;
+    c->cluster_generation = h->dial->route.whole_generation;
+    mesh_drain_begin(c, &h->dial->route);
 }
 
 int dial_connect_step(struct mesh_hand *h, int fd) {
+    if (h->connected <= 0)
+        return h->connected;
     struct pollfd p = {.fd = fd, .events = POLLOUT};
     if (mesh_sys_poll(&p, 1, 0) <= 0) {
         h->wants = POLLOUT;
@@ -301,16 +364,18 @@ int dial_tls(struct mesh_conn *c, struct mesh_hand *h, struct mesh_why *why) {
 
 /* ---- beginning ---- */
 
-static int families_of(int fd, struct dial *d) {
+/* Only an IPv4 socket connects to an IPv4 address. */
+static int families_of(int fd, const struct sockaddr *to, struct dial *d) {
     int domain = 0, only6 = 0;
+    d->families = 1;
+    if (to->sa_family == AF_INET)
+        return 0;
     socklen_t len = sizeof domain;
     int r = mesh_sys_getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
     if (r < 0)
         return r;
-    if (domain == AF_INET) {
-        d->families = 1;
+    if (domain == AF_INET)
         return 0;
-    }
     len = sizeof only6;
     (void)mesh_sys_getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, &len);
     d->mapped = true;
@@ -318,7 +383,7 @@ static int families_of(int fd, struct dial *d) {
     return 0;
 }
 
-int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_route *route,
+int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, int flags, const struct mesh_route *route,
                     const struct sockaddr *to, socklen_t len) {
     struct mesh_local *l = mesh_local_at(slot);
     struct mesh_hand *h = calloc(1, sizeof *h);
@@ -333,41 +398,35 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mes
     h->dial = d;
     h->began = mesh_now();
     d->route = *route;
-    r = families_of(fd, d);
-    if (r == 0 && (err = mesh_view_target(mesh_engine_view(), route, 0, &d->target)) != 0)
+    r = families_of(fd, to, d);
+    if (r == 0 && (err = mesh_view_target(mesh_engine_view(), route, 0, &d->target)) != 0) {
+        trace_no_pick(d, err, &(struct mesh_why){""});
         r = -mesh_errno(err);
+    }
     if (r == 0) {
         if (route->original_dst) {
             memcpy(&d->to, to, len < sizeof d->to ? len : sizeof d->to);
             d->to_len = len;
         }
         memcpy(&c->dialled, to, len < sizeof c->dialled ? len : sizeof c->dialled);
-        r = attempt(c, fd, h, &err);
+        trace_dial(d, fd, to, len);
+        r = attempt(c, fd, flags, h, &err);
         if (r == 1 && err == MESH_E_REFUSED)
             r = dial_next(c, slot, fd, h, err, d->last_errno, "connect", NULL);
         else if (r == 1)
             r = -mesh_errno(err);
     }
     if (r < 0) {
-        if (err && err != MESH_E_REFUSED) {
-            struct mesh_line line;
-            mesh_line_begin(&line, MESH_TRACE_ERROR, "refused");
-            mesh_line_str(&line, "why",
-                          err == MESH_E_FAMILY     ? "family"
-                          : err == MESH_E_OVERLOAD ? "overload"
-                                                   : "no-endpoint");
-            mesh_line_str(&line, "name", route->name);
-            mesh_line_str(&line, "cluster", route->cluster);
-            mesh_line_end(&line);
-        }
         mesh_handshake_free(h->tls);
         dial_free(d);
         free(h);
         return r;
     }
+    bool locked = mesh_conn_lock_rx(c) == 0; /* others see the slot, and wait for this */
     l->hand = h;
     hand_show(slot);
     atomic_store(&c->driver, mesh_proc_self() + 1);
-    atomic_store(&c->state, MESH_CONN_DIAL);
+    if (locked)
+        mesh_conn_unlock_rx(c);
     return 0;
 }

@@ -265,8 +265,8 @@ int mesh_engine_route_ask(const struct sockaddr *to, socklen_t len, bool patient
     char name[MESH_NAME_MAX + 1];
     int err = MESH_E_NOROUTE;
     struct mesh_view *v = mesh_engine_view();
-    if (!v || !mesh_view_learns(v) ||
-        mesh_view_name_of(v, four || mapped ? 4 : 6, addr, name, sizeof name) || mesh_view_ask(v, name, port))
+    if (!v || !mesh_view_learns(v) || mesh_view_name_of(v, four || mapped ? 4 : 6, addr, name, sizeof name) ||
+        mesh_view_ask(v, name, port))
         return err;
     for (; err == MESH_E_NOROUTE && now < deadline; now = mesh_now()) {
         uint32_t seen = mesh_view_answers(v);

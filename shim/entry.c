@@ -7,6 +7,7 @@
 #include "shim/bodies.h"
 #include "shim/door.h"
 #include "shim/fd.h"
+#include "shim/load.h"
 #include "shim/real.h"
 #include "shim/watch.h"
 #include "shim/start.h"
@@ -208,8 +209,16 @@ EXPORT int execle(const char *path, const char *first, ...) {
     return execve(path, argv, envp);
 }
 
-/* Libraries look for their plug-ins relative to the caller, which libc finds by the return address: this has
- * to stay a jump. RTLD_DEEPBIND would let a plug-in call libc past us. */
+/* Libraries look for their plug-ins relative to the caller, which libc finds by the return address: the calls
+ * into libc have to stay jumps. */
 EXPORT void *dlopen(const char *file, int mode) {
-    return real.dlopen(file, GATE_ON ? mode & ~RTLD_DEEPBIND : mode);
+    if (mesh_unlikely(GATE_ON))
+        file = mesh_load_instead(&mode, file, __builtin_return_address(0));
+    return real.dlopen(file, mode);
+}
+
+EXPORT void *dlvsym(void *handle, const char *name, const char *version) {
+    void *ours =
+        GATE_ON && handle != RTLD_NEXT ? mesh_load_ours(name, version, __builtin_return_address(0)) : NULL;
+    return ours ? ours : real.dlvsym(handle, name, version);
 }

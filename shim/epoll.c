@@ -42,7 +42,9 @@ struct reg { /* its place is never given back to the system */
 };
 
 static struct reg *chunks[CHUNKS];
-static uint32_t nregs, free_list = NONE;
+static _Atomic uint32_t
+    nregs; /* read without the guard: 0, and the program has never used epoll on one of ours */
+static uint32_t free_list = NONE;
 static uint32_t buckets[BUCKETS]; /* index + 1 */
 static uint32_t magic;
 
@@ -171,7 +173,10 @@ static void refresh_slot(uint32_t slot, bool force) {
     l->swapped = any;
 }
 
+/* Whoever registers raises nregs before looking at the connection's state, which was set before we look. */
 void mesh_watch_settled(uint32_t slot) {
+    if (!atomic_load(&nregs))
+        return;
     struct mesh_guard g = mesh_guard_enter();
     if (nregs)
         refresh_slot(slot, true);
@@ -179,6 +184,8 @@ void mesh_watch_settled(uint32_t slot) {
 }
 
 void mesh_watch_begin(uint32_t slot, int fd) {
+    if (!atomic_load(&nregs))
+        return;
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = nregs ? *bucket(fd) : 0; i; i = reg_at(i - 1)->next)
         if (reg_at(i - 1)->fd == fd) {

@@ -4,7 +4,9 @@
  * calls: nothing but the stack, the child's descriptors and the slab is written then, and all of it is undone
  * when exec fails. */
 #include <errno.h>
+#include <stdalign.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "shim/base/clock.h"
 #include "shim/base/sys.h"
@@ -20,32 +22,40 @@
 #include "shim/real.h"
 #include "shim/slab_fd.h"
 
-enum { ABOVE = 900, VARIABLES_MAX = 1 << 15 };
+enum { ABOVE = 900, VARIABLES_MAX = 1 << 15, ON_STACK = 4096 };
+enum { UNTOUCHED = -1, MADE_TO_CLOSE = -2 };
 
 struct departure {
     struct mesh_crossing x;
-    int saved[MESH_CROSS_MAX]; /* what a dead socket took the place of; -1 */
-    bool foreign, handed;
+    int *saved; /* for each: what a dead socket took the place of, UNTOUCHED or MADE_TO_CLOSE */
+    char *tree; /* NULL: nothing crosses */
+    bool foreign;
     uint32_t entry;
-    int slab;
-    char tree[MESH_TREE_TEXT];
 };
 
 /* ---- dead sockets ---- */
 
+static int shield_one(int dead, int fd) {
+    int saved = mesh_sys_fcntl(fd, F_DUPFD_CLOEXEC, ABOVE);
+    if (saved < 0)
+        saved = mesh_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (saved >= 0 && dead >= 0 && mesh_sys_dup3(dead, fd, 0) >= 0)
+        return saved;
+    if (saved >= 0)
+        (void)mesh_sys_close(saved);
+    (void)mesh_sys_fcntl(fd, F_SETFD, FD_CLOEXEC); /* nothing is better than the live socket */
+    return MADE_TO_CLOSE;
+}
+
 static void shield(struct departure *d) {
     int dead = -1;
     for (int i = 0; i < d->x.n; i++) {
-        d->saved[i] = -1;
+        d->saved[i] = UNTOUCHED;
         if (!d->x.at[i].dead)
             continue;
         if (dead < 0)
             dead = mesh_sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        d->saved[i] = mesh_sys_fcntl(d->x.at[i].fd, F_DUPFD_CLOEXEC, ABOVE);
-        if (d->saved[i] < 0)
-            d->saved[i] = mesh_sys_fcntl(d->x.at[i].fd, F_DUPFD_CLOEXEC, 3);
-        if (mesh_sys_dup3(dead, d->x.at[i].fd, 0) < 0) /* nothing is better than the live socket */
-            (void)mesh_sys_fcntl(d->x.at[i].fd, F_SETFD, FD_CLOEXEC);
+        d->saved[i] = shield_one(dead, d->x.at[i].fd);
     }
     if (dead >= 0)
         (void)mesh_sys_close(dead);
@@ -56,20 +66,28 @@ static void unshield(const struct departure *d) {
         if (d->saved[i] >= 0) {
             (void)mesh_sys_dup3(d->saved[i], d->x.at[i].fd, 0);
             (void)mesh_sys_close(d->saved[i]);
+        } else if (d->saved[i] == MADE_TO_CLOSE) {
+            (void)mesh_sys_fcntl(d->x.at[i].fd, F_SETFD, 0);
         }
 }
 
 /* ---- going, and coming back ---- */
 
+/* Another thread's popen may have it open for its own program (shim/spawn.c). */
+static void slab_stays(bool stays) {
+    int slab = mesh_slab_fd();
+    if (slab >= 0)
+        (void)mesh_sys_fcntl(slab, F_SETFD, stays ? 0 : FD_CLOEXEC);
+}
+
 static void leave(struct departure *d, enum mesh_exec_target t, const char *program) {
-    d->handed = mesh_crossing_judge(&d->x, t, program);
-    if (d->handed) {
+    if (!mesh_crossing_judge(&d->x, t, program))
+        d->tree = NULL;
+    if (d->tree) {
         d->entry = mesh_handover_hold(&d->x, mesh_sys_getpid());
         mesh_handover_text(&d->x, d->entry, d->tree);
-        d->slab = mesh_slab_fd();
-        if (d->slab >= 0)
-            (void)mesh_sys_fcntl(d->slab, F_SETFD, 0);
     }
+    slab_stays(d->tree != NULL);
     shield(d);
     if (!d->foreign)
         mesh_proc_replacing(true);
@@ -79,11 +97,9 @@ static void come_back(struct departure *d) {
     if (!d->foreign)
         mesh_proc_replacing(false);
     unshield(d);
-    if (!d->handed)
-        return;
-    mesh_handover_cancel(&d->x, d->entry);
-    if (d->slab >= 0)
-        (void)mesh_sys_fcntl(d->slab, F_SETFD, FD_CLOEXEC);
+    slab_stays(false);
+    if (d->tree)
+        mesh_handover_cancel(&d->x, d->entry);
 }
 
 /* ---- the call itself ---- */
@@ -122,23 +138,71 @@ static int call_with(const struct mesh_program *p, char *const *argv, char *cons
     return call(p, argv, all);
 }
 
+static int depart_with(struct departure *d, const struct mesh_program *p, char *const *argv,
+                       char *const *envp, enum mesh_exec_target t, bool restored) {
+    int keep = errno;
+    leave(d, t, p->path);
+    errno = keep;
+    int r = d->tree || restored ? call_with(p, argv, envp, d->tree, restored) : call(p, argv, envp);
+    keep = errno;
+    come_back(d);
+    errno = keep;
+    return r;
+}
+
+/* In a vfork child only the stack is its own. */
+__attribute__((noinline)) static int depart_foreign(const struct mesh_program *p, char *const *argv,
+                                                    char *const *envp, enum mesh_exec_target t,
+                                                    bool restored) {
+    struct departure d = {.foreign = true};
+    mesh_crossing_init(&d.x);
+    mesh_crossing_find(&d.x);
+    if (d.x.lacking) {
+        d.x.room = d.x.n + d.x.lacking;
+        d.x.at = __builtin_alloca((size_t)d.x.room * sizeof *d.x.at);
+        mesh_crossing_find(&d.x);
+    }
+    if (d.x.lacking) { /* another thread was quicker */
+        errno = ENOMEM;
+        return -1;
+    }
+    d.saved = __builtin_alloca((size_t)(d.x.n + 1) * sizeof *d.saved);
+    d.tree = __builtin_alloca(mesh_crossing_text(&d.x));
+    return depart_with(&d, p, argv, envp, t, restored);
+}
+
 __attribute__((noinline)) static int depart(const struct mesh_program *p, char *const *argv,
                                             char *const *envp, enum mesh_exec_target t, bool restored) {
-    struct departure d = {.foreign = mesh_engine_foreign(), .slab = -1};
-    int keep = errno;
+    struct departure d = {.foreign = false};
+    mesh_crossing_init(&d.x);
     mesh_crossing_find(&d.x);
-    if (!d.foreign && t != MESH_TARGET_MISSING) {
+    if (t != MESH_TARGET_MISSING) {
+        int keep = errno;
         if (t == MESH_TARGET_SHIM)
             mesh_crossing_settle(&d.x);
         mesh_pend_drain(mesh_now() + MESH_HANDSHAKE_SECONDS * MESH_SEC);
+        errno = keep;
     }
-    leave(&d, t, p->path);
-    errno = keep;
-    int r = d.handed || restored ? call_with(p, argv, envp, d.handed ? d.tree : NULL, restored)
-                                 : call(p, argv, envp);
-    keep = errno;
-    come_back(&d);
-    errno = keep;
+    size_t saved = (size_t)(d.x.n + 1) * sizeof *d.saved, size = saved + mesh_crossing_text(&d.x);
+    alignas(int) char little[ON_STACK];
+    char *room = little;
+    void *more = NULL;
+    int r = -1;
+    if (size > sizeof little &&
+        mesh_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &more))
+        more = NULL;
+    if (size > sizeof little)
+        room = more;
+    if (room && !d.x.lacking) {
+        d.saved = (int *)(void *)room;
+        d.tree = room + saved;
+        r = depart_with(&d, p, argv, envp, t, restored);
+    } else {
+        errno = ENOMEM;
+    }
+    if (more)
+        (void)mesh_sys_munmap(more, size);
+    mesh_crossing_done(&d.x);
     return r;
 }
 
@@ -149,7 +213,8 @@ static int go(const struct mesh_program *p, char *const *argv, char *const *envp
     enum mesh_exec_target t = mesh_target_judge(p, envp, cleaned);
     bool restored = cleaned && t == MESH_TARGET_SHIM;
     if (armed)
-        return depart(p, argv, envp, t, restored);
+        return mesh_engine_foreign() ? depart_foreign(p, argv, envp, t, restored)
+                                     : depart(p, argv, envp, t, restored);
     return restored ? call_with(p, argv, envp, NULL, true) : call(p, argv, envp);
 }
 

@@ -18,8 +18,9 @@ enum mesh_fd_kind {
     MESH_FD_OPEN_PORT = 3,/* a listening socket whose port is known not to be protected */
     MESH_FD_FRESH = 4,    /* a TCP socket that is not connected yet: epoll_ctl is recorded for it */
     MESH_FD_EPOLL = 5,    /* an epoll descriptor that holds one of ours */
-    MESH_FD_OURS = 6,     /* the slab's (shim/slab_fd.h): for the program the number is not open */
-    MESH_FD_GONE = 7,     /* a connection was closed here: while its socket is still open under the number, and when the next
+    MESH_FD_KIN = 6,      /* the same, with a slot of the slab, because other processes hold it as well (shim/fresh.h) */
+    MESH_FD_OURS = 7,     /* the slab's (shim/slab_fd.h): for the program the number is not open */
+    MESH_FD_GONE = 8,     /* a connection was closed here: while its socket is still open under the number, and when the next
                              connection is but not yet marked, another thread's call must not reach it past us */
 };
 
@@ -34,12 +35,15 @@ extern _Atomic int mesh_fd_top;
 static inline unsigned mesh_fd_highest(void) {
     return (unsigned)atomic_load_explicit(&mesh_fd_top, memory_order_relaxed);
 }
-static inline void mesh_fd_set(int fd, enum mesh_fd_kind kind, uint32_t slot) {
-    if ((unsigned)fd >= MESH_FD_MAX)
-        return;
+static inline void mesh_fd_reach(int fd) {
     int top = atomic_load_explicit(&mesh_fd_top, memory_order_relaxed);
     while (fd > top && !atomic_compare_exchange_weak(&mesh_fd_top, &top, fd))
         ;
+}
+static inline void mesh_fd_set(int fd, enum mesh_fd_kind kind, uint32_t slot) {
+    if ((unsigned)fd >= MESH_FD_MAX)
+        return;
+    mesh_fd_reach(fd);
     atomic_store_explicit(&mesh_fdtab[fd], slot << 4 | (uint32_t)kind, memory_order_release);
 }
 static inline void mesh_fd_clear(int fd) {

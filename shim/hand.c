@@ -10,6 +10,8 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
+#include "shim/drain.h"
+#include "shim/fresh.h"
 #include "shim/hand_private.h"
 #include "shim/own_identity.h"
 #include "shim/pend.h"
@@ -33,8 +35,8 @@ void hand_show(uint32_t slot) {
     short wants = POLLIN;
     bool if_held = false;
     if (h && h->stage == STAGE_FIRST) {
-        /* on a permissive port a caller may be silent for ever: only first bytes set a time, or a program that
-         * speaks first */
+        /* on a permissive port a caller may be silent for ever: only first bytes set a time, or a program
+         * that speaks first */
         if_held = !h->look_at && h->mode == MESH_INBOUND_PERMISSIVE;
         due = h->look_at ? h->look_at : if_held ? h->began + mesh_env()->detect_ns : h->deadline;
         wants = h->wants;
@@ -184,7 +186,7 @@ static void describe(struct mesh_conn *c, int fd, const struct mesh_hand *h, con
     if (!v)
         return;
     if (c->server && c->ledger == UINT32_MAX)
-        if (mesh_ledger_take(v, mesh_engine_tree(), UINT32_MAX, &c->ledger))
+        if (mesh_ledger_take(v, mesh_engine_tree(), UINT32_MAX, MESH_LEDGER_SETTLED, &c->ledger))
             return;
     struct mesh_conn_info i = {
         .pid = mesh_sys_getpid(), .fd = fd, .inbound = c->server, .started = c->started};
@@ -200,7 +202,9 @@ static void describe(struct mesh_conn *c, int fd, const struct mesh_hand *h, con
         mesh_text_copy(i.name, sizeof i.name, h->dial->route.name);
     struct sockaddr_storage ss;
     socklen_t len = sizeof ss;
-    if (mesh_sys_getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+    if (h->dial)
+        mesh_text_addr(i.endpoint, sizeof i.endpoint, (struct sockaddr *)&h->dial->to);
+    else if (mesh_sys_getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
         mesh_text_addr(i.endpoint, sizeof i.endpoint, (struct sockaddr *)&ss);
     mesh_ledger_describe(v, c->ledger, &i);
 }
@@ -216,6 +220,8 @@ void mesh_hand_closed(struct mesh_conn *c, uint32_t slot, int fd) {
         mesh_line_int(&l, "in", (int64_t)atomic_load(&c->in));
         mesh_line_int(&l, "out", (int64_t)atomic_load(&c->out));
         mesh_line_ms(&l, "ms", mesh_now() - c->started);
+        mesh_line_str(&l, "tls", state == MESH_CONN_RAW ? "none" : NULL);
+        mesh_line_str(&l, "why", mesh_drain_why(c));
         mesh_line_end(&l);
     }
     if (v && c->ledger != UINT32_MAX)
@@ -233,6 +239,7 @@ static void trace_fail(struct mesh_conn *c, int fd, const struct mesh_hand *h, c
         mesh_line_str(&l, "name", h->dial->route.name);
         mesh_line_str(&l, "cluster", h->dial->route.cluster);
         mesh_line_addr(&l, "endpoint", (struct sockaddr *)&h->dial->to, h->dial->to_len);
+        mesh_line_str(&l, "tls", h->dial->target->plain ? "none" : NULL);
     } else if (h) {
         struct sockaddr_storage ss;
         socklen_t len = sizeof ss;
@@ -351,8 +358,7 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     c->first = !c->server || peer.version != 0x0304; /* who had the handshake's last word */
     mesh_show(c->told, 1);
     atomic_store(&c->state, MESH_CONN_OPEN);
-    if (c->held.bytes || c->fin)
-        (void)mesh_tx_release_held(c, slot, fd);
+    int released = c->held.bytes || c->fin ? mesh_tx_release_held(c, slot, fd) : 0;
     if (mesh_look(c->rx_shut))
         (void)mesh_sys_shutdown(fd, SHUT_RD);
     mesh_conn_unlock_tx(c);
@@ -371,6 +377,8 @@ static int open_conn(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
         mesh_hand_drop(slot);
     }
     mesh_watch_settled(slot);
+    if (released == -ENOBUFS) /* what the program was told is sent never will be */
+        mesh_conn_fail(c, slot, fd, ECONNRESET, 80, "no-memory");
     return 0;
 }
 
@@ -380,6 +388,8 @@ static void open_raw(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_han
     if (mesh_conn_lock_tx(c))
         return; /* poisoned, or interrupted in a send: the next drive comes here again */
     mesh_show(c->told, 1);
+    if (!c->server)
+        mesh_fresh_plain(fd);
     atomic_store(&c->state, MESH_CONN_RAW);
     int r = mesh_tx_flush(c, fd);
     if (mesh_look(c->rx_shut))
@@ -523,13 +533,10 @@ static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot, i
     h->port = c->port;
     h->wants = POLLIN;
     h->began = c->started;
-    h->deadline = h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
+    h->deadline =
+        h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
     mesh_local_at(slot)->hand = h;
     return h;
-}
-
-bool mesh_hand_untouched(const struct mesh_conn *c) {
-    return atomic_load(&c->state) == MESH_CONN_HAND && !c->begun;
 }
 
 /* Who may call, and how we answer: the view's inbound listener (`in`, NULL: it says nothing), else the
@@ -755,7 +762,13 @@ short mesh_hand_drive(struct mesh_conn *c, uint32_t slot, int fd) {
             h = first_touch(c, slot, fd);
         bool untouched = h && h->stage == STAGE_FIRST;
         if (!h) {
-            wants = POLLIN; /* another process has it */
+            wants = POLLIN; /* another process has it, as long as it lives */
+            driver = atomic_load(&c->driver);
+            if (driver && driver != me && !mesh_proc_alive(driver - 1)) {
+                mesh_conn_fail(c, slot, fd, ECONNRESET, 0, "driver-gone");
+                state = MESH_CONN_DEAD;
+                wants = 0;
+            }
         } else if (atomic_load(&c->driver) != me &&
                    !atomic_compare_exchange_strong(&c->driver, &driver, me)) {
             wants = POLLIN;

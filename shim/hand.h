@@ -21,14 +21,26 @@ enum {
     MESH_SILENT_SECONDS = 60,    /* a caller of a strict port that says nothing at all, from accept on */
 };
 
-/* Takes the dial of `route` up on a descriptor whose slot is new (state FREE): the first endpoint is chosen and its
- * connection begun. 0: going on (state DIAL), or done at once; -errno: refused, the slot is untouched by the kernel. */
-int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_route *route, const struct sockaddr *to,
-                    socklen_t len);
+/* Takes the dial of `route` up on a descriptor whose slot is new (shim/fresh.h, state DIAL): the first endpoint is chosen
+ * and its connection begun. `flags`: F_GETFL's answer. 0: going on; -errno: refused. */
+int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, int flags, const struct mesh_route *route,
+                    const struct sockaddr *to, socklen_t len);
 /* Makes an accepted descriptor's slot wait for its handshake. */
 void mesh_hand_accepted(struct mesh_conn *c, enum mesh_inbound_mode mode, uint16_t port);
 /* Is it accepted, and no byte of its handshake consumed? Then any process may begin it. */
-bool mesh_hand_untouched(const struct mesh_conn *c);
+static inline bool mesh_hand_untouched(const struct mesh_conn *c) {
+    return atomic_load(&c->state) == MESH_CONN_HAND && !c->begun;
+}
+/* Has a handshake begun, and not ended? Then one process alone can go on with it. */
+static inline bool mesh_hand_under_way(const struct mesh_conn *c) {
+    uint32_t state = atomic_load(&c->state);
+    return state == MESH_CONN_DIAL || (state == MESH_CONN_HAND && c->begun);
+}
+/* Is that this process? */
+static inline bool mesh_hand_ours(const struct mesh_conn *c, uint32_t slot) {
+    return mesh_hand_under_way(c) && mesh_look(mesh_local_at(slot)->hand) &&
+           atomic_load(&c->driver) == mesh_proc_self() + 1;
+}
 
 /* Drives as far as it goes without waiting. 0: the connection is out of our hands (OPEN, RAW or DEAD); else the poll events
  * that it waits for. Takes the rx lock. */

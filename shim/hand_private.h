@@ -39,6 +39,7 @@ struct mesh_hand {
     bool by_view;          /* server: the view chooses how it goes on */
     volatile bool busy;    /* in a step: a copy made by fork now is torn */
     short wants;           /* poll events */
+    int connected;         /* client, STAGE_CONNECT: 0 up, -errno failed, 1 not known yet */
     uint16_t port;         /* server: local port */
     uint64_t deadline;     /* of this attempt, or of the handshake */
     uint64_t tell_at;      /* client: when the program is told *connected* although the peer is not authenticated */

@@ -11,6 +11,7 @@
 #include "shim/base/trace.h"
 #include "shim/conn.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/slab_fd.h"
 #include "shim/stdio.h"
@@ -34,19 +35,20 @@ void mesh_handover_cancel(const struct mesh_crossing *x, uint32_t entry) {
     mesh_proc_cancel(entry);
 }
 
-void mesh_handover_text(const struct mesh_crossing *x, uint32_t entry, char ret[MESH_TREE_TEXT]) {
-    int n = snprintf(ret, MESH_TREE_TEXT, MESH_TREE_VARIABLE "=%x:%x:%llx:%x:", (unsigned)mesh_slab_fd(),
-                     mesh_slab_layout(), (unsigned long long)mesh_slab_tree(), entry);
+void mesh_handover_text(const struct mesh_crossing *x, uint32_t entry, char *ret) {
+    char *at = ret, *end = ret + mesh_crossing_text(x);
+    at += snprintf(at, (size_t)(end - at), MESH_TREE_VARIABLE "=%x:%x:%llx:%x:", (unsigned)mesh_slab_fd(),
+                   mesh_slab_layout(), (unsigned long long)mesh_slab_tree(), entry);
     for (int i = 0; i < x->n; i++) {
         const struct mesh_cross *k = &x->at[i];
         const struct mesh_conn *c = mesh_conn_at(k->slot);
         if (k->dead)
             continue;
-        n += snprintf(ret + n, (size_t)(MESH_TREE_TEXT - n), "%x=%x.%x.%llx", (unsigned)k->fd, k->slot,
-                      atomic_load(&c->generation), (unsigned long long)c->inode);
-        if (mesh_hand_untouched(c))
-            n += snprintf(ret + n, (size_t)(MESH_TREE_TEXT - n), ".%x.%x", c->mode, c->port);
-        n += snprintf(ret + n, (size_t)(MESH_TREE_TEXT - n), ",");
+        at += snprintf(at, (size_t)(end - at), "%x=%x.%x.%llx", (unsigned)k->fd, k->slot,
+                       atomic_load(&c->generation), (unsigned long long)c->inode);
+        if (mesh_hand_untouched(c) || atomic_load(&c->state) == MESH_CONN_NEW)
+            at += snprintf(at, (size_t)(end - at), ".%x.%x", c->mode, c->port);
+        at += snprintf(at, (size_t)(end - at), ",");
     }
 }
 
@@ -56,7 +58,7 @@ struct arrival { /* one descriptor, as the variable tells it */
     int fd;
     uint32_t slot, generation;
     uint64_t inode;
-    bool untouched;
+    bool untouched, fresh;
     uint8_t mode;
     uint16_t port;
 };
@@ -78,13 +80,14 @@ static bool arrival_read(const char **io_p, struct arrival *ret) {
     const char *p = *io_p;
     if (!number(&p, '=', &fd) || !number(&p, '.', &slot) || !number(&p, '.', &generation))
         return false;
-    bool untouched = !number(&p, ',', &inode);
-    if (untouched && (!number(&p, '.', &inode) || !number(&p, '.', &mode) || !number(&p, ',', &port)))
+    bool more = !number(&p, ',', &inode);
+    if (more && (!number(&p, '.', &inode) || !number(&p, '.', &mode) || !number(&p, ',', &port)))
         return false;
+    bool fresh = more && mode == MESH_INBOUND_OFF, untouched = more && !fresh;
     if (fd >= MESH_FD_MAX || (untouched && mode != MESH_INBOUND_PERMISSIVE && mode != MESH_INBOUND_STRICT))
         return false;
     *ret = (struct arrival){(int)fd,   (uint32_t)slot, (uint32_t)generation, inode,
-                            untouched, (uint8_t)mode,  (uint16_t)port};
+                            untouched, fresh,          (uint8_t)mode,        (uint16_t)port};
     *io_p = p;
     return true;
 }
@@ -96,16 +99,22 @@ static bool is_there(const struct arrival *a) {
 }
 
 static void deaden(int fd, const char *reason) {
-    int dead = mesh_sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (dead < 0 || mesh_sys_dup3(dead, fd, 0) < 0)
-        (void)mesh_sys_close(fd);
-    if (dead >= 0)
-        (void)mesh_sys_close(dead);
+    mesh_fresh_bury(fd);
     struct mesh_line l;
     mesh_line_begin(&l, MESH_TRACE_ERROR, "refused");
     mesh_line_str(&l, "why", "exec");
     mesh_line_str(&l, "reason", reason);
     mesh_line_int(&l, "fd", fd);
+    mesh_line_end(&l);
+}
+
+void mesh_handover_trace(int fd, const char *by) {
+    if (!mesh_trace_on(MESH_TRACE_INFO) || mesh_fd_kind(mesh_fd_get(fd)) != MESH_FD_CONN)
+        return;
+    struct mesh_line l;
+    mesh_line_begin(&l, MESH_TRACE_INFO, "handover");
+    mesh_line_int(&l, "fd", fd);
+    mesh_line_str(&l, "by", by);
     mesh_line_end(&l);
 }
 
@@ -116,14 +125,13 @@ static bool mark_shared(const struct arrival *a) {
         return false;
     mesh_conn_hold(a->slot, mesh_proc_self());
     mesh_local_at(a->slot)->nonblock = mesh_nonblocking(a->fd, 0);
-    mesh_fd_set(a->fd, MESH_FD_CONN, a->slot);
+    mesh_fd_set(a->fd, atomic_load(&c->state) == MESH_CONN_NEW ? MESH_FD_KIN : MESH_FD_CONN, a->slot);
     atomic_store(&mesh_armed, 1);
     return true;
 }
 
 static bool mark_fresh(const struct arrival *a) {
-    if (!a->untouched ||
-        mesh_accept_adopt(a->fd, (enum mesh_inbound_mode)a->mode, a->port, mesh_nonblocking(a->fd, 0)))
+    if (!a->untouched || mesh_accept_take_over(a->fd, a->inode, (enum mesh_inbound_mode)a->mode, a->port))
         return false;
     return true;
 }
@@ -136,9 +144,11 @@ static bool arrive(const struct arrival *a, bool shared, bool usable, const char
     }
     if (usable && (shared ? mark_shared(a) : mark_fresh(a))) {
         mesh_stdio_took(a->fd);
+        mesh_handover_trace(a->fd, "exec");
         return true;
     }
-    deaden(a->fd, reason);
+    if (!a->fresh) /* its end is as good as any other socket's */
+        deaden(a->fd, reason);
     return false;
 }
 

@@ -14,6 +14,7 @@
 #include "shim/base/sys.h"
 #include "shim/close.h"
 #include "shim/conn.h"
+#include "shim/drain.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
@@ -24,6 +25,9 @@
 bool mesh_nonblocking(int fd, int flags) {
     if (flags & MSG_DONTWAIT)
         return true;
+    uint32_t word = mesh_fd_get(fd);
+    if (!mesh_sys_may(SYS_fcntl) && mesh_fd_kind(word) == MESH_FD_CONN)
+        return mesh_local_at(mesh_fd_slot(word))->nonblock;
     int fl = mesh_sys_fcntl(fd, F_GETFL, 0);
     return fl < 0 || fl & O_NONBLOCK;
 }
@@ -65,6 +69,7 @@ static int limit_wait(struct limit *l, int fd, short events, uint64_t due) {
  */
 static void enter(struct mesh_io *io) {
     mesh_engine_look_around();
+    mesh_drain_look();
     atomic_fetch_add_explicit(&mesh_local_at(io->slot)->users, 1, memory_order_acq_rel);
 }
 
@@ -101,13 +106,15 @@ static bool moves(struct mesh_io *io, int *io_tries) {
 static int wait_readable(const struct mesh_io *io, struct limit *l) {
     bool first = !l->begun;
     limit_begin(l);
-    if (mesh_pend_count() == 0 && (first || limit_end(l, io->fd) == UINT64_MAX))
+    if (mesh_pend_count() == 0 && mesh_sys_may(SYS_recvfrom) && (first || limit_end(l, io->fd) == UINT64_MAX))
         return mesh_wait_data(io->fd);
     return limit_wait(l, io->fd, POLLIN, UINT64_MAX);
 }
 
 static ssize_t recv_raw(struct mesh_io *io) {
     struct msghdr m = {.msg_iov = (struct iovec *)io->iov, .msg_iovlen = (size_t)io->cnt};
+    if (!mesh_sys_may(SYS_recvmsg))
+        return io->cnt ? mesh_sys_read(io->fd, io->iov->iov_base, io->iov->iov_len) : 0;
     ssize_t r = real.recvmsg(io->fd, &m, io->flags);
     return r < 0 ? -errno : r;
 }
@@ -116,13 +123,20 @@ static ssize_t recv_dead(const struct mesh_io *io) {
     return io->c->error ? -io->c->error : 0;
 }
 
+/* When to look again at a handshake. Another thread or process may drive it while we wait for what it waited
+ * for. */
+static uint64_t look_at(const struct mesh_conn *c, uint32_t slot) {
+    uint64_t d = mesh_hand_deadline(slot), soon = mesh_now() + 10 * MESH_MS;
+    return mesh_hand_under_way(c) && soon < d ? soon : d;
+}
+
 /* Not open yet: drives the handshake. 1: look again; 0 or -errno for the program. */
 static int recv_hand(struct mesh_io *io, struct limit *l) {
     struct mesh_conn *c = io->c;
     short wants = mesh_hand_drive(c, io->slot, io->fd);
     if (!wants)
         return 1;
-    uint64_t d = mesh_hand_deadline(io->slot);
+    uint64_t d = look_at(c, io->slot);
     if (d != UINT64_MAX)
         mesh_pend_add(io->slot);
     if (mesh_nonblocking(io->fd, io->flags))
@@ -183,6 +197,8 @@ static ssize_t recv_loop(struct mesh_io *io) {
             continue;
         if (state == MESH_CONN_RAW)
             return recv_raw(io);
+        if (state == MESH_CONN_NEW) /* dissolved by another holder */
+            return -ENOTCONN;
         if (state == MESH_CONN_DEAD || state == MESH_CONN_FREE)
             return io->done ? (ssize_t)io->done : recv_dead(io);
         if (state != MESH_CONN_OPEN) {
@@ -223,6 +239,8 @@ ssize_t mesh_io_recv(struct mesh_io *io) {
 
 static ssize_t send_raw(struct mesh_io *io) {
     struct msghdr m = {.msg_iov = (struct iovec *)io->iov, .msg_iovlen = (size_t)io->cnt};
+    if (!mesh_sys_may(SYS_sendmsg))
+        return io->cnt ? mesh_sys_write(io->fd, io->iov->iov_base, io->iov->iov_len) : 0;
     ssize_t r = real.sendmsg(io->fd, &m, io->flags | MSG_NOSIGNAL);
     return r < 0 ? -errno : r;
 }
@@ -250,7 +268,7 @@ static int wait_writable(const struct mesh_io *io, struct limit *l) {
     if (state == MESH_CONN_OPEN || state == MESH_CONN_RAW)
         return limit_wait(l, io->fd, POLLOUT, UINT64_MAX);
     short wants = mesh_hand_drive(c, io->slot, io->fd);
-    return wants ? limit_wait(l, io->fd, wants, mesh_hand_deadline(io->slot)) : 0;
+    return wants ? limit_wait(l, io->fd, wants, look_at(c, io->slot)) : 0;
 }
 
 /* The kernel says that nobody is there to read. Why, the peer may have said before that: a server that
@@ -298,8 +316,6 @@ static ssize_t send_loop(struct mesh_io *io) {
             continue;
         if (r == -EBADF && moves(io, &tries))
             continue;
-        if (r == -ECONNRESET && !io->done && atomic_load(&c->state) == MESH_CONN_RAW)
-            continue; /* it turned out to be plaintext just now */
         if (r != -EAGAIN)
             return sent(io, r);
         bool held = state != MESH_CONN_OPEN;

@@ -99,7 +99,7 @@ void mesh_aead_borrow(struct mesh_aead_ref *r, uint32_t slot, bool tx) {
     struct mesh_conn *c = mesh_conn_at(slot);
     (void)mesh_engine_crypto(NULL); /* a program that a connection crossed into may come here first */
     r->tag = ((uint64_t)atomic_load_explicit(&c->generation, memory_order_relaxed) << 32) |
-             (uint64_t)slot << 1 | tx;
+             (uint64_t)c->renewed << 24 | (uint64_t)slot << 1 | tx;
     struct way *set = ways[(slot * 2 + tx) % SETS], *best = NULL;
     for (int i = 0; i < WAYS; i++) {
         if (atomic_load_explicit(&set[i].busy, memory_order_relaxed))
@@ -198,6 +198,16 @@ uint32_t mesh_local_held(uint32_t *ret, uint32_t from, uint32_t max) {
     return n;
 }
 
+uint32_t mesh_local_by_inode(uint64_t inode) {
+    uint32_t found = UINT32_MAX;
+    struct mesh_guard g = mesh_guard_enter();
+    for (uint32_t i = 0; i < held_n && found == UINT32_MAX; i++)
+        if (mesh_conn_at(held_slots[i])->inode == inode)
+            found = held_slots[i];
+    mesh_guard_leave(g);
+    return found;
+}
+
 void mesh_local_each(void (*fn)(uint32_t slot)) {
     for (uint32_t i = 0; i < held_n; i++)
         fn(held_slots[i]);
@@ -250,7 +260,8 @@ uint32_t mesh_local_drop(uint32_t slot, int fd) {
         l->generation = 0;
     } else if (atomic_load(&l->fd) == fd) { /* another of its descriptors must stand in */
         for (int i = 0; i <= (int)mesh_fd_highest(); i++)
-            if (i != fd && mesh_fdtab[i] == (slot << 4 | MESH_FD_CONN)) {
+            if (i != fd &&
+                (mesh_fdtab[i] == (slot << 4 | MESH_FD_CONN) || mesh_fdtab[i] == (slot << 4 | MESH_FD_KIN))) {
                 atomic_store(&l->fd, i);
                 break;
             }

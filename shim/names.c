@@ -99,7 +99,8 @@ static bool serve_request(struct gaicb *r, int mode) {
     struct mesh_names_found f;
     if (wants_libc(r->ar_name, r->ar_request))
         return false;
-    mesh_names_find(r->ar_name, r->ar_service, MESH_NAMES_SEARCH | (mode == GAI_WAIT ? MESH_NAMES_WAIT : 0), &f);
+    mesh_names_find(r->ar_name, r->ar_service, MESH_NAMES_SEARCH | (mode == GAI_WAIT ? MESH_NAMES_WAIT : 0),
+                    &f);
     if (f.verdict == MESH_NAMES_LIBC)
         return false;
     r->ar_result = NULL;

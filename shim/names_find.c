@@ -13,8 +13,8 @@
 #include "shim/env.h"
 #include "shim/names.h"
 
-/* How often a look-up that waits for a name looks again when nobody wakes it, and whether somebody is there to
- * answer. */
+/* How often a look-up that waits for a name looks again when nobody wakes it, and whether somebody is there
+ * to answer. */
 enum { WAIT_STEP_MS = 50, WRITTEN_MS = 10 };
 
 /* Without a control plane, one more look is for a view that was just being written. */
@@ -209,7 +209,8 @@ void mesh_names_find(const char *name, const char *service, unsigned how, struct
         if (how & MESH_NAMES_WAIT && is_pending(ret))
             wait_for(&q, ret);
         if (ret->verdict == MESH_NAMES_MESH && mesh_names_source->is_provisional(v))
-            (void)mesh_names_source->ask(v, ret->answer.canon, port_of(service)); /* what is there may soon be gone */
+            (void)mesh_names_source->ask(v, ret->answer.canon,
+                                         port_of(service)); /* what is there may soon be gone */
         if (is_pending(ret)) {
             q.last = true;
             ret->verdict = judge(mesh_names_source->view(), &q, ret);

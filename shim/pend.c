@@ -13,12 +13,14 @@
 #include "shim/base/trace.h"
 #include "shim/close.h"
 #include "shim/conn.h"
+#include "shim/drain.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/watch.h"
 
 enum {
     BATCH = 64,
+    DEAF_MS = 20,
     STARTING = 1,
     ROUNDS = 64,
     HELPER_STACK = 256 << 10,
@@ -116,10 +118,28 @@ static bool unfinished(const struct mesh_conn *c) {
     return sends(state) && mesh_tx_unsent(c);
 }
 
+/* The program has shut both ways and read to the end, and our last bytes wait for room: what comes now is
+ * nobody's, but the peer may not read ours before it has found room for it. */
+static bool is_deaf(const struct mesh_conn *c) {
+    return mesh_look(c->rx_shut) == 2 && __atomic_load_n(&c->fin, __ATOMIC_RELAXED) == 1 && mesh_tx_unsent(c);
+}
+
+static void discard(struct mesh_conn *c, uint32_t slot, int fd) {
+    if (atomic_load(&c->state) != MESH_CONN_OPEN || !mesh_sys_may(SYS_recvfrom) || mesh_conn_lock_rx(c))
+        return;
+    c->rx_eof = 1;
+    while (mesh_conn_owns(slot, fd) &&
+           mesh_sys_recvfrom(fd, NULL, 1 << 20, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL) > 0)
+        ;
+    mesh_conn_unlock_rx(c);
+}
+
 /* One step; true when nothing is left to do. */
 static bool step(uint32_t slot, int fd) {
     struct mesh_conn *c = mesh_conn_at(slot);
     (void)mesh_hand_drive(c, slot, fd);
+    if (mesh_unlikely(is_deaf(c)))
+        discard(c, slot, fd);
     if (sends(atomic_load(&c->state)) && mesh_tx_unsent(c) && mesh_conn_lock_tx(c) == 0) {
         int r = mesh_conn_owns(slot, fd) ? mesh_tx_flush(c, fd) : 0;
         mesh_conn_unlock_tx(c);
@@ -202,8 +222,13 @@ static uint64_t due(const struct item *i) {
 }
 
 static void drive(const struct item *i, uint64_t now) {
-    bool late = i->linger && now >= i->linger;
-    if (late || step(i->slot, atomic_load(&mesh_local_at(i->slot)->fd)))
+    struct mesh_conn *c = mesh_conn_at(i->slot);
+    int fd = atomic_load(&mesh_local_at(i->slot)->fd);
+    /* what comes for a connection that the program has closed is answered by a reset, as TCP does */
+    bool late =
+        i->linger &&
+        (now >= i->linger || (atomic_load(&c->state) == MESH_CONN_OPEN && mesh_close_unread(c, i->slot, fd)));
+    if (late || step(i->slot, fd))
         finished(i, late);
 }
 
@@ -215,7 +240,8 @@ static void drive_due(void) {
         uint64_t now = mesh_now();
         struct mesh_guard g = mesh_guard_enter();
         for (n = 0; at < nitems && n < BATCH; at++)
-            if (due(&items[at]) <= now || !unfinished(mesh_conn_at(items[at].slot)))
+            if (due(&items[at]) <= now || !unfinished(mesh_conn_at(items[at].slot)) ||
+                is_deaf(mesh_conn_at(items[at].slot)))
                 batch[n++] = items[at];
         mesh_guard_leave(g);
         for (uint32_t i = 0; i < n; i++)
@@ -253,14 +279,19 @@ static uint32_t fill(struct pollfd *ret, uint32_t max, int except, int ep, uint6
         struct mesh_local *l = mesh_local_at(slot);
         bool told = false, own = ours(&items[i], c, l, ep, &told);
         uint64_t d = own || told ? due(&items[i]) : UINT64_MAX;
+        if (mesh_unlikely(is_deaf(c)) && own) /* a descriptor that is shut is always readable: by the clock */
+            d = d < mesh_now() + DEAF_MS * MESH_MS ? d : mesh_now() + DEAF_MS * MESH_MS;
         if (d < *io_deadline)
             *io_deadline = d;
         int fd = atomic_load(&l->fd);
         if (fd == except || !own)
             continue;
-        bool send = sends(atomic_load(&c->state));
+        uint32_t state = atomic_load(&c->state);
+        short events = sends(state) ? POLLOUT : mesh_hand_wants(slot);
+        if (items[i].linger && state == MESH_CONN_OPEN && !c->rx_eof)
+            events |= POLLIN;
         if (n < max)
-            ret[n] = (struct pollfd){.fd = fd, .events = send ? POLLOUT : mesh_hand_wants(slot)};
+            ret[n] = (struct pollfd){.fd = fd, .events = events};
         n++;
     }
     mesh_guard_leave(g);
@@ -269,6 +300,7 @@ static uint32_t fill(struct pollfd *ret, uint32_t max, int except, int ep, uint6
 
 void mesh_pend_before(struct mesh_wait *w, int fd, int ep, uint64_t *io_deadline) {
     w->n = w->own;
+    mesh_drain_look();
     if (atomic_load(&count) == 0) /* the guard is two system calls, and every wait comes by */
         return;
     drive_due();
@@ -347,7 +379,8 @@ static void *helper(void *arg) {
 
 static void help(void) {
     uint32_t none = 0;
-    if (!atomic_compare_exchange_strong(&helping, &none, STARTING))
+    if (!mesh_sys_may(SYS_clone) || !mesh_sys_may(SYS_clone3) || !mesh_sys_may(SYS_mmap) ||
+        !atomic_compare_exchange_strong(&helping, &none, STARTING))
         return;
     uint64_t all = MESH_SIGNALS_OF_PROGRAM, old;
     pthread_attr_t a;
@@ -395,11 +428,17 @@ void mesh_pend_linger(uint32_t slot, int fd) {
         help();
 }
 
+/* Is it a handshake that other processes wait for? */
+static bool awaited(const struct item *i) {
+    const struct mesh_conn *c = mesh_conn_at(i->slot);
+    return mesh_hand_ours(c, i->slot) && mesh_conn_others(i->slot, mesh_proc_self());
+}
+
 static bool any_unsent(void) {
     bool unsent = false;
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = 0; i < nitems; i++)
-        unsent |= mesh_tx_unsent(mesh_conn_at(items[i].slot));
+        unsent |= mesh_tx_unsent(mesh_conn_at(items[i].slot)) || awaited(&items[i]);
     mesh_guard_leave(g);
     return unsent;
 }

@@ -14,10 +14,12 @@
 #include "shim/conn.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
 #include "shim/real.h"
 #include "shim/rotation.h"
+#include "shim/spawn.h"
 #include "shim/steward.h"
 #include "shim/stdio.h"
 
@@ -31,7 +33,9 @@ static void hold_for_child(uint32_t slot) {
 }
 
 static void before(void) {
+    mesh_fresh_share(false);
     mesh_steward_before_fork();
+    mesh_spawn_enter();
     mesh_guard_before_fork();
     if (!mesh_slab)
         return;
@@ -42,6 +46,7 @@ static void before(void) {
 /* An entry of a fork that failed is nobody's after ten seconds. */
 static void after_in_parent(void) {
     mesh_guard_after_fork(false);
+    mesh_spawn_leave();
     mesh_steward_after_fork(false);
 }
 
@@ -50,6 +55,7 @@ static void after_in_child(void) {
         mesh_proc_become(child_entry);
     mesh_local_each(mesh_hand_after_fork);
     mesh_guard_after_fork(true);
+    mesh_spawn_after_fork();
     mesh_steward_after_fork(true);
     mesh_aead_after_fork();
     mesh_pend_after_fork();
@@ -63,11 +69,7 @@ void mesh_proc_start(void) {
 /* A fork that nobody told us of (a raw system call): the parent does not know of this holder until now. What
  * it has ended meanwhile is not a connection any more, whatever the kernel's socket says. */
 static void bury(int fd, uint32_t slot) {
-    int dead = mesh_sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (dead < 0 || mesh_sys_dup3(dead, fd, 0) < 0)
-        (void)mesh_sys_close(fd);
-    if (dead >= 0)
-        (void)mesh_sys_close(dead);
+    mesh_fresh_bury(fd);
     mesh_fd_clear(fd);
     (void)mesh_local_drop(slot, fd);
     mesh_trace_refused("unseen-fork", NULL, NULL);
@@ -76,8 +78,8 @@ static void bury(int fd, uint32_t slot) {
 static void bury_ended(void) {
     for (int fd = 0; fd <= (int)mesh_fd_highest(); fd++) {
         uint32_t word = mesh_fd_get(fd), slot = mesh_fd_slot(word);
-        if (mesh_fd_kind(word) == MESH_FD_CONN &&
-            mesh_local_at(slot)->generation != atomic_load(&mesh_conn_at(slot)->generation))
+        bool held = mesh_fd_kind(word) == MESH_FD_CONN || mesh_fd_kind(word) == MESH_FD_KIN;
+        if (held && mesh_local_at(slot)->generation != atomic_load(&mesh_conn_at(slot)->generation))
             bury(fd, slot);
     }
 }
@@ -88,6 +90,7 @@ static void hold_late(uint32_t slot) {
 
 void mesh_proc_found_out(void) {
     mesh_guard_forget();
+    mesh_spawn_after_fork();
     if (mesh_slab) {
         child_entry = mesh_proc_reserve();
         mesh_proc_become(child_entry);

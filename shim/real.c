@@ -26,7 +26,7 @@ static const char names[] =
 #define NORETURN(family, name, params, args) #name "\0"
 #define FIXED(family, lacks, ret, name, type, params, args) #name "\0"
 #define CHECKED(family, ret, name, params, args, overrun, call, call_args) #name "\0"
-#define POINTER(lacks, ret, name, params) #name "\0"
+#define POINTER(lacks, ret, name, params, args) #name "\0"
 #include "shim/symbols.def"
     ;
 
@@ -36,7 +36,7 @@ static const uint8_t lacking[] = {
 #define NORETURN(family, name, params, args) MINUS1,
 #define FIXED(family, lacks, ret, name, type, params, args) lacks,
 #define CHECKED(family, ret, name, params, args, overrun, call, call_args) MINUS1,
-#define POINTER(lacks, ret, name, params) lacks,
+#define POINTER(lacks, ret, name, params, args) lacks,
 #include "shim/symbols.def"
 };
 
@@ -99,7 +99,7 @@ static void resolve(size_t index);
 #define FIXED(family, lacks, ret, name, type, params, args) CALL(family, lacks, ret, name, params, args)
 #define CHECKED(family, ret, name, params, args, overrun, call, call_args)                                   \
     CALL(family, MINUS1, ret, name, params, args)
-#define POINTER(lacks, ret, name, params) CALL(ON, lacks, ret, name, params, (file, mode))
+#define POINTER(lacks, ret, name, params, args) CALL(ON, lacks, ret, name, params, args)
 #include "shim/symbols.def"
 
 struct mesh_real real = {
@@ -108,7 +108,7 @@ struct mesh_real real = {
 #define NORETURN(family, name, params, args) early_##name,
 #define FIXED(family, lacks, ret, name, type, params, args) early_##name,
 #define CHECKED(family, ret, name, params, args, overrun, call, call_args) early_##name,
-#define POINTER(lacks, ret, name, params) early_##name,
+#define POINTER(lacks, ret, name, params, args) early_##name,
 #include "shim/symbols.def"
 };
 
@@ -243,16 +243,34 @@ static void *look_up(const char *name, uint32_t hash) {
     return NULL;
 }
 
-void *mesh_real_lookup(const char *name) {
+static uint32_t gnu_hash_of(const char *name) {
     uint32_t hash = 5381;
     for (const unsigned char *p = (const unsigned char *)name; *p; p++)
         hash = hash * 33 + *p;
-    return look_up(name, hash);
+    return hash;
+}
+
+void *mesh_real_lookup(const char *name) {
+    return look_up(name, gnu_hash_of(name));
+}
+
+bool mesh_real_defines(const struct link_map *m, const char *name) {
+    struct object o;
+    return object_of(m, &o) && find(&o, name, gnu_hash_of(name));
+}
+
+void *mesh_real_own(const char *name) {
+    struct object o;
+    const struct link_map *m = _r_debug.r_map;
+    while (m && m->l_ld != _DYNAMIC)
+        m = m->l_next;
+    return m && object_of(m, &o) ? find(&o, name, gnu_hash_of(name)) : NULL;
 }
 
 /* Others read the word meanwhile, plainly: it leads to the stub or to what the stub would find.
- * ThreadSanitizer is not told of the store, every call of every program would need an atomic load else. */
-__attribute__((no_sanitize("thread"))) static void resolve(size_t index) {
+ * ThreadSanitizer is not told of the store (no sanitizer looks at this file), every call of every program would
+ * need an atomic load else. */
+static void resolve(size_t index) {
     const char *name = names;
     for (size_t i = 0; i < index; i++)
         name += strlen(name) + 1;

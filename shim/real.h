@@ -15,7 +15,7 @@ struct mesh_real {
 #define NORETURN(family, name, params, args) void(*name) params;
 #define FIXED(family, lacks, ret, name, type, params, args) ret(*name) params;
 #define CHECKED(family, ret, name, params, args, overrun, call, call_args) ret(*name) params;
-#define POINTER(lacks, ret, name, params) ret(*name) params;
+#define POINTER(lacks, ret, name, params, args) ret(*name) params;
 #include "shim/symbols.def"
 };
 
@@ -28,5 +28,11 @@ void mesh_real_remember(void);
 /* The definition of `name` that a program's unversioned reference would get from the objects after ours, or NULL. No
  * lock, no allocation, no system call. Threads: any, signal-safe. */
 void *mesh_real_lookup(const char *name);
+
+struct link_map;
+/* Does an object define it for others? */
+bool mesh_real_defines(const struct link_map *m, const char *name);
+/* Our own exported function of that name, or NULL. The same. */
+void *mesh_real_own(const char *name);
 
 #endif

@@ -49,8 +49,19 @@ static void deliver(struct mesh_io *io, const uint8_t *p, size_t n) {
 
 /* ---- the kernel's queue ---- */
 
+/* In a process whose filter knows read alone. */
+static ssize_t pull_by_read(int fd, void *p, size_t n, int flags) {
+    struct pollfd w = {.fd = fd, .events = POLLIN};
+    if (flags & MSG_PEEK)
+        return -EPERM;
+    int r = mesh_sys_poll(&w, 1, 0);
+    return r > 0 || r == -EPERM ? mesh_sys_read(fd, p, n) : r < 0 ? r : -EAGAIN;
+}
+
 static ssize_t pull(int fd, void *p, size_t n, int flags) {
     ssize_t r;
+    if (!mesh_sys_may(SYS_recvfrom))
+        return pull_by_read(fd, p, n, flags);
     do
         r = mesh_sys_recvfrom(fd, p, n, MSG_DONTWAIT | flags, NULL, NULL);
     while (r == -EINTR);
@@ -200,7 +211,11 @@ static int end_or_error(struct mesh_io *io, ssize_t r) {
         return (int)r;
     if (io->c->part_have && !mesh_look(io->c->rx_shut)) /* the program has ended it itself */
         return broken(io, MESH_E_TRUNCATED, NULL);
-    io->c->rx_eof = 1;
+    io->ended = true;
+    if (!mesh_look(io->c->rx_shut))
+        io->c->rx_eof = 1;
+    else if (!(io->flags & MSG_PEEK)) /* more may come, as the kernel has it, and may be read */
+        mesh_show(io->c->rx_shut, 2);
     return 0;
 }
 
@@ -216,14 +231,16 @@ static int gather(struct mesh_io *io, struct mesh_chunk *k, size_t goal) {
     return 1;
 }
 
-/* The record in `part` is complete; its last byte stays in the kernel when `tail`. */
-static int part_complete(struct mesh_io *io, struct mesh_chunk *k, size_t total, bool tail) {
+/* The record in `part` is complete. It stays with us when the program's buffer is not sure to take it
+ * (`stays`), and its last byte in the kernel then (`tail`), if that can be: waits look at `plain` else
+ * (mesh_rx_hidden). */
+static int part_complete(struct mesh_io *io, struct mesh_chunk *k, size_t total, bool stays, bool tail) {
     struct mesh_conn *c = io->c;
     uint32_t chunk = c->part;
     uint8_t type;
     c->part = c->part_have = 0;
     ssize_t len = open_record(io, k->data, total, &type);
-    bool keep = len > 0 && type == MESH_REC_DATA && tail;
+    bool keep = len > 0 && type == MESH_REC_DATA && stays;
     if (len >= 0 && tail && !keep) {
         c->tail = 1; /* stays as the tail of what is still undelivered, if there is any */
         if (!c->plain.bytes)
@@ -251,7 +268,7 @@ static int part_complete(struct mesh_io *io, struct mesh_chunk *k, size_t total,
         c->plain.head = chunk;
     c->plain.tail = chunk;
     c->plain.bytes += (uint32_t)len;
-    c->tail = 1;
+    c->tail = tail;
     return 1;
 }
 
@@ -265,16 +282,17 @@ static int complete_part(struct mesh_io *io, bool peek) {
         return r;
     size_t most = total - MESH_REC_HEADER; /* of plaintext */
     bool fits = !peek && most <= room(io) + mesh_record_overhead(&c->rx) - MESH_REC_HEADER;
-    r = gather(io, k, fits ? total : total - 1);
+    bool tail = !fits && mesh_sys_may(SYS_recvfrom);
+    r = gather(io, k, tail ? total - 1 : total);
     if (r <= 0)
         return r;
-    if (!fits && c->part_have < total) {
+    if (tail && c->part_have < total) {
         ssize_t one = pull(io->fd, k->data + total - 1, 1, MSG_PEEK);
         if (one <= 0)
             return end_or_error(io, one);
-        return part_complete(io, k, total, true);
+        return part_complete(io, k, total, true, true);
     }
-    return part_complete(io, k, total, false);
+    return part_complete(io, k, total, !fits, false);
 }
 
 static int stash(struct mesh_io *io, const uint8_t *p, size_t n) {
@@ -334,7 +352,7 @@ static int open_behind(struct mesh_io *io, uint8_t *scratch) {
         last = 0;
     k->data[total - 1] = last;
     c->part = chunk;
-    return part_complete(io, k, total, true);
+    return part_complete(io, k, total, true, true);
 }
 
 static bool part_need(struct mesh_conn *c) {
@@ -380,7 +398,7 @@ ssize_t mesh_rx_try(struct mesh_io *io) {
         return (ssize_t)io->done;
     }
     if (r >= 0)
-        r = c->rx_eof || io->want == 0 ? 0 : -EAGAIN;
+        r = c->rx_eof || io->ended || io->want == 0 ? 0 : -EAGAIN;
     if (mesh_unlikely(mesh_look(c->rx_error)) && io->want && (r == 0 || r == -EAGAIN))
         r = -__atomic_exchange_n(&c->rx_error, 0, __ATOMIC_RELAXED);
     return r;

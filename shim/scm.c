@@ -11,6 +11,7 @@
 #include "shim/base/trace.h"
 #include "shim/conn.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/hand.h"
 #include "shim/handover.h"
 #include "shim/real.h"
@@ -52,11 +53,14 @@ static void fd_put(struct cmsghdr *c, size_t i, int fd) {
 
 /* A connection whose bytes must not be anybody's; what has ended, and what is plaintext, goes as it is. */
 static bool must_wrap(int fd) {
-    uint32_t word = mesh_fd_get(fd);
-    if (mesh_fd_kind(word) != MESH_FD_CONN)
+    uint32_t slot, state;
+    struct mesh_conn *c = mesh_fd_conn(fd, &slot);
+    if (!c) {
+        mesh_fresh_sent(fd);
         return false;
-    uint32_t state = atomic_load(&mesh_conn_at(mesh_fd_slot(word))->state);
-    return state != MESH_CONN_RAW && state != MESH_CONN_DEAD;
+    }
+    state = atomic_load(&c->state);
+    return state != MESH_CONN_RAW && state != MESH_CONN_DEAD && state != MESH_CONN_NEW;
 }
 
 bool mesh_scm_concerns(const struct msghdr *msg) {
@@ -125,9 +129,11 @@ struct sent {
 static int send_one(struct sent *s, int fd, int *ret_end) {
     uint32_t slot = mesh_fd_slot(mesh_fd_get(fd));
     struct mesh_conn *c = mesh_conn_at(slot);
-    struct mesh_crossing x = {.n = 1, .at = {{.fd = fd, .slot = slot}}};
+    struct mesh_crossing x;
     if (s->n == RIGHTS_MAX)
         return -EINVAL;
+    mesh_crossing_init(&x);
+    (void)mesh_crossing_add(&x, fd, slot);
     mesh_crossing_settle(&x);
     bool untouched = mesh_hand_untouched(c);
     int end = wrap(fd, slot);
@@ -248,11 +254,12 @@ static void unwrap(int fd) {
     int cloexec = mesh_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0;
     if ((!p.untouched && !here) || mesh_sys_dup3(real_fd, fd, cloexec) < 0) {
         mesh_trace_refused("scm", "reason", "another-tree");
-    } else if (p.untouched ? mesh_accept_adopt(fd, (enum mesh_inbound_mode)p.mode, p.port,
-                                               mesh_nonblocking(fd, 0)) != 0
+    } else if (p.untouched ? mesh_accept_take_over(fd, p.inode, (enum mesh_inbound_mode)p.mode, p.port) != 0
                            : !take_shared(fd, &p)) {
         mesh_trace_refused("scm", "reason", "no-memory");
         (void)mesh_sys_shutdown(fd, SHUT_RDWR);
+    } else {
+        mesh_handover_trace(fd, "scm");
     }
     (void)mesh_sys_close(real_fd);
 }
@@ -264,5 +271,6 @@ void mesh_scm_received(const struct msghdr *msg) {
         for (size_t i = 0; i < count(c); i++) {
             mesh_fd_new(fd_at(c, i));
             unwrap(fd_at(c, i));
+            mesh_fresh_received(fd_at(c, i));
         }
 }

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* Does the message carry a mesh connection? Reads the program's memory only. */
+/* Does the message carry a mesh connection? What it carries unconnected is shared with the tree (shim/fresh.h). */
 bool mesh_scm_concerns(const struct msghdr *msg);
 /* sendmsg of such a message: what libc's sendmsg gives, or -errno. */
 ssize_t mesh_scm_send(int fd, const struct msghdr *msg, int flags);

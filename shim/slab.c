@@ -48,7 +48,7 @@ static size_t slab_size(uint32_t slots, uint32_t nchunks, size_t *ret_chunks_at)
 }
 
 /* Raised whenever the meaning of a field changes; the sizes catch the rest. */
-enum { LAYOUT_VERSION = 1 };
+enum { LAYOUT_VERSION = 2 };
 uint32_t mesh_slab_layout(void) {
     const uint32_t parts[] = {LAYOUT_VERSION,
                               sizeof(struct mesh_slab),
@@ -250,15 +250,21 @@ static bool travels(const struct mesh_conn *c) {
     return atomic_load(&c->transit) && mesh_now_coarse() - atomic_load(&c->transit_at) < 60 * MESH_SEC;
 }
 
-/* Is a live process among the holders? */
-static bool held(const struct mesh_conn *c) {
+/* Is a live process among the holders, besides `but`? */
+static bool held_but(const struct mesh_conn *c, uint32_t but) {
     if (c->in_doubt || travels(c))
         return true;
     for (uint32_t w = 0; w < MESH_PROCS_MAX / 64; w++)
-        for (uint64_t bits = atomic_load(&c->holders[w]); bits; bits &= bits - 1)
-            if (alive(w * 64 + (uint32_t)__builtin_ctzll(bits)))
+        for (uint64_t bits = atomic_load(&c->holders[w]); bits; bits &= bits - 1) {
+            uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (i != but && alive(i))
                 return true;
+        }
     return false;
+}
+
+static bool held(const struct mesh_conn *c) {
+    return held_but(c, MESH_PROCS_MAX);
 }
 
 /* Gives back what only dead processes hold; at most once a second, and only by who found nothing free. */
@@ -323,9 +329,7 @@ bool mesh_conn_let_go(uint32_t slot, uint32_t proc) {
     return !held(c);
 }
 
-void mesh_conn_give(uint32_t slot) {
-    struct mesh_conn *c = &mesh_slab->conns[slot];
-    atomic_store(&c->state, MESH_CONN_FREE);
+static void empty(struct mesh_conn *c) {
     if (c->part)
         mesh_chunk_give(c->part);
     c->part = 0;
@@ -334,6 +338,32 @@ void mesh_conn_give(uint32_t slot) {
     mesh_queue_clear(&c->held);
     mesh_zero(&c->rx, sizeof c->rx);
     mesh_zero(&c->tx, sizeof c->tx);
+}
+
+void mesh_conn_renew(uint32_t slot) {
+    struct mesh_conn *c = &mesh_slab->conns[slot];
+    uint64_t inode = c->inode, transit_at = atomic_load(&c->transit_at);
+    uint32_t transit = atomic_load(&c->transit);
+    uint8_t renewed = c->renewed + 1;
+    empty(c);
+    memset((char *)c + offsetof(struct mesh_conn, driver), 0,
+           offsetof(struct mesh_conn, locks_made) - offsetof(struct mesh_conn, driver));
+    c->ledger = c->stat = UINT32_MAX;
+    c->inode = inode;
+    c->renewed = renewed;
+    atomic_store(&c->transit, transit);
+    atomic_store(&c->transit_at, transit_at);
+    atomic_store(&c->state, MESH_CONN_NEW);
+}
+
+bool mesh_conn_others(uint32_t slot, uint32_t proc) {
+    return held_but(&mesh_slab->conns[slot], proc);
+}
+
+void mesh_conn_give(uint32_t slot) {
+    struct mesh_conn *c = &mesh_slab->conns[slot];
+    atomic_store(&c->state, MESH_CONN_FREE);
+    empty(c);
     uint32_t g = atomic_load(&c->generation);
     atomic_store(&c->generation, g + 1 + (g + 1) % 2);
     push(&mesh_slab->free_slots, slot, &c->next);
@@ -513,6 +543,10 @@ uint32_t mesh_proc_reserve(void) {
         }
     }
     return MESH_PROCS_MAX;
+}
+
+bool mesh_proc_alive(uint32_t i) {
+    return i >= MESH_PROCS_MAX || alive(i);
 }
 
 void mesh_proc_cancel(uint32_t i) {

@@ -40,6 +40,7 @@ enum mesh_conn_state {
     MESH_CONN_OPEN, /* keys are in place */
     MESH_CONN_RAW,  /* plaintext by the view or by permissive mode: libc carries the data */
     MESH_CONN_DEAD, /* failed for good: `error` says how */
+    MESH_CONN_NEW,  /* a TCP socket that several hold and nobody has connected (shim/fresh.h) */
 };
 
 struct mesh_chunk {
@@ -67,6 +68,9 @@ struct mesh_conn {
     uint32_t stat;               /* endpoint's counters, UINT32_MAX: none */
     int32_t error;               /* MESH_CONN_DEAD: errno for the program */
     uint32_t cluster_id, cluster_generation; /* to report a later reset to lb */
+    uint64_t expires;            /* mesh_now() at which it is old (shim/drain.h), 0: never */
+    uint8_t drain;               /* enum mesh_drain of its cluster */
+    _Atomic uint8_t drained;     /* ended by shim/drain.c, and why */
     uint8_t server;
     uint8_t told;                /* the program believes that it is connected */
     uint8_t error_seen;          /* SO_ERROR told it */
@@ -74,6 +78,7 @@ struct mesh_conn {
     uint8_t mode;                /* server: enum mesh_inbound_mode of the port it came in on */
     uint8_t begun;               /* server: its handshake has consumed bytes, only a process with a copy may go on */
     uint16_t port;               /* server: local port */
+    uint8_t renewed;             /* counts what mesh_conn_renew did to this life */
     uint8_t judged;              /* server: the view's policies were asked, and are again when they change: shim/admit.h */
     uint8_t lenient;             /* server: may be served where no chain of the view takes it */
     _Atomic uint64_t judged_at;  /* mesh_view_stamp() of the last judgement */
@@ -96,7 +101,7 @@ struct mesh_conn {
     uint8_t tail;                /* the last byte of the last record in `plain` is still in the kernel */
     uint8_t rx_eof;              /* close_notify or FIN seen */
     uint8_t control;             /* client: records without data are to be expected (tickets) */
-    uint8_t rx_shut;             /* shutdown(SHUT_RD) */
+    uint8_t rx_shut;             /* 1: shutdown(SHUT_RD); 2: and the program has read to the end that it made */
     uint64_t rx_at;              /* mesh_now_coarse() when data last came */
     int32_t rx_error;            /* errno that a look-ahead took out of the kernel and the program has not seen */
 
@@ -146,7 +151,11 @@ void mesh_conn_hold(uint32_t slot, uint32_t proc);
 /* Process `proc` lets go: true when nobody alive holds it any more, i.e. the caller must end the connection and then
  * mesh_conn_give it back. In doubt false (D10). */
 bool mesh_conn_let_go(uint32_t slot, uint32_t proc);
+/* Does a live process besides `proc` hold it? */
+bool mesh_conn_others(uint32_t slot, uint32_t proc);
 void mesh_conn_give(uint32_t slot); /* keys zeroed, chunks freed */
+/* The socket may be connected anew: state MESH_CONN_NEW, everything but its holders forgotten. Both locks held. */
+void mesh_conn_renew(uint32_t slot);
 
 /* 0; MESH_E_POISONED: the former owner died inside, the connection is dead now, the lock is NOT held; MESH_E_AGAIN: this
  * very thread holds it (a signal handler interrupted it), NOT held. */
@@ -167,6 +176,7 @@ void mesh_queue_drop(struct mesh_queue *q, size_t n);
 void mesh_queue_clear(struct mesh_queue *q);
 
 /* ---- processes of the tree ---- */
+bool mesh_proc_alive(uint32_t i); /* in doubt true */
 uint32_t mesh_proc_self(void); /* index; MESH_PROCS_MAX: the table was full, holders are in doubt */
 /* fork: the parent reserves an entry for the child before and marks what it inherits (mesh_conn_hold), the child takes
  * it over; cancelled when fork failed. An entry is reused only when no connection's holders speak of its former owner. */

@@ -8,6 +8,7 @@
 #include "shim/base/sys.h"
 #include "shim/conn.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/slab_fd.h"
 
 enum tag { CLOSE, DUP2, OPEN, CHDIR, FCHDIR, CLOSEFROM, TCSETPGRP };
@@ -62,8 +63,9 @@ struct table {
 };
 
 static uint32_t slot_of(int fd) {
-    uint32_t word = mesh_fd_get(fd);
-    if (mesh_fd_kind(word) != MESH_FD_CONN ||
+    uint32_t slot, word = mesh_fd_get(fd);
+    (void)mesh_fd_conn(fd, &slot); /* somebody may have connected it meanwhile */
+    if ((mesh_fd_kind(word) != MESH_FD_CONN && mesh_fd_kind(word) != MESH_FD_KIN) ||
         atomic_load(&mesh_conn_at(mesh_fd_slot(word))->state) == MESH_CONN_RAW)
         return UINT32_MAX;
     return mesh_fd_slot(word);
@@ -92,8 +94,8 @@ static void inherited(const struct table *t, int closed_from, struct mesh_crossi
     for (int fd = 0; fd <= (int)mesh_fd_highest() && fd < closed_from; fd++) {
         uint32_t slot = slot_of(fd);
         int flags = slot == UINT32_MAX || find(t, fd) ? -1 : mesh_sys_fcntl(fd, F_GETFD, 0);
-        if (flags >= 0 && !(flags & FD_CLOEXEC) && !mesh_crossing_add(x, fd, slot))
-            (void)mesh_sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
+        if (flags >= 0 && !(flags & FD_CLOEXEC))
+            (void)mesh_crossing_add(x, fd, slot);
     }
 }
 
@@ -101,7 +103,6 @@ int mesh_spawn_simulate(const posix_spawn_file_actions_t *actions, struct mesh_c
     int n, closed_from = MESH_FD_MAX;
     const struct record *r = records(actions, &n);
     struct table t = {NULL, 0};
-    x->n = 0;
     *ret_moved = false;
     if (n && !known())
         return ENOTSUP;
@@ -125,7 +126,7 @@ int mesh_spawn_simulate(const posix_spawn_file_actions_t *actions, struct mesh_c
         if (t.changes[k].slot != UINT32_MAX)
             (void)mesh_crossing_add(x, t.changes[k].fd, t.changes[k].slot);
     free(t.changes);
-    return 0;
+    return x->lacking ? ENOMEM : 0;
 }
 
 /* ---- the copy ---- */

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdio_ext.h>
@@ -11,6 +12,7 @@
 
 #include "shim/bodies.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/real.h"
 
 enum { STREAMS = 256 };
@@ -42,8 +44,12 @@ static ssize_t cookie_write(void *cookie, const char *buf, size_t n) {
 }
 
 static int cookie_seek(void *cookie, off64_t *pos, int whence) {
-    errno = ESPIPE;
-    return -1;
+    struct stream *s = cookie;
+    off64_t at = lseek64(s->fd, *pos, whence); /* a socket says ESPIPE; freopen may have put a file there */
+    if (at < 0)
+        return -1;
+    *pos = at;
+    return 0;
 }
 
 static void stand_down(int fd);
@@ -77,7 +83,8 @@ static FILE *stream_open(int fd, const char *mode) {
 }
 
 FILE *shim_fdopen(int fd, const char *mode) {
-    if (mesh_fd_kind(mesh_fd_get(fd)) != MESH_FD_CONN)
+    uint32_t word = mesh_fd_get(fd); /* what is no connection yet may become one under its stream */
+    if (mesh_fd_kind(word) != MESH_FD_CONN && !mesh_fd_unconnected(word))
         return real.fdopen(fd, mode);
     if (!mode || !strchr("rwa", mode[0])) {
         errno = EINVAL;
@@ -87,7 +94,8 @@ FILE *shim_fdopen(int fd, const char *mode) {
 }
 
 int shim_vdprintf(int fd, const char *format, va_list ap) {
-    if (mesh_fd_kind(mesh_fd_get(fd)) != MESH_FD_CONN)
+    uint32_t word = mesh_fd_get(fd);
+    if (mesh_fd_kind(word) != MESH_FD_CONN && !mesh_fd_unconnected(word))
         return real.vdprintf(fd, format, ap);
     char *text;
     int n = vasprintf(&text, format, ap);
@@ -139,6 +147,49 @@ void mesh_stdio_leaves(int fd) {
         if (atomic_load(&streams[i].file) == f)
             streams[i].fd = -1;
     real.fclose(f);
+}
+
+static struct stream *stream_of(const FILE *file) {
+    for (int i = 0; file && i < STREAMS; i++)
+        if (atomic_load(&streams[i].file) == file)
+            return &streams[i];
+    return NULL;
+}
+
+static int flags_of(const char *mode) {
+    int flags = mode[0] == 'r' ? 0 : mode[0] == 'w' ? O_CREAT | O_TRUNC : O_CREAT | O_APPEND;
+    flags |= strchr(mode, '+') ? O_RDWR : mode[0] == 'r' ? O_RDONLY : O_WRONLY;
+    return flags | (strchr(mode, 'e') ? O_CLOEXEC : 0) | (strchr(mode, 'x') ? O_EXCL : 0);
+}
+
+/* libc cannot open a file on a stream of ours: the file is put on its descriptor, and the stream goes on with
+ * that. */
+FILE *shim_freopen(const char *path, const char *mode, FILE *file) {
+    enum { NO_READS = 4, NO_WRITES = 8, APPENDING = 0x1000 }; /* libc's */
+    for (int fd = 0; fd < 3; fd++)
+        if (replaced[fd] && *standard(fd) == file) { /* libc's own takes over */
+            mesh_stdio_leaves(fd);
+            return real.freopen(path, mode, *standard(fd));
+        }
+    struct stream *s = stream_of(file);
+    if (!s)
+        return real.freopen(path, mode, file);
+    (void)fflush(file);
+    int fd = path && strchr("rwa", mode[0]) ? shim_open(path, flags_of(mode), 0666) : (errno = EINVAL, -1);
+    bool there = fd >= 0 && shim_dup3(fd, s->fd, strchr(mode, 'e') ? O_CLOEXEC : 0) >= 0;
+    int err = errno;
+    if (fd >= 0)
+        (void)shim_close(fd);
+    if (!there) {
+        (void)real.fclose(file);
+        errno = err;
+        return NULL;
+    }
+    __fpurge(file);
+    clearerr(file);
+    file->_flags &= ~(NO_READS | NO_WRITES | APPENDING);
+    file->_flags |= strchr(mode, '+') ? 0 : mode[0] == 'r' ? NO_WRITES : NO_READS;
+    return file;
 }
 
 void mesh_stdio_flush(void) {

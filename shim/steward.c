@@ -20,26 +20,26 @@
 enum {
     STACK = 512 << 10, /* builds, handshakes and unpacking need less than half of it */
     FRESH_SECONDS = 60,
-    FORK_WAITS = 100,  /* of 1 ms */
+    FORK_WAITS = 100, /* of 1 ms */
     RETIRE_WAITS = 2000,
 };
-#define YOUNG (2 * MESH_SEC)       /* a process that ends sooner opens no stream for a fresh view */
-#define LOOK_EVERY (20 * MESH_MS)  /* at a publisher that is late */
+#define YOUNG (2 * MESH_SEC)      /* a process that ends sooner opens no stream for a fresh view */
+#define LOOK_EVERY (20 * MESH_MS) /* at a publisher that is late */
 #define ALONE_EVERY (1 * MESH_SEC)
 
 enum { NONE, RUNNING, ENDED };
 static _Atomic int state;
-static _Atomic bool retired;        /* this process never publishes (again) */
+static _Atomic bool retired; /* this process never publishes (again) */
 static _Atomic bool stop;
-static _Atomic int busy;            /* 1: the thread is at work, 2: and somebody waits for the end of it */
+static _Atomic int busy; /* 1: the thread is at work, 2: and somebody waits for the end of it */
 static _Atomic uint64_t looked;
 static uint64_t first_need;
 static pthread_t thread;
 
 /* ---- the thread's own things ---- */
 
-/* From here on our descriptors are nobody else's, and the program's are not ours. Lines of the trace still find their way
- * to the program's standard error. */
+/* From here on our descriptors are nobody else's, and the program's are not ours. Lines of the trace still
+ * find their way to the program's standard error. */
 static bool leave_descriptors(void) {
     unsigned first = mesh_trace_on(MESH_TRACE_ERROR) ? 3 : 0;
     if (mesh_sys3(SYS_close_range, first, ~0U, CLOSE_RANGE_UNSHARE) < 0)
@@ -66,11 +66,13 @@ static void unlock(void) {
 /* When the program's last thread has ended, the process ends: not because of us that it goes on. */
 static bool is_alone(void) {
     struct stat st;
-    return mesh_process_start(mesh_sys_getpid()) == UINT64_MAX && mesh_sys_stat("/proc/self/task", &st) == 0 &&
+    return mesh_process_start(mesh_sys_getpid()) == UINT64_MAX &&
+           mesh_sys_stat("/proc/self/task", &st) == 0 &&
            st.st_nlink <= 4; /* two directories, the first thread's remains, us */
 }
 
-/* A view that is fresh serves a process that may be gone in a moment. Whoever asks for a name ends the wait. */
+/* A view that is fresh serves a process that may be gone in a moment. Whoever asks for a name ends the wait.
+ */
 static void wait_while_young(struct mesh_view *v) {
     _Atomic uint32_t *posted = &mesh_view_head(v)->demands_posted;
     uint32_t seen = atomic_load(posted);

@@ -16,7 +16,7 @@ names() { # $1 export | real
         echo '#define FIXED_ALIAS(family, ret, alias, name, type, params, args) @export alias'
         echo '#define CHECKED(family, ret, name, params, args, overrun, call, call_args) @export name @real name'
         echo '#define OWN(name) @export name'
-        echo '#define POINTER(lacks, ret, name, params) @real name'
+        echo '#define POINTER(lacks, ret, name, params, args) @real name'
         cat "$table"
     } | $cc -E -P -x c - | tr -s ' \n' '\n\n' | awk -v want="@$1" 'take { print; take = 0 } $0 == want { take = 1 }'
 }

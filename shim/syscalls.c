@@ -4,7 +4,9 @@
  * a marked descriptor goes to the body of the same name, a fork is a fork, io_uring is not there (it would
  * carry plaintext past us; libuv and others fall back), everything else passes. */
 #include <errno.h>
+#include <linux/aio_abi.h>
 #include <linux/sched.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "shim/base/sys.h"
@@ -13,6 +15,7 @@
 #include "shim/door.h"
 #include "shim/engine.h"
 #include "shim/fd.h"
+#include "shim/fresh.h"
 #include "shim/proc.h"
 #include "shim/real.h"
 
@@ -87,6 +90,25 @@ static bool on_descriptor(long number, long a, long b, long c, long d, long e, l
     }
 }
 
+/* The kernel's own asynchronous I/O writes past us, as POSIX's does. */
+static long submit(long context, long n, struct iocb **list) {
+    uint32_t slot;
+    for (long i = 0; list && i < n; i++)
+        if (list[i] && mesh_fd_conn((int)list[i]->aio_fildes, &slot)) {
+            errno = EOPNOTSUPP;
+            return i ? real.syscall(SYS_io_submit, context, i, (long)list, 0, 0, 0) : -1;
+        }
+    return real.syscall(SYS_io_submit, context, n, (long)list, 0, 0, 0);
+}
+
+static long fetched(int fd) {
+    if (fd >= 0) {
+        mesh_fd_new(fd);
+        mesh_fresh_fetched(fd);
+    }
+    return fd;
+}
+
 /* Calls that may concern a descriptor of ours wherever it stands in the arguments, or make one. */
 static bool on_any(long number, long a, long b, long c, long d, long e, long f, long *ret) {
     switch (number) {
@@ -132,6 +154,10 @@ static bool on_any(long number, long a, long b, long c, long d, long e, long f, 
         return *ret = shim_epoll_ctl((int)a, (int)b, (int)c, (void *)d), true;
     case SYS_epoll_pwait:
         return *ret = shim_epoll_pwait((int)a, (void *)b, (int)c, (int)d, (void *)e), true;
+    case SYS_io_submit:
+        return *ret = submit(a, b, (struct iocb **)c), true;
+    case SYS_pidfd_getfd:
+        return *ret = fetched((int)real.syscall(number, a, b, c, d, e, f)), true;
     case SYS_execve:
         return *ret = shim_execve((void *)a, (void *)b, (void *)c), true;
     case SYS_execveat:
@@ -141,14 +167,23 @@ static bool on_any(long number, long a, long b, long c, long d, long e, long f, 
     }
 }
 
+static long confined(long number, long a, long b, long c, long d, long e, long f) {
+    unsigned operation = number == SYS_seccomp ? (unsigned)a : (unsigned)b - 1;
+    mesh_confine_before(operation);
+    long r = real.syscall(number, a, b, c, d, e, f);
+    if (r >= 0)
+        mesh_confine_after(operation, (const void *)c);
+    return r;
+}
+
 long shim_syscall(long number, long a, long b, long c, long d, long e, long f) {
     long r;
     if (number == SYS_io_uring_setup) {
         errno = ENOSYS;
         return -1;
     }
-    if (number == SYS_seccomp)
-        mesh_confine_before((unsigned)a);
+    if (number == SYS_seccomp || (number == SYS_prctl && a == PR_SET_SECCOMP))
+        return confined(number, a, b, c, d, e, f);
     if (atomic_load(&mesh_armed) && forks(number, a, b) && !mesh_engine_foreign())
         return forked(number, a, b, c, d, e, f);
     if (on_any(number, a, b, c, d, e, f, &r))

@@ -13,13 +13,14 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/conn.h"
+#include "shim/drain.h"
 #include "shim/fd.h"
 #include "shim/hand.h"
 #include "shim/pend.h"
 #include "shim/real.h"
 
-/* Another thread may drive a dial to its end while we sleep on what it waited for, and a program that waits
- * to be told *connected* would not learn of it. */
+/* Another thread may drive a handshake to its end while we sleep on what it waited for, and a program that
+ * waits to be told *connected*, or for room behind what is held, would not learn of it. */
 static const uint64_t SLICE = 10 * MESH_MS;
 
 /* Has more than one thread waited in this process? */
@@ -48,9 +49,10 @@ uint64_t mesh_deadline_ts(const struct timespec *ts) {
 bool mesh_watch_special(const struct mesh_conn *c, uint32_t slot) {
     switch (atomic_load_explicit(&c->state, memory_order_acquire)) {
     case MESH_CONN_OPEN:
-        return mesh_look(c->control) || !mesh_local_at(slot)->nonblock;
+        return mesh_look(c->control) || !mesh_local_at(slot)->nonblock || mesh_rx_hidden(c);
     case MESH_CONN_RAW:
     case MESH_CONN_FREE:
+    case MESH_CONN_NEW:
         return false;
     default:
         return true;
@@ -74,6 +76,7 @@ static struct mesh_conn *special_at(int fd, uint32_t *ret_slot) {
 }
 
 bool mesh_poll_concerns(const struct pollfd *fds, nfds_t n, uint64_t deadline) {
+    mesh_drain_look();
     if (mesh_pend_count())
         return true;
     uint32_t slot;
@@ -127,6 +130,8 @@ static short tell(const struct pollfd *p, short kernel, bool *ret_again) {
     if (state == MESH_CONN_DEAD)
         return c->error ? with_end(p->events)
                         : (short)(kernel | (p->events & (POLLIN | POLLRDNORM)) | POLLHUP);
+    if (mesh_rx_hidden(c))
+        kernel |= p->events & (POLLIN | POLLRDNORM);
     return mesh_look(c->rx_error) ? (short)(kernel | POLLERR) : kernel;
 }
 
@@ -137,8 +142,9 @@ static uint64_t look_by(const struct mesh_conn *c, uint32_t slot) {
     if (atomic_load_explicit(&l->waiter, memory_order_relaxed) != me)
         atomic_store_explicit(&l->waiter, me, memory_order_relaxed);
     uint64_t d = mesh_hand_deadline(slot);
-    bool shared = atomic_load(&c->state) == MESH_CONN_DIAL && !mesh_look(c->told) && several(me);
-    return shared ? least(d, mesh_now() + SLICE) : d;
+    bool told = mesh_look(c->told);
+    bool blind = told ? !mesh_tx_room(c) : atomic_load(&c->state) == MESH_CONN_DIAL && several(me);
+    return blind ? least(d, mesh_now() + SLICE) : d;
 }
 
 static void timeout_of(uint64_t deadline, struct timespec *ret, struct timespec **ret_p) {
@@ -148,6 +154,13 @@ static void timeout_of(uint64_t deadline, struct timespec *ret, struct timespec 
     uint64_t now = mesh_now(), left = deadline > now ? deadline - now : 0;
     *ret = (struct timespec){(time_t)(left / MESH_SEC), (long)(left % MESH_SEC)};
     *ret_p = ret;
+}
+
+/* A filter may know poll alone. */
+static int kernel_poll(struct pollfd *fds, nfds_t n, const struct timespec *tp, const sigset_t *mask) {
+    if (mask || mesh_sys_may(SYS_ppoll))
+        return real.ppoll(fds, n, tp, mask);
+    return real.poll(fds, n, tp ? (int)(tp->tv_sec * 1000 + (tp->tv_nsec + 999999) / 1000000) : -1);
 }
 
 /* One round. -1: again; -2: the kernel's errno; else what poll returns. */
@@ -161,13 +174,15 @@ static int round_(struct pollfd *fds, struct mesh_wait *w, uint64_t deadline, co
         uint32_t state = c ? atomic_load(&c->state) : MESH_CONN_OPEN;
         if (state == MESH_CONN_DEAD)
             dead = true;
-        else if (state != MESH_CONN_OPEN)
+        else if (state == MESH_CONN_OPEN)
+            dead |= c && mesh_rx_hidden(c) && fds[i].events & (POLLIN | POLLRDNORM);
+        else
             until = least(until, look_by(c, slot));
     }
     mesh_pend_before(w, -1, -1, &until);
     struct timespec ts, *tp;
     timeout_of(dead ? 0 : until, &ts, &tp);
-    if (real.ppoll(w->fds, w->n, tp, mask) < 0)
+    if (kernel_poll(w->fds, w->n, tp, mask) < 0)
         return -2;
     if (mesh_pend_after(w))
         return -1;
@@ -208,6 +223,8 @@ int mesh_poll(struct pollfd *fds, nfds_t n, uint64_t deadline, const sigset_t *m
 /* Would the kernel restart a call that a handler interrupted? poll never says so, so we ask the dispositions:
  * yes when every handler of the process was installed with SA_RESTART. */
 static bool restarts(void) {
+    if (!mesh_sys_may(SYS_rt_sigaction))
+        return true;
     for (int s = 1; s < 65; s++) {
         struct sigaction a;
         if (s == SIGKILL || s == SIGSTOP || sigaction(s, NULL, &a))
@@ -237,11 +254,11 @@ static int wait_fd(struct mesh_wait *w, int fd, short events, uint64_t deadline,
         bool slice = until < deadline;
         w->fds[0] = (struct pollfd){.fd = fd, .events = events};
         mesh_pend_before(w, fd, -1, &until);
-        if (w->n == 1 && until == UINT64_MAX && events == POLLIN && !shakes)
+        if (w->n == 1 && until == UINT64_MAX && events == POLLIN && !shakes && mesh_sys_may(SYS_recvfrom))
             return mesh_wait_data(fd);
         struct timespec ts, *tp;
         timeout_of(until, &ts, &tp);
-        int r = real.ppoll(w->fds, w->n, tp, NULL);
+        int r = kernel_poll(w->fds, w->n, tp, NULL);
         if (r < 0 && errno == EINTR && !timed && restarts())
             continue;
         if (r < 0)

@@ -12,6 +12,9 @@
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "tls/internal.h"
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 enum {
     RESERVE_BYTES = 4 << 20, /* address space: a page is taken when it is written */
@@ -77,6 +80,9 @@ int mesh_tls_memory_begin(void) {
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, &p))
             return MESH_E_NOMEM;
         reserve.at = p;
+#ifdef __SANITIZE_ADDRESS__ /* which does not see a mapping that no libc made */
+        __lsan_register_root_region(p, RESERVE_BYTES);
+#endif
     }
     atomic_store_explicit(&reserve.open, true, memory_order_release);
     return 0;

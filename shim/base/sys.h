@@ -5,6 +5,7 @@
  * the kernel returns: a result >= 0, or -errno. errno is never touched, nothing is a cancellation point, nothing is
  * restarted: the caller sees -EINTR. Structures are glibc's, which on these machines (x86-64, aarch64) have the
  * kernel's layout; signal sets are the kernel's 64 bits. Results go to `ret_x`, last, untouched on failure.
+ * Once the process has a seccomp filter of its own (shim/confine.c) a call that it would punish is not made: -EPERM.
  * A system call missing here is one line: mesh_sys3 or mesh_sys6 with its number. Threads: any, signal-safe,
  * usable in a vfork child.
  */
@@ -15,6 +16,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -25,17 +28,33 @@
 #include <sys/uio.h>
 #include <time.h>
 
+/* ---- what a filter of the process's own forbids ------------------------------------------------------------- */
+enum { MESH_SYS_NUMBERS = 512 };
+extern _Atomic bool mesh_sys_filtered __attribute__((visibility("hidden")));
+bool mesh_sys_forbids(long nr);
+void mesh_sys_forbid(long nr); /* nr < MESH_SYS_NUMBERS */
+void mesh_sys_remember_pid(void); /* before a filter comes */
+pid_t mesh_sys_pid_before(void); /* this process, as it was remembered */
+
+static inline bool mesh_sys_may(long nr) {
+    return !__builtin_expect(atomic_load_explicit(&mesh_sys_filtered, memory_order_relaxed), 0) || !mesh_sys_forbids(nr);
+}
+
 /* ---- the call itself -------------------------------------------------------------------------------------- */
 #if defined(__x86_64__) && defined(__LP64__)
 
 static inline long mesh_sys3(long nr, long a, long b, long c) {
     long ret;
+    if (!mesh_sys_may(nr))
+        return -EPERM;
     __asm__ volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
     return ret;
 }
 
 static inline long mesh_sys6(long nr, long a, long b, long c, long d, long e, long f) {
     long ret;
+    if (!mesh_sys_may(nr))
+        return -EPERM;
     register long r10 __asm__("r10") = d;
     register long r8 __asm__("r8") = e;
     register long r9 __asm__("r9") = f;
@@ -49,6 +68,8 @@ static inline long mesh_sys6(long nr, long a, long b, long c, long d, long e, lo
 #elif defined(__aarch64__) && defined(__LP64__)
 
 static inline long mesh_sys6(long nr, long a, long b, long c, long d, long e, long f) {
+    if (!mesh_sys_may(nr))
+        return -EPERM;
     register long x8 __asm__("x8") = nr;
     register long x0 __asm__("x0") = a;
     register long x1 __asm__("x1") = b;
@@ -184,7 +205,7 @@ static inline int mesh_sys_memfd_create(const char *name, unsigned flags) {
 
 /* ---- processes, time, waiting ----------------------------------------------------------------------------- */
 static inline pid_t mesh_sys_getpid(void) {
-    return (pid_t)mesh_sys3(SYS_getpid, 0, 0, 0);
+    return mesh_sys_may(SYS_getpid) ? (pid_t)mesh_sys3(SYS_getpid, 0, 0, 0) : mesh_sys_pid_before();
 }
 static inline pid_t mesh_sys_getppid(void) {
     return (pid_t)mesh_sys3(SYS_getppid, 0, 0, 0);
@@ -226,16 +247,21 @@ static inline int mesh_sys_sigprocmask(int how, const uint64_t *set, uint64_t *r
 }
 /* `timeout` is updated by the kernel to the time left; NULL: for ever. `mask` NULL: unchanged. */
 static inline int mesh_sys_ppoll(struct pollfd *fds, unsigned long n, struct timespec *timeout, const uint64_t *mask) {
+#ifdef SYS_poll
+    if (!mesh_sys_may(SYS_ppoll))
+        return (int)mesh_sys3(SYS_poll, (long)fds, (long)n,
+                              timeout ? timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000 : -1);
+#endif
     return (int)mesh_sys6(SYS_ppoll, (long)fds, (long)n, (long)timeout, (long)mask, sizeof(uint64_t), 0);
 }
 /* poll itself where the machine has it: a seccomp filter may know no ppoll. ms < 0: for ever. */
 static inline int mesh_sys_poll(struct pollfd *fds, unsigned long n, int ms) {
 #ifdef SYS_poll
-    return (int)mesh_sys3(SYS_poll, (long)fds, (long)n, ms);
-#else
-    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
-    return mesh_sys_ppoll(fds, n, ms < 0 ? NULL : &t, NULL);
+    if (mesh_sys_may(SYS_poll))
+        return (int)mesh_sys3(SYS_poll, (long)fds, (long)n, ms);
 #endif
+    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
+    return (int)mesh_sys6(SYS_ppoll, (long)fds, (long)n, (long)(ms < 0 ? NULL : &t), 0, sizeof(uint64_t), 0);
 }
 static inline int mesh_sys_epoll_ctl(int ep, int op, int fd, struct epoll_event *event) {
     return (int)mesh_sys6(SYS_epoll_ctl, ep, op, fd, (long)event, 0, 0);

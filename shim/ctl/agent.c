@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * meshctl agent: the publisher as a standing process. It comes before the programs' own, which step back for it.
+ * meshctl agent: the publisher as a standing process. It comes before the programs' own, which step back for
+ * it.
  */
 #include <signal.h>
 #include <time.h>

@@ -51,7 +51,8 @@ static bool report_says_up(const struct mesh_ctl *c, struct mesh_ctl_findings *f
         const struct mesh_report_server *s = &r->servers[i];
         bool is_up = s->state == MESH_CHANNEL_UP;
         if (is_up && s->is_active)
-            mesh_ctl_found(f, MESH_CTL_OK, "control plane", "", "%s: process %d has a stream open", s->uri, r->pid);
+            mesh_ctl_found(f, MESH_CTL_OK, "control plane", "", "%s: process %d has a stream open", s->uri,
+                           r->pid);
         if (s->nacks)
             mesh_ctl_found(f, MESH_CTL_WARNING, "control plane", "meshctl view says which resources, and why",
                            "%s: %u responses were refused", s->uri, s->nacks);
@@ -80,8 +81,9 @@ void mesh_ctl_check_plane(struct mesh_ctl *c, struct mesh_ctl_findings *f) {
         return;
     int r = mesh_bootstrap_load(e->bootstrap, e->bootstrap_config, &b, &why);
     if (r < 0) {
-        mesh_ctl_found(f, MESH_CTL_ERROR, "control plane", "correct the bootstrap: its names are refused until then",
-                       "%s", why.text[0] ? why.text : mesh_err_text(r));
+        mesh_ctl_found(f, MESH_CTL_ERROR, "control plane",
+                       "correct the bootstrap: its names are refused until then", "%s",
+                       why.text[0] ? why.text : mesh_err_text(r));
         return;
     }
     judge_age(c, f);

@@ -29,7 +29,19 @@ static void copy_stat(const struct mesh_stat *from, struct mesh_ctl_endpoint *to
     to->latency_us = atomic_load(&from->latency_us);
     to->connects = atomic_load(&from->connects);
     to->failures = atomic_load(&from->failures);
+    to->ejections = atomic_load(&from->ejections);
     to->ejected_until = atomic_load(&from->ejected_until);
+}
+
+static void copy_limits(const struct mesh_cluster_view *c, struct mesh_ctl_cluster *ret) {
+    ret->inflight = atomic_load(&c->limits->inflight);
+    ret->pending = atomic_load(&c->limits->pending);
+    ret->retries = atomic_load(&c->limits->retries);
+    ret->overflow = atomic_load(&c->limits->overflow);
+    ret->max_connections = c->policy->max_connections;
+    ret->max_pending = c->policy->max_pending;
+    ret->max_retries = c->policy->max_retries;
+    ret->max_host_connections = c->policy->max_host_connections;
 }
 
 static int copy_once(const struct mesh_view *v, const struct mesh_route *r, struct mesh_ctl_cluster *ret) {
@@ -40,6 +52,7 @@ static int copy_once(const struct mesh_view *v, const struct mesh_route *r, stru
         return err;
     ret->n = c.n;
     ret->policy = c.policy->policy;
+    copy_limits(&c, ret);
     ret->endpoints = calloc(c.n + 1u, sizeof *ret->endpoints);
     if (!ret->endpoints)
         return MESH_E_NOMEM;
@@ -48,6 +61,7 @@ static int copy_once(const struct mesh_view *v, const struct mesh_route *r, stru
         mesh_ctl_address(&c.endpoints[i], to->address, sizeof to->address);
         to->health = health_name(c.endpoints[i].health);
         to->weight = c.endpoints[i].weight;
+        to->priority = c.endpoints[i].priority;
         if (c.endpoints[i].stat < c.nstats)
             copy_stat(&c.stats[c.endpoints[i].stat], to);
     }

@@ -11,13 +11,17 @@ struct mesh_ctl_endpoint {
     char address[64];      /* ip:port, [ip6]:port */
     const char *health;    /* as Envoy writes it, lower case */
     uint32_t weight;
+    uint32_t priority;
     uint32_t inflight, failures_in_row, latency_us;
+    uint32_t ejections;    /* multiplier of the last ejection's length, falls by healthy interval */
     uint64_t connects, failures, ejected_until;
 };
 
 struct mesh_ctl_cluster {
     char name[MESH_NAME_MAX + 1];
     uint8_t policy;        /* enum mesh_lb_policy */
+    uint32_t inflight, pending, retries, overflow;
+    uint32_t max_connections, max_pending, max_retries, max_host_connections; /* UINT32_MAX: none */
     uint32_t n;
     struct mesh_ctl_endpoint *endpoints; /* heap */
 };

@@ -59,7 +59,8 @@ static void print_time(struct mesh_ctl_out *o, const char *key, int64_t wall) {
         mesh_ctl_str(o, key, text);
 }
 
-static void print_resource(struct mesh_ctl_out *o, const struct mesh_report_resource *r, const struct texts *all) {
+static void print_resource(struct mesh_ctl_out *o, const struct mesh_report_resource *r,
+                           const struct texts *all) {
     struct text key = {(char *)r->type_url, (char *)r->name, NULL};
     const struct text *x = all->n ? bsearch(&key, all->items, all->n, sizeof key, compare) : NULL;
     mesh_ctl_map_begin(o, NULL);
@@ -118,7 +119,8 @@ int mesh_ctl_csds(struct mesh_ctl *c) {
     if (r == 0)
         r = mesh_view_each_resource(c->view, add_text, &all);
     if (r < 0) {
-        mesh_ctl_complain("the view: %s", r == MESH_E_NOTFOUND ? "no publisher has reported yet" : mesh_err_text(r));
+        mesh_ctl_complain("the view: %s",
+                          r == MESH_E_NOTFOUND ? "no publisher has reported yet" : mesh_err_text(r));
     } else {
         if (all.n)
             qsort(all.items, all.n, sizeof *all.items, compare);

@@ -149,14 +149,15 @@ static void publisher_structured(struct mesh_ctl_out *o, const struct mesh_repor
 
 static void publisher_text(const struct mesh_report *r) {
     if (r->pid)
-        printf("publisher %d%s, %u names asked for, %u denied\n", r->pid, r->is_agent ? " (agent)" : "", r->demanded,
-               r->denied);
+        printf("publisher %d%s, %u names asked for, %u denied\n", r->pid, r->is_agent ? " (agent)" : "",
+               r->demanded, r->denied);
     else
         printf("no publisher now\n");
     for (uint32_t i = 0; i < r->nservers; i++) {
         const struct mesh_report_server *s = &r->servers[i];
-        printf("  server %s %s%s%s acks=%u nacks=%u%s%s\n", s->uri, state_name(s->state), s->is_active ? " active" : "",
-               s->authority[0] ? " (authority)" : "", s->acks, s->nacks, s->error[0] ? " error=" : "", s->error);
+        printf("  server %s %s%s%s acks=%u nacks=%u%s%s\n", s->uri, state_name(s->state),
+               s->is_active ? " active" : "", s->authority[0] ? " (authority)" : "", s->acks, s->nacks,
+               s->error[0] ? " error=" : "", s->error);
     }
 }
 
@@ -248,20 +249,45 @@ static uint64_t left(uint64_t until, uint64_t now) {
     return until > now ? until - now : 0;
 }
 
+/* A limit of UINT32_MAX is none: not printed. */
+static void limit(const struct stats *s, const char *name, uint32_t n) {
+    if (n != UINT32_MAX)
+        mesh_ctl_int(s->out, name, n);
+}
+
+static uint32_t ejected(const struct stats *s, const struct mesh_ctl_cluster *k) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < k->n; i++)
+        n += left(k->endpoints[i].ejected_until, s->now) > 0;
+    return n;
+}
+
 static void stats_structured(const struct stats *s, const struct mesh_ctl_cluster *k) {
     mesh_ctl_map_begin(s->out, NULL);
     mesh_ctl_str(s->out, "name", k->name);
     mesh_ctl_str(s->out, "policy", mesh_lb_policy_name(k->policy));
+    mesh_ctl_int(s->out, "in_flight", k->inflight);
+    mesh_ctl_int(s->out, "pending", k->pending);
+    mesh_ctl_int(s->out, "retries", k->retries);
+    mesh_ctl_int(s->out, "overflow", k->overflow);
+    mesh_ctl_int(s->out, "ejected", ejected(s, k));
+    limit(s, "max_connections", k->max_connections);
+    limit(s, "max_pending_requests", k->max_pending);
+    limit(s, "max_retries", k->max_retries);
+    limit(s, "max_connections_per_host", k->max_host_connections);
     mesh_ctl_list_begin(s->out, "endpoints");
     for (uint32_t i = 0; i < k->n; i++) {
         const struct mesh_ctl_endpoint *e = &k->endpoints[i];
         mesh_ctl_map_begin(s->out, NULL);
         mesh_ctl_str(s->out, "address", e->address);
         mesh_ctl_str(s->out, "health", e->health);
+        mesh_ctl_int(s->out, "weight", e->weight);
+        mesh_ctl_int(s->out, "priority", e->priority);
         mesh_ctl_int(s->out, "in_flight", e->inflight);
         mesh_ctl_int(s->out, "connects", (int64_t)e->connects);
         mesh_ctl_int(s->out, "failures", (int64_t)e->failures);
         mesh_ctl_int(s->out, "failures_in_row", e->failures_in_row);
+        mesh_ctl_int(s->out, "ejections", e->ejections);
         mesh_ctl_ms(s->out, "ejected_ms", left(e->ejected_until, s->now));
         mesh_ctl_ms(s->out, "latency_ms", (uint64_t)e->latency_us * 1000);
         mesh_ctl_end(s->out);
@@ -271,12 +297,14 @@ static void stats_structured(const struct stats *s, const struct mesh_ctl_cluste
 }
 
 static void stats_text(const struct stats *s, const struct mesh_ctl_cluster *k) {
-    printf("%s (%s)\n", k->name, mesh_lb_policy_name(k->policy));
+    printf("%s (%s) in_flight=%u pending=%u retries=%u overflow=%u ejected=%u\n", k->name,
+           mesh_lb_policy_name(k->policy), k->inflight, k->pending, k->retries, k->overflow, ejected(s, k));
     for (uint32_t i = 0; i < k->n; i++) {
         const struct mesh_ctl_endpoint *e = &k->endpoints[i];
-        printf("  %-24s %-9s in_flight=%u connects=%llu failures=%llu in_row=%u latency=%.1fms", e->address,
-               e->health, e->inflight, (unsigned long long)e->connects, (unsigned long long)e->failures,
-               e->failures_in_row, e->latency_us / 1000.0);
+        printf("  %-24s %-9s weight=%u priority=%u in_flight=%u connects=%llu failures=%llu in_row=%u "
+               "latency=%.1fms",
+               e->address, e->health, e->weight, e->priority, e->inflight, (unsigned long long)e->connects,
+               (unsigned long long)e->failures, e->failures_in_row, e->latency_us / 1000.0);
         if (left(e->ejected_until, s->now))
             printf(" ejected for %.1fs", (double)left(e->ejected_until, s->now) / (double)MESH_SEC);
         putchar('\n');

@@ -249,11 +249,11 @@ int mesh_ctl_resolve(struct mesh_ctl *c) {
  */
 struct pick {
     char endpoint[64];
+    char cluster[MESH_NAME_MAX + 1];
     struct mesh_why why;
 };
 
-/* The cluster's counters as they are now, but for the round robin position, which goes on from pick to pick.
- */
+/* Counters as they are now, but for the round robin position, which goes on from pick to pick. */
 static void copy_live(const struct mesh_cluster_stat *from, struct mesh_cluster_stat *to, bool first) {
     if (first)
         atomic_store(&to->rr, atomic_load(&from->rr));
@@ -261,6 +261,18 @@ static void copy_live(const struct mesh_cluster_stat *from, struct mesh_cluster_
     atomic_store(&to->inflight, atomic_load(&from->inflight));
     atomic_store(&to->pending, atomic_load(&from->pending));
     atomic_store(&to->retries, atomic_load(&from->retries));
+}
+
+/* Behind the balancer's reason: what the endpoint weighs and carries. */
+static void describe(const struct mesh_cluster_view *v, const struct mesh_endpoint *e,
+                     const struct mesh_route *r, struct pick *ret) {
+    size_t n = strlen(ret->why.text);
+    mesh_ctl_address(e, ret->endpoint, sizeof ret->endpoint);
+    memcpy(ret->cluster, r->cluster, sizeof ret->cluster);
+    if (e->stat < v->nstats)
+        snprintf(ret->why.text + n, sizeof ret->why.text - n, "; weight %u, %u in flight, %.1f ms", e->weight,
+                 atomic_load(&v->stats[e->stat].inflight),
+                 atomic_load(&v->stats[e->stat].latency_us) / 1000.0);
 }
 
 /* One pick, as a connection of its own would get it. The counters of the cluster are a copy: asking changes
@@ -282,11 +294,13 @@ static int pick_once(struct mesh_ctl *c, const char *name, uint16_t port, struct
         err = mesh_view_cluster(c->view, &r, &v, &seq);
         if (err < 0)
             break;
-        copy_live(v.live, live, first);
-        v.live = live;
+        copy_live(v.live, &live[0], first);
+        copy_live(v.limits, &live[1], first);
+        v.limits = v.limits == v.live ? &live[0] : &live[1];
+        v.live = &live[0];
         err = mesh_lb_pick(&v, &q, &at, &ret->why);
         if (err == 0 && at < v.n)
-            mesh_ctl_address(&v.endpoints[at], ret->endpoint, sizeof ret->endpoint);
+            describe(&v, &v.endpoints[at], &r, ret);
         if (mesh_view_still(c->view, seq))
             return err;
         err = 0;
@@ -296,20 +310,21 @@ static int pick_once(struct mesh_ctl *c, const char *name, uint16_t port, struct
 
 static void pick_print(struct mesh_ctl_out *o, const struct pick *p, const struct mesh_ctl_args *a) {
     if (a->format == MESH_CTL_TEXT) {
-        printf(a->explain && p->why.text[0] ? "%s  %s\n" : "%s\n", p->endpoint, p->why.text);
+        printf(a->explain ? "%s  %s: %s\n" : "%s\n", p->endpoint, p->cluster, p->why.text);
         return;
     }
     mesh_ctl_map_begin(o, NULL);
     mesh_ctl_str(o, "endpoint", p->endpoint);
+    mesh_ctl_str(o, "cluster", p->cluster);
     mesh_ctl_str(o, "why", p->why.text);
     mesh_ctl_end(o);
 }
 
 static int pick_all(struct mesh_ctl *c, const char *name, uint16_t port, struct mesh_ctl_out *o) {
-    struct mesh_cluster_stat live = {0};
+    struct mesh_cluster_stat live[2] = {{0}}; /* of the endpoints, of the limits */
     for (int i = 0; i < c->args.picks; i++) {
-        struct pick p = {"", {""}};
-        int r = pick_once(c, name, port, &live, i == 0, &p);
+        struct pick p = {"", "", {""}};
+        int r = pick_once(c, name, port, live, i == 0, &p);
         if (r < 0) {
             mesh_ctl_complain("%s: %s", c->args.operand, p.why.text[0] ? p.why.text : mesh_err_text(r));
             return MESH_CTL_NO;

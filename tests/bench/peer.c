@@ -5,6 +5,7 @@
  * bulk HOST PORT BYTES     one stream of 64 KiB writes peer [-t PKI-PREFIX,CA] connects HOST PORT N connect,
  * eight bytes there and back, close peer [-t PKI-PREFIX,CA] hold HOST PORT N         N idle connections,
  * until killed peer dial HOST PORT N                            connect and close alone, nothing is sent peer
+ * spread HOST PORT N                            the same to 10,000 addresses from HOST on peer
  * resolve HOST N                              getaddrinfo peer wait HOST one getaddrinfo, then idle until
  * killed A PREFIX has PREFIX.pem and PREFIX.key; both ends must show a certificate, as in the mesh.
  *
@@ -236,19 +237,32 @@ static void hold(const struct addrinfo *ai, uint64_t n) {
 }
 
 /* A reset instead of an orderly end: thousands of connections a second would use the ports up. */
-static void dial(const struct addrinfo *ai, uint64_t n) {
+/* To HOST and the addresses after it, `spread` in all: the kernel pays for each destination. */
+static void dial_many(const struct addrinfo *ai, uint64_t n, uint32_t spread) {
     struct linger now = {1, 0};
+    struct sockaddr_in to;
     uint64_t cost = 0;
+    memcpy(&to, ai->ai_addr, sizeof to);
     for (uint64_t i = 0; i < n; i++) {
         int fd = socket(AF_INET, SOCK_STREAM, 0);
+        const struct sockaddr_in *first = (const struct sockaddr_in *)(const void *)ai->ai_addr;
+        to.sin_addr.s_addr = htonl(ntohl(first->sin_addr.s_addr) + (uint32_t)(i * 7919 % spread));
         uint64_t start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-        if (fd < 0 || connect(fd, ai->ai_addr, ai->ai_addrlen))
+        if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to))
             die("connect");
         cost += clock_ns(CLOCK_THREAD_CPUTIME_ID) - start;
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
         close(fd);
     }
     printf("connects %lu\nconnect_ns %lu\n", (unsigned long)n, (unsigned long)(cost / n));
+}
+
+static void dial(const struct addrinfo *ai, uint64_t n) {
+    dial_many(ai, n, 1);
+}
+
+static void spread(const struct addrinfo *ai, uint64_t n) {
+    dial_many(ai, n, 10000);
 }
 
 static void resolve(const char *host, uint64_t n) {
@@ -284,7 +298,8 @@ int main(int argc, char **argv) {
         static const struct {
             const char *name;
             void (*run)(const struct addrinfo *, uint64_t);
-        } table[] = {{"bulk", bulk}, {"connects", connects}, {"hold", hold}, {"dial", dial}};
+        } table[] = {
+            {"bulk", bulk}, {"connects", connects}, {"hold", hold}, {"dial", dial}, {"spread", spread}};
         if (files)
             tls_load(files, 0);
         for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -293,7 +308,8 @@ int main(int argc, char **argv) {
                 return 0;
             }
     }
-    fprintf(stderr, "usage: peer [-t PREFIX,CA] serve PORT | bulk|connects|hold|dial HOST PORT N | resolve "
-                    "HOST N | wait HOST\n");
+    fprintf(stderr,
+            "usage: peer [-t PREFIX,CA] serve PORT | bulk|connects|hold|dial|spread HOST PORT N | resolve "
+            "HOST N | wait HOST\n");
     return 2;
 }

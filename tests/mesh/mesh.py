@@ -32,6 +32,10 @@ def eventually(what, test, wait=WAIT):
         time.sleep(0.05)
 
 
+class Skip(Exception):
+    """What a case needs is not to be had here; the text says what."""
+
+
 def same(got, want):
     assert got == want, "got %r, not %r" % (got, want)
 
@@ -377,15 +381,17 @@ def main():
         signal.alarm(3 * WAIT)
         try:
             f()
-            word, why = "ok", ""
+            word, why, skip = "ok", "", ""
+        except Skip as e:
+            word, why, skip = "ok", "", " # SKIP %s" % e
         except BaseException as e:
             frames = ["%s:%d" % (os.path.basename(t.filename), t.lineno) for t in traceback.extract_tb(e.__traceback__)]
-            word, why, bad = "not ok", "# %s: %s %s" % (" ".join(frames), type(e).__name__, e), bad + 1
+            word, skip, why, bad = "not ok", "", "# %s: %s %s" % (" ".join(frames), type(e).__name__, e), bad + 1
         signal.alarm(0)
         while opened:
             with contextlib.suppress(Exception):
                 opened.pop()()
-        print("%s - %s" % (word, what) + ("  # %.1f s" % (time.monotonic() - began) if os.environ.get("MESH_TIMES") else ""), flush=True)
+        print("%s - %s" % (word, what) + skip + ("  # %.1f s" % (time.monotonic() - began) if os.environ.get("MESH_TIMES") else ""), flush=True)
         if why:
             print(why.replace("\n", "\n# "), flush=True)
     os._exit(1 if bad else 0)

@@ -3,8 +3,8 @@
 
 HOW: threads; select (one thread, one loop); first (says "220 hello" before anything else); prefork; fork (a child a
 connection); exec:PROGRAM... (listens without the library and execs itself with it, descriptor 3 is the listener);
-ssl:CERT:KEY (its own TLS)."""
-import os, select, signal, socket, sys, threading
+ssl:CERT:KEY (its own TLS); faulty:FILE (FILE says at each connection: ok, reset, slow)."""
+import os, select, signal, socket, struct, sys, threading, time
 
 how, at, file = sys.argv[1:4]
 host, port = at.rsplit(":", 1)
@@ -33,10 +33,17 @@ def serve(c):
             x = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             x.load_cert_chain(*how.split(":")[1:])
             c = x.wrap_socket(c, server_side=True)
+        fault = open(how[7:]).read() if how.startswith("faulty:") else "ok"
+        if fault == "reset":
+            c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            c.close()
+            return
         while True:
             d = c.recv(65536)
             if not d:
                 break
+            if fault == "slow":
+                time.sleep(0.2)
             c.sendall(b"served:" + d)
     except OSError:
         pass

@@ -25,7 +25,7 @@ suite_tornado() {
 # The script is socat's own; TRACE goes in front of each socat, not of the script.
 suite_socat() {
   cp /usr/share/doc/socat/examples/test.sh . || return
-  SOCAT=/usr/bin/socat FILAN=/usr/bin/filan PROCAN=/usr/bin/procan TRACE=${X[*]:1} \
+  SOCAT=/usr/bin/socat FILAN=/usr/bin/filan PROCAN=/usr/bin/procan TRACE=${X[*]} \
     timeout -k 10 2400 bash ./test.sh -t 0.1 >"$OUT/log" 2>"$OUT/err"
   sed -E 's/\x1b\[[0-9;]*m//g' "$OUT/log" | sed -nE 's/^test +[^ ]+ +([A-Za-z0-9_+-]+):.*\.\.\. *OK.*/\1/p' >"$OUT/pass"
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // modes: plain mtls
 //
-// What is sent arrives in pieces, or only a part of it does: by way of a relay that lets bytes through one by one. In mode
-// mtls no byte of a message is there before all of it is, and an end or a reset in the middle is an error.
+// What is sent arrives in pieces, or only a part of it does: by way of a relay that lets bytes through one by
+// one. In mode mtls no byte of a message is there before all of it is, and an end or a reset in the middle is
+// an error.
 #include "raw.h"
 #include <linux/sockios.h>
 #include <sys/select.h>
@@ -11,7 +12,8 @@ static struct relay r;
 static int p[2];
 
 struct drip {
-    size_t most, done;
+    size_t most;
+    _Atomic size_t done;
     _Atomic bool stop;
 };
 

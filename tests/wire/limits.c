@@ -116,6 +116,22 @@ static void another_user(void) {
     exchange(c, s);
 }
 
+// A server that has forked may have a thread of the library's; libc asks every thread to follow.
+static void another_user_after_a_fork(void) {
+    int p[2], l = t_listen(AF_INET);
+    if (getuid() != 0)
+        SKIP("not root");
+    pid_t pid = SYS(fork());
+    if (pid == 0)
+        _exit(0);
+    CHILD_END(pid);
+    t_pair(p);
+    SYS(setresgid(65534, 65534, 65534));
+    SYS(setresuid(65534, 65534, 65534));
+    exchange(p[0], p[1]);
+    SYS(close(l));
+}
+
 static void another_root(void) {
     char dir[] = "/tmp/wire-root.XXXXXX";
     int p[2], l = t_listen(AF_INET);
@@ -256,5 +272,5 @@ static void no_room_for_what_waits(void) {
 
 T_MAIN(T_CASE(no_room_for_what_waits), T_CASE(with_64_descriptors), T_CASE(out_of_descriptors),
        T_CASE(connect_with_the_last_descriptor), T_CASE(a_high_limit), T_CASE(standard_descriptors_closed),
-       T_CASE(lowest_free_number), T_CASE(another_user), T_CASE(another_root),
-       T_CASE(hundreds_of_connections), T_CASE(hundreds_of_quiet_connections))
+       T_CASE(lowest_free_number), T_CASE(another_user), T_CASE(another_user_after_a_fork),
+       T_CASE(another_root), T_CASE(hundreds_of_connections), T_CASE(hundreds_of_quiet_connections))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Many callers that have begun something and say no more: they hold up nobody, and waiting beside them costs what
-// waiting costs.
+// Many callers that have begun something and say no more: they hold up nobody, and waiting beside them costs
+// what waiting costs.
 #include "raw.h"
 #include <sys/resource.h>
 

@@ -9,7 +9,8 @@
 # A program names fewer modes, or variables of its own, in its head: `modes: plain mtls`, `env: NAME=VALUE` (@PKI@ and
 # @RUN@ are replaced, one a line). Each run has a network namespace of its own, whose wire is recorded: in mode plain
 # the marker of t.h must be on it and in mode mtls must not (`wire: none` in the head where a program sends no marker).
-# Without the library only mode plain is run. WIRE_CASE=NAME picks one case, WIRE_SLOW=N gives N times the time.
+# Without the library only mode plain is run. WIRE_CASE=NAME picks one case, WIRE_SLOW=N gives N times the time,
+# WIRE_UNDER=COMMAND runs each program under it.
 set -u
 . "$(dirname "$0")/../lib/env.sh"
 here=$TOP/tests/wire
@@ -59,7 +60,7 @@ one() {
     ;;
   esac
   [ -n "$recording" ] && watch=("$RECORD" -r "$out.wire" -m "PLAIN-TEXT-MARK!" --)
-  "$TOP/tests/lib/netns.sh" "${watch[@]}" timeout -k 5 $((60 * ${WIRE_SLOW:-1})) env "${vars[@]}" "$BUILD/tests/wire/$name" \
+  "$TOP/tests/lib/netns.sh" "${watch[@]}" timeout -k 5 $((60 * ${WIRE_SLOW:-1})) env "${vars[@]}" ${WIRE_UNDER:-} "$BUILD/tests/wire/$name" \
     >"$out" 2>"$out.err" </dev/null
   echo $? >"$out.rc"
 }
@@ -109,8 +110,7 @@ PRE= POST=
 case ${SAN:-} in
 address)
   PRE=$(${CC:-cc} -print-file-name=libasan.so):
-  # A cancelled thread's frames leave red zones behind, over which the end of the sanitizer's signal stack stumbles.
-  export ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0:${ASAN_OPTIONS:-}
+  export ASAN_OPTIONS=detect_leaks=0:suppressions=$TOP/tests/asan.supp:${ASAN_OPTIONS:-}
   ;;
 thread)
   WIRE_CFLAGS="${WIRE_CFLAGS:-} -fsanitize=thread" # its runtime is started by the program's own start files

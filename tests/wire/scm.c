@@ -131,6 +131,24 @@ static void to_oneself(void) {
     END(p[0]);
 }
 
+// What comes back untouched, and twice, is one connection.
+static void untouched_to_oneself(void) {
+    int u[2], p[2];
+    SYS(socketpair(AF_UNIX, SOCK_STREAM, 0, u));
+    t_pair_cold(AF_INET, p);
+    give(u[0], p[1], false);
+    give(u[0], p[1], false);
+    int a = take(u[1], 0), b = take(u[1], 0);
+    SYS(close(p[1]));
+    PUT(p[0], 0, PIECE);
+    GET(a, 0, PIECE);
+    PUT(b, 0, PIECE);
+    SYS(close(b));
+    GET(p[0], 0, PIECE);
+    SYS(close(a));
+    END(p[0]);
+}
+
 static void one_that_nobody_picks_up(void) {
     int u[2], p[2];
     SYS(socketpair(AF_UNIX, SOCK_STREAM, 0, u));
@@ -226,6 +244,6 @@ static void receiver_without_the_library(void) {
 }
 
 T_MAIN(T_CASE(used_connections_to_a_worker), T_CASE(untouched_connections_to_a_worker),
-       T_CASE(with_data_waiting), T_CASE(to_oneself), T_CASE(one_that_nobody_picks_up),
-       T_CASE(other_descriptors_pass_as_they_are), T_CASE(accepted_here_served_by_another_program),
-       T_CASE(receiver_without_the_library))
+       T_CASE(with_data_waiting), T_CASE(to_oneself), T_CASE(untouched_to_oneself),
+       T_CASE(one_that_nobody_picks_up), T_CASE(other_descriptors_pass_as_they_are),
+       T_CASE(accepted_here_served_by_another_program), T_CASE(receiver_without_the_library))

@@ -110,7 +110,8 @@ T_UNUSED static bool t_mtls(void) {
     return mode && strcmp(mode, "mtls") == 0;
 }
 
-/* ThreadSanitizer runs a handler when the thread next calls what it knows, select and pselect not being among that. */
+/* ThreadSanitizer runs a handler when the thread next calls what it knows, select and pselect not being among
+ * that. */
 T_UNUSED static void t_prompt_signals(void) {
 #ifdef __SANITIZE_THREAD__
     SKIP("ThreadSanitizer holds signals back");
@@ -427,6 +428,23 @@ T_UNUSED static int t_ended(void) {
     if (f)
         fclose(f);
     return n;
+}
+
+/* ---- past every name that a library can stand for: -errno ---- */
+
+T_UNUSED static long t_raw3(long nr, long a, long b, long c) {
+#if defined(__x86_64__)
+    long ret;
+    __asm__ volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    return ret;
+#else
+    register long x8 __asm__("x8") = nr;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
+    return x0;
+#endif
 }
 
 /* ---- threads and processes ---- */

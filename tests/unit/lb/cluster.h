@@ -51,7 +51,8 @@ static inline struct cluster *cluster_new(uint32_t n, uint8_t policy) {
                                          .n = n,
                                          .stats = c->stats,
                                          .nstats = n,
-                                         .live = c->live};
+                                         .live = c->live,
+                                         .limits = c->live};
     c->request = (struct mesh_lb_request){.now = 1000 * MESH_SEC, .families = 3};
     c->rng = 42;
     return c;

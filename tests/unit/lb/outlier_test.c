@@ -208,3 +208,17 @@ Test(outlier, lost_count_is_found_again_when_an_ejected_one_fails) {
     cr_expect_eq(c->live->ejected, 1);
     cluster_free(c);
 }
+
+Test(outlier, consecutive_failures_eject_in_their_enforced_share) { /* half of 2,000, sd 22 */
+    struct cluster *c = cluster_new(2, MESH_LB_ROUND_ROBIN);
+    int out = 0;
+    c->policy.consecutive = 1;
+    c->policy.consecutive_enforcing = 50;
+    for (int i = 0; i < 2000; i++) {
+        uint64_t now = (uint64_t)(i + 1) * 10000 * MESH_SEC;
+        mesh_lb_report(&c->view, 0, MESH_LB_REFUSED, now, 0);
+        out += mesh_lb_ejected(&c->stats[0], now + 1);
+    }
+    cr_assert(out > 900 && out < 1100, "%d", out);
+    cluster_free(c);
+}

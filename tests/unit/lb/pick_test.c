@@ -295,3 +295,50 @@ Test(pick, ejected_one_goes_before_one_that_was_tried) {
         cr_expect_eq(cluster_pick(c), 1);
     cluster_free(c);
 }
+
+Test(
+    pick,
+    retry_budget_replaces_max_retries) { /* 20 percent of 100 in flight: 20 retries; of 5: 1, the minimum 3 */
+    struct cluster *c = cluster_new(4, MESH_LB_ROUND_ROBIN);
+    c->policy.max_retries = 1;
+    c->policy.retry_min = 3;
+    c->policy.retry_budget = 2000;
+    c->request.attempt = 1;
+    c->live->inflight = 100;
+    c->live->retries = 19;
+    cr_assert_geq(cluster_pick(c), 0);
+    c->live->retries = 20;
+    cr_assert_eq(cluster_pick(c), MESH_E_OVERLOAD);
+    c->live->inflight = 5;
+    c->live->retries = 2;
+    cr_assert_geq(cluster_pick(c), 0);
+    c->live->retries = 3;
+    cr_assert_eq(cluster_pick(c), MESH_E_OVERLOAD);
+    cluster_free(c);
+}
+
+static void fill_hosts(struct cluster *c, uint32_t but, uint32_t inflight) {
+    for (uint32_t i = 0; i < c->view.n; i++)
+        c->stats[i].inflight = i == but ? inflight - 1 : inflight;
+}
+
+Test(pick,
+     host_at_its_own_limit_is_stepped_over) { /* in a small cluster and in a large one, whatever the policy */
+    static const uint32_t sizes[] = {4, 40};
+    for (uint8_t policy = 0; policy <= MESH_LB_PEAK_EWMA; policy++)
+        for (int k = 0; k < 2; k++) {
+            struct cluster *c = cluster_new(sizes[k], policy);
+            struct mesh_why why = {""};
+            uint32_t at;
+            c->policy.max_host_connections = 7;
+            cr_assert_eq(cluster_publish(c), 0);
+            fill_hosts(c, 2, 7);
+            for (int i = 0; i < 100; i++)
+                cr_assert_eq(cluster_pick(c), 2, "policy %u of %u", policy, sizes[k]);
+            c->stats[2].inflight = 7;
+            cr_assert_eq(mesh_lb_pick(&c->view, &c->request, &at, &why), MESH_E_OVERLOAD);
+            cr_assert_str_eq(why.text, "per_host_thresholds.max_connections");
+            cr_assert_eq(c->live->overflow, 1);
+            cluster_free(c);
+        }
+}

@@ -9,7 +9,8 @@
     "  name: " name "\n  lb_policy: CLUSTER_PROVIDED\n  cluster_type: {name: envoy.clusters.aggregate, "     \
     "typed_config: {'@type': type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig, "     \
     "clusters: [" members "]}}\n"
-#define ENDPOINT(addr, more) "{endpoint: {address: {socket_address: {address: " addr ", port_value: 80}}}" more "}"
+#define ENDPOINT(addr, more)                                                                                 \
+    "{endpoint: {address: {socket_address: {address: " addr ", port_value: 80}}}" more "}"
 #define STATIC(name, policy, localities, more)                                                               \
     TYPE("Cluster")                                                                                          \
     "  name: " name "\n  type: STATIC\n  lb_policy: " policy "\n  load_assignment: {cluster_name: " name     \
@@ -18,13 +19,14 @@
     "  transport_socket: {name: raw, typed_config: {'@type': "                                               \
     "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}\n"
 
-static const char text[] =
-    "resources:\n" AGGREGATE("all.mesh", "near, gone, bad, inner")
-        AGGREGATE("inner", "far") AGGREGATE("self.mesh", "self.mesh") AGGREGATE("none.mesh", "bad, gone") STATIC(
-            "near", "RANDOM",
-            "{lb_endpoints: [" ENDPOINT("10.0.0.1", "") "]}, {priority: 1, lb_endpoints: [" ENDPOINT("10.0.0.2", "") "]}",
-            "")
-            STATIC("far", "ROUND_ROBIN", "{lb_endpoints: [" ENDPOINT("10.0.0.3", "") "," ENDPOINT("10.0.0.1", "") "]}", CLEAR)
+static const char text[] = "resources:\n" AGGREGATE("all.mesh", "near, gone, bad, inner")
+    AGGREGATE("inner", "far") AGGREGATE("self.mesh", "self.mesh") AGGREGATE("none.mesh", "bad, gone")
+        STATIC("near", "RANDOM",
+               "{lb_endpoints: [" ENDPOINT("10.0.0.1", "") "]}, {priority: 1, lb_endpoints: [" ENDPOINT(
+                   "10.0.0.2", "") "]}",
+               "")
+            STATIC("far", "ROUND_ROBIN",
+                   "{lb_endpoints: [" ENDPOINT("10.0.0.3", "") "," ENDPOINT("10.0.0.1", "") "]}", CLEAR)
                 TYPE("Cluster") "  name: bad\n  cluster_type: {name: envoy.clusters.other}\n";
 
 /* The endpoints as "last byte of the address/priority/transport" each. */

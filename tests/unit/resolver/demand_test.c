@@ -4,8 +4,9 @@
 #include "shim/base/clock.h"
 #include "tests/unit/resolver/fixture.h"
 
-static const char bootstrap[] = "{\"xds_servers\": [{\"server_uri\": \"127.0.0.1:1\", \"channel_creds\": [{\"type\": "
-                                "\"insecure\"}]}], \"node\": {\"id\": \"test\"}}";
+static const char bootstrap[] =
+    "{\"xds_servers\": [{\"server_uri\": \"127.0.0.1:1\", \"channel_creds\": [{\"type\": "
+    "\"insecure\"}]}], \"node\": {\"id\": \"test\"}}";
 static struct fixture f;
 
 static void start(void) {
@@ -61,7 +62,8 @@ Test(demand, denial_holds_for_its_port_and_for_a_while) {
     cr_assert_eq(mesh_view_name_at(f.view, "a.mesh", 81, &a), MESH_E_AGAIN);
     cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 80), 0);
     cr_assert_eq(mesh_view_name_at(f.view, "a.mesh", 80, &a), MESH_E_DENIED, "remembered");
-    atomic_store(&mesh_view_head(f.view)->demands[d.slot].answered, mesh_now() - DEMAND_DENIED_FOR - MESH_SEC);
+    atomic_store(&mesh_view_head(f.view)->demands[d.slot].answered,
+                 mesh_now() - DEMAND_DENIED_FOR - MESH_SEC);
     cr_assert_eq(mesh_view_name_at(f.view, "a.mesh", 80, &a), MESH_E_AGAIN, "and asked again after that");
     cr_assert_eq(mesh_view_ask(f.view, "a.mesh", 80), 0);
     cr_assert(mesh_demand_read(f.view, d.slot, &d));
@@ -112,6 +114,18 @@ Test(demand, hostile_slots_are_not_read) {
     for (uint32_t i = 0; i < 16; i++)
         cr_assert_not(mesh_demand_read(f.view, i, &d));
     cr_assert_eq(mesh_view_asked(f.view, "a.mesh", 80), MESH_E_AGAIN);
+}
+
+Test(demand, listener_is_closed_until_something_is_said_of_it) {
+    struct sockaddr_in bound = fixture_addr("0.0.0.0", 8080), local = fixture_addr("10.0.0.1", 8080),
+                       other = fixture_addr("10.0.0.1", 8081);
+    struct mesh_demand d;
+    mesh_view_inbound_ask(f.view, (struct sockaddr *)&bound);
+    cr_assert_eq(find("inbound/0.0.0.0:8080", 0, &d), 1);
+    cr_assert_not(mesh_view_inbound_known(f.view, (struct sockaddr *)&local));
+    mesh_demand_answer(f.view, &d, DEMAND_DENIED, mesh_now());
+    cr_assert(mesh_view_inbound_known(f.view, (struct sockaddr *)&local));
+    cr_assert_not(mesh_view_inbound_known(f.view, (struct sockaddr *)&other));
 }
 
 Test(demand, wrong_bootstrap_is_named_and_names_are_refused) {

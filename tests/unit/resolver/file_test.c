@@ -195,7 +195,7 @@ static void walk(struct mesh_view *v) {
             cr_assert(cv.endpoints[k].port <= 65535);
             if (cv.hash_key(cv.view, cv.endpoints[k].hash_key, &n))
                 name[0] = 0;
-            if (mesh_ledger_take(v, 7, cv.endpoints[k].stat, &slot) == 0)
+            if (mesh_ledger_take(v, 7, cv.endpoints[k].stat, MESH_LEDGER_SETTLED, &slot) == 0)
                 mesh_ledger_release(v, 7, slot);
         }
     }

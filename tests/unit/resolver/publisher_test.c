@@ -9,8 +9,9 @@
 #include "tests/unit/resolver/fixture.h"
 #include "tests/unit/resolver/scripted.h"
 
-static const char bootstrap[] = "{\"xds_servers\": [{\"server_uri\": \"127.0.0.1:1\", \"channel_creds\": [{\"type\": "
-                                "\"insecure\"}]}], \"node\": {\"id\": \"test\"}}";
+static const char bootstrap[] =
+    "{\"xds_servers\": [{\"server_uri\": \"127.0.0.1:1\", \"channel_creds\": [{\"type\": "
+    "\"insecure\"}]}], \"node\": {\"id\": \"test\"}}";
 #define T(x) "- '@type': type.googleapis.com/envoy.config." x "\n"
 #define EDS(name)                                                                                            \
     T("cluster.v3.Cluster") "  name: " name "\n  type: EDS\n  eds_cluster_config: {eds_config: {ads: {}}}\n"
@@ -39,7 +40,8 @@ static int begin(void) {
 
 static void start(void) {
     open_view();
-    scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.1") EDS("b.mesh:80") CLA("b.mesh:80", "10.0.0.2"));
+    scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.1") EDS("b.mesh:80")
+                     CLA("b.mesh:80", "10.0.0.2"));
     cr_assert_eq(fixture_open(&f), 0, "%s", f.why.text);
     cr_assert_eq(begin(), 0);
 }
@@ -198,11 +200,14 @@ Test(publisher, agent_comes_first) {
     cr_assert_eq(begin(), 0);
 }
 
-Test(publisher, file_wins_and_is_followed, .init = NULL) {
+Test(publisher, file_wins_and_is_followed) {
+    stop(); /* with a view of its own */
     open_view();
     f.cfg.file = f.file;
-    fixture_write(&f, "services:\n  a.mesh: {endpoints: ['10.9.0.1:80']}\n  c.mesh: {endpoints: ['10.9.0.2:80']}\n");
-    scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.1") EDS("b.mesh") CLA("b.mesh", "10.0.0.2"));
+    fixture_write(
+        &f, "services:\n  a.mesh: {endpoints: ['10.9.0.1:80']}\n  c.mesh: {endpoints: ['10.9.0.2:80']}\n");
+    scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.1") EDS("b.mesh")
+                     CLA("b.mesh", "10.0.0.2"));
     cr_assert_eq(fixture_open(&f), 0);
     cr_assert_eq(endpoint("c.mesh", 80), 2, "at once, before any control plane");
     cr_assert_eq(begin(), 0);
@@ -223,9 +228,11 @@ Test(publisher, file_wins_and_is_followed, .init = NULL) {
     cr_assert_eq(look("c.mesh", 0), MESH_E_AGAIN);
 }
 
-Test(publisher, seed_serves_until_the_control_plane_has_answered, .init = NULL) {
+Test(publisher, seed_serves_until_the_control_plane_has_answered) {
+    stop(); /* with a view of its own */
     open_view();
-    fixture_write(&f, "services:\n  a.mesh: {endpoints: ['10.9.0.1:80']}\n  s.mesh: {endpoints: ['10.9.0.2:80']}\n");
+    fixture_write(
+        &f, "services:\n  a.mesh: {endpoints: ['10.9.0.1:80']}\n  s.mesh: {endpoints: ['10.9.0.2:80']}\n");
     f.cfg.seed = f.file;
     scripted_set("resources:\n" EDS("a.mesh") CLA("a.mesh", "10.0.0.5"));
     scripted_away = true;
@@ -265,6 +272,9 @@ Test(publisher, view_that_is_too_old_is_not_used_until_it_is_confirmed) {
     cr_assert_eq(mesh_view_name(old, "a.mesh", &a), 0, "who was there before goes on");
     turns(150);
     cr_assert_eq(look("a.mesh", 0), 0, "confirmed");
+    mesh_publisher_free(p);
+    p = NULL;
+    mesh_view_close(old);
 }
 
 Test(publisher, report_tells_of_servers_and_resources) {

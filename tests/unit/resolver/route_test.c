@@ -239,7 +239,8 @@ Test(route, what_an_unsupported_filter_guards_is_refused_and_named) {
     fixture_start(&f, guarded);
     cr_assert_eq(fixture_connect(f.view, "guarded.mesh", 80, 0, &r), MESH_E_UNSUPPORTED);
     cr_assert_eq(fixture_connect(f.view, "observed.mesh", 80, 0, &r), 0);
-    cr_assert_eq(fixture_connect(f.view, "dns.mesh", 80, 0, &r), MESH_E_AGAIN, "nobody has looked db.example up yet");
+    cr_assert_eq(fixture_connect(f.view, "dns.mesh", 80, 0, &r), MESH_E_AGAIN,
+                 "nobody has looked db.example up yet");
     cr_assert_eq(mesh_view_each_fault(f.view, remember, &seen), 1);
     cr_assert_eq(seen, 1);
     fixture_done(&f);

@@ -46,7 +46,7 @@ Test(target, context_is_read_in_full) {
     fixture_start(&f, contexts);
     cr_assert_eq(target(&f, "full.mesh", &t), 0);
     cr_assert_eq(t->connect_timeout_ms, 2000);
-    cr_assert_eq(t->attempts, 3);
+    cr_assert_eq(t->attempts, 10);
     cr_assert_str_eq(t->sni, "outer");
     cr_assert_eq(t->alpn_len, 9);
     cr_assert_eq(memcmp(t->alpn, "\5istio\2h2", 9), 0);
@@ -138,4 +138,87 @@ Test(target, files_are_read_when_they_are_asked_for) {
     free(t);
     unlink(path);
     fixture_done(&f);
+}
+
+/* ---- certificate provider instances ---- */
+#define INSTANCE(own, roots)                                                                                 \
+    "common_tls_context: {tls_certificate_provider_instance: {instance_name: " own                           \
+    "}, combined_validation_context: {default_validation_context: {match_subject_alt_names: [{exact: "       \
+    "'spiffe://shop/a'}]}, "                                                                                 \
+    "validation_context_certificate_provider_instance: {instance_name: " roots "}}}"
+static const char instances[] = "resources:\n" CLUSTER("files.mesh", INSTANCE("mine", "mine"))
+    CLUSTER("deprecated.mesh",
+            "common_tls_context: {tls_certificate_certificate_provider_instance: {instance_name: mine}, "
+            "validation_context_certificate_provider_instance: {instance_name: mine}}")
+        CLUSTER("ours.mesh", INSTANCE("default", "ROOTCA"))
+            CLUSTER("nobody.mesh", INSTANCE("nobody", "default"))
+                CLUSTER("roots.mesh", INSTANCE("roots", "default"))
+                    CLUSTER("plugin.mesh", INSTANCE("plugin", "default"));
+
+static void write_to(const struct fixture *f, const char *name, const char *text) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", f->dir, name);
+    FILE *out = fopen(path, "w");
+    cr_assert(out && fputs(text, out) >= 0);
+    fclose(out);
+}
+
+static void with_bootstrap(struct fixture *f, char *text, size_t cap) {
+    fixture_init(f, instances);
+    snprintf(
+        text, cap,
+        "{\"xds_servers\": [{\"server_uri\": \"127.0.0.1:1\", \"channel_creds\": [{\"type\": "
+        "\"insecure\"}]}], "
+        "\"node\": {\"id\": \"n\"}, \"certificate_providers\": {"
+        "\"mine\": {\"plugin_name\": \"file_watcher\", \"config\": {\"certificate_file\": \"%s/c\", "
+        "\"private_key_file\": \"%s/k\", \"ca_certificate_file\": \"%s/r\"}}, "
+        "\"roots\": {\"plugin_name\": \"file_watcher\", \"config\": {\"ca_certificate_file\": \"%s/r\"}}, "
+        "\"plugin\": {\"plugin_name\": \"other\", \"config\": {}}}}",
+        f->dir, f->dir, f->dir, f->dir);
+    write_to(f, "c", "CERT");
+    write_to(f, "k", "KEY");
+    write_to(f, "r", "ROOTS");
+    f->cfg.bootstrap_text = text;
+    cr_assert_eq(fixture_open(f), 0, "%s", f->why.text);
+}
+
+static void instances_done(struct fixture *f) {
+    static const char *const names[] = {"c", "k", "r"};
+    char path[128];
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", f->dir, names[i]);
+        unlink(path);
+    }
+    fixture_done(f);
+}
+
+Test(target, provider_instances_are_the_bootstrap_s_files) {
+    static const char *const names[] = {"files.mesh", "deprecated.mesh"};
+    struct fixture f;
+    struct mesh_target *t;
+    char text[2048];
+    with_bootstrap(&f, text, sizeof text);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(target(&f, names[i], &t), 0, "%s", names[i]);
+        cr_assert_str_eq(t->cert, "CERT");
+        cr_assert_str_eq(t->key, "KEY");
+        cr_assert_str_eq(t->ca, "ROOTS");
+        free(t);
+    }
+    cr_assert_eq(target(&f, "ours.mesh", &t), 0, "default and ROOTCA are the environment's");
+    cr_assert_null(t->cert);
+    cr_assert_null(t->ca);
+    free(t);
+    instances_done(&f);
+}
+
+Test(target, provider_instance_without_what_is_asked_of_it_is_refused) {
+    struct fixture f;
+    struct mesh_target *t;
+    char text[2048];
+    with_bootstrap(&f, text, sizeof text);
+    cr_assert_eq(target(&f, "nobody.mesh", &t), MESH_E_IDENTITY);
+    cr_assert_eq(target(&f, "roots.mesh", &t), MESH_E_IDENTITY);
+    cr_assert_eq(target(&f, "plugin.mesh", &t), MESH_E_UNSUPPORTED);
+    instances_done(&f);
 }

@@ -260,7 +260,8 @@ Test(names_getaddrinfo, two_addresses_are_two_lists_one_behind_the_other) {
 /* ---- getaddrinfo_a
  * ------------------------------------------------------------------------------------------------ */
 
-/* libc's helper threads are started past pthread_create: ThreadSanitizer has no state for them and dies in malloc. */
+/* libc's helper threads are started past pthread_create: ThreadSanitizer has no state for them and dies in
+ * malloc. */
 static void not_with_libcs_threads(void) {
 #ifdef __SANITIZE_THREAD__
     cr_skip("libc starts its helper threads past ThreadSanitizer");

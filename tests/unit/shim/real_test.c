@@ -13,7 +13,7 @@ static const char *const names[] = {
 #define NORETURN(family, name, params, args) #name,
 #define FIXED(family, lacks, ret, name, type, params, args) #name,
 #define CHECKED(family, ret, name, params, args, overrun, call, call_args) #name,
-#define POINTER(lacks, ret, name, params) #name,
+#define POINTER(lacks, ret, name, params, args) #name,
 #include "shim/symbols.def"
 };
 enum { COUNT = sizeof names / sizeof *names };
