@@ -133,7 +133,7 @@ static int select_endpoints(struct cluster *x) {
     return rc == 0 ? mesh_build_zones(x, e, n) : rc;
 }
 
-/* Settings of checks are judged in any case; whether they are made is another matter, and is told. */
+/* Checks are the standing publisher's to make (resolver/publisher.c). */
 static int check_health(struct cluster *x) {
     struct mesh_probe_spec spec;
     struct mesh_why why;
@@ -143,11 +143,8 @@ static int check_health(struct cluster *x) {
     if (rc == MESH_E_UNSUPPORTED)
         return mesh_fault(x->b, x->r, "cluster %s: %s; its health is what connections show", x->r->name,
                           why.text);
-    if (rc == 0 && !x->b->pub->health)
-        return mesh_fault(
-            x->b, x->r,
-            "cluster %s: health_checks: nobody makes them here; its health is what connections show",
-            x->r->name);
+    if (rc == 0)
+        x->b->pub->root.flags |= ROOT_STANDS;
     return 0;
 }
 

@@ -138,7 +138,7 @@ static int append_addresses(struct cluster *x, const struct mesh_endpoint *e, co
     unsigned families = mesh_hosts_families(x->c);
     int rc = 0;
     x->is_pending |= pending;
-    x->b->pub->root.flags |= ROOT_HOSTS;
+    x->b->pub->root.flags |= ROOT_STANDS;
     for (uint32_t i = 0, taken = 0; a && i < a->n && rc == 0 && !(one && taken); i++) {
         struct mesh_endpoint copy = *e;
         copy.family = a->addrs[i].family;

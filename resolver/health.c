@@ -4,20 +4,24 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "resolver/blend.h"
 #include "resolver/builder.h"
+#include "resolver/hosts.h"
 #include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 
 enum {
     GOT_MAX = 4096, /* what is looked at of an answer */
-    AT_ONCE = 64,   /* connections of checks at a time: others wait their turn */
+    AT_ONCE = 32,   /* connections of checks at a time: others wait their turn */
 };
 
 enum stage { IDLE, CONNECTING, SENDING, READING };
 
 struct group { /* one cluster */
     char *name;
+    uint64_t hash; /* of the name */
+    bool is_new;   /* the set before did not have it */
     struct mesh_probe_spec spec;
 };
 
@@ -32,6 +36,7 @@ struct target {     /* one endpoint of it */
     enum stage stage;
     int fd;
     uint64_t deadline;
+    uint64_t new_since; /* its cluster was new then; 0: the endpoint joined later */
     uint32_t sent, ngot;
     uint8_t *got; /* GOT_MAX, while it is READING */
 };
@@ -127,93 +132,193 @@ static const Mesh__Core__SocketAddress *socket_of(const Mesh__Core__Address *a) 
     return a && a->address_case == MESH__CORE__ADDRESS__ADDRESS_SOCKET_ADDRESS ? a->socket_address : NULL;
 }
 
-static int add(struct set *s, const struct group *g, const Mesh__Endpoint__LbEndpoint *lb, uint64_t now) {
-    const Mesh__Endpoint__Endpoint *e = lb->endpoint;
-    const Mesh__Endpoint__Endpoint__HealthCheckConfig *own = e ? e->health_check_config : NULL;
-    const Mesh__Core__SocketAddress *to = e ? socket_of(e->address) : NULL,
-                                    *other = own ? socket_of(own->address) : NULL;
-    uint8_t family, addr[16];
-    if (!to || to->port_value > UINT16_MAX || (own && own->disable_active_health_check) ||
-        !mesh_parse_address(to->address, &family, addr))
-        return 0;
+struct look { /* the cluster at hand */
+    const struct mesh_build_in *in;
+    const Mesh__Cluster__Cluster *c;
+    uint64_t now;
+    bool is_file;
+};
+
+static struct target *one_more(struct set *s) {
     if (s->ntargets == s->room) {
         uint32_t room = s->room ? s->room * 2 : 64;
         struct target *p = realloc(s->targets, room * sizeof *p);
         if (!p)
-            return MESH_E_NOMEM;
+            return NULL;
         s->targets = p;
         s->room = room;
     }
-    struct target *t = &s->targets[s->ntargets];
-    *t = (struct target){.key = key_of(g->name, family, addr, (uint16_t)to->port_value),
+    return &s->targets[s->ntargets];
+}
+
+struct place { /* an endpoint's address, as it is published */
+    uint8_t family, addr[16];
+    uint16_t port;
+};
+
+static int add(struct set *s, const struct group *g, const Mesh__Endpoint__Endpoint *e, struct place at,
+               uint64_t now) {
+    const Mesh__Endpoint__Endpoint__HealthCheckConfig *own = e->health_check_config;
+    const Mesh__Core__SocketAddress *other = own ? socket_of(own->address) : NULL;
+    struct target *t = one_more(s);
+    if (!t)
+        return MESH_E_NOMEM;
+    *t = (struct target){.key = key_of(g->name, at.family, at.addr, at.port),
                          .group = (uint32_t)(g - s->groups)};
-    uint32_t port = own && own->port_value ? own->port_value : g->spec.port ? g->spec.port : to->port_value;
+    uint32_t port = own && own->port_value ? own->port_value : g->spec.port ? g->spec.port : at.port;
     if (other)
-        (void)mesh_parse_address(other->address, &family, addr);
-    fill_address(t, family, addr, (uint16_t)port);
+        (void)mesh_parse_address(other->address, &at.family, at.addr);
+    fill_address(t, at.family, at.addr, (uint16_t)port);
     t->print = mesh_hash_bytes(&g->spec, sizeof g->spec, mesh_hash_bytes(&t->to, t->to_len, 0));
     if (own && own->hostname && *own->hostname && !(t->host = strdup(own->hostname)))
         return MESH_E_NOMEM;
     mesh_check_init(&t->check, &g->spec.policy, now, mesh_random());
+    t->new_since = now;
     s->ntargets++;
     return 0;
 }
 
-static const Mesh__Endpoint__ClusterLoadAssignment *assignment_of(const struct mesh_resources *all,
-                                                                  const Mesh__Cluster__Cluster *c) {
-    const char *name =
-        c->eds_cluster_config && c->eds_cluster_config->service_name && *c->eds_cluster_config->service_name
-            ? c->eds_cluster_config->service_name
-            : c->name;
-    if (c->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS)
-        return c->load_assignment;
+/* One that is a host name is checked at each of its addresses. */
+static int add_addresses(struct set *s, const struct group *g, const struct look *look,
+                         const Mesh__Endpoint__Endpoint *e, const Mesh__Core__SocketAddress *to) {
+    bool pending;
+    const struct mesh_dns_answer *a =
+        mesh_hosts_by_dns(look->c) ? mesh_hosts_get(look->in->hosts, to->address, &pending) : NULL;
+    int rc = 0;
+    for (uint32_t i = 0; a && i < a->n && rc == 0; i++) {
+        struct place at = {.family = a->addrs[i].family, .port = (uint16_t)to->port_value};
+        memcpy(at.addr, a->addrs[i].addr, sizeof at.addr);
+        if (mesh_hosts_families(look->c) & (at.family == 4 ? 1 : 2))
+            rc = add(s, g, e, at, look->now);
+    }
+    return rc;
+}
+
+static int add_endpoint(struct set *s, const struct group *g, const struct look *look,
+                        const Mesh__Endpoint__LbEndpoint *lb) {
+    const Mesh__Endpoint__Endpoint *e = lb->endpoint;
+    const Mesh__Core__SocketAddress *to = e ? socket_of(e->address) : NULL;
+    struct place at;
+    if (!to || !to->address || to->port_value > UINT16_MAX ||
+        (e->health_check_config && e->health_check_config->disable_active_health_check))
+        return 0;
+    at.port = (uint16_t)to->port_value;
+    return mesh_parse_address(to->address, &at.family, at.addr) ? add(s, g, e, at, look->now)
+                                                                : add_addresses(s, g, look, e, to);
+}
+
+static const char *eds_name(const Mesh__Cluster__Cluster *c) {
+    const Mesh__Cluster__Cluster__EdsClusterConfig *eds = c->eds_cluster_config;
+    return eds && eds->service_name && *eds->service_name ? eds->service_name : c->name;
+}
+
+static const Mesh__Endpoint__ClusterLoadAssignment *assignment_of(const struct look *look) {
+    const struct mesh_resources *all = look->in->resources;
+    if (look->c->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS)
+        return look->c->load_assignment;
     for (size_t i = 0; i < all->n; i++)
         if (all->items[i].type == &mesh__endpoint__cluster_load_assignment__descriptor &&
-            strcmp(all->items[i].name, name) == 0)
+            strcmp(all->items[i].name, eds_name(look->c)) == 0)
             return (const Mesh__Endpoint__ClusterLoadAssignment *)all->items[i].msg;
     return NULL;
 }
 
-static int add_cluster(struct set *s, const struct mesh_resources *all, const struct mesh_resource *r,
-                       uint64_t now) {
-    const Mesh__Cluster__Cluster *c = (const Mesh__Cluster__Cluster *)r->msg;
-    struct group *g = &s->groups[s->ngroups];
-    struct mesh_why why;
-    if (r->refused || mesh_probe_read(c, s->tls, &g->spec, &why) < 0)
+/* Which it is: as the build sees it, a file's cluster has the file's. *ret_own is freed by the caller. */
+static int find_assignment(const struct look *look, const Mesh__Endpoint__ClusterLoadAssignment **ret,
+                           ProtobufCMessage **ret_own) {
+    const uint8_t *p;
+    size_t n;
+    *ret_own = NULL;
+    *ret = NULL;
+    if (look->is_file || look->c->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS ||
+        !look->in->assignment || !look->in->assignment(look->in->arg, look->c->name, &p, &n)) {
+        *ret = assignment_of(look);
         return 0;
-    g->name = strdup(r->name);
-    if (!g->name)
-        return MESH_E_NOMEM;
-    s->ngroups++;
-    const Mesh__Endpoint__ClusterLoadAssignment *cla = assignment_of(all, c);
-    int rc = 0;
+    }
+    int rc = mesh_proto_unpack(&mesh__endpoint__cluster_load_assignment__descriptor, p, n, ret_own);
+    *ret = (const Mesh__Endpoint__ClusterLoadAssignment *)*ret_own;
+    return rc == MESH_E_NOMEM ? rc : 0;
+}
+
+static int add_endpoints(struct set *s, const struct group *g, const struct look *look) {
+    const Mesh__Endpoint__ClusterLoadAssignment *cla;
+    ProtobufCMessage *own;
+    int rc = find_assignment(look, &cla, &own);
     for (size_t i = 0; cla && i < cla->n_endpoints && rc == 0; i++)
         for (size_t j = 0; j < cla->endpoints[i]->n_lb_endpoints && rc == 0; j++)
-            rc = add(s, g, cla->endpoints[i]->lb_endpoints[j], now);
+            rc = add_endpoint(s, g, look, cla->endpoints[i]->lb_endpoints[j]);
+    if (own)
+        protobuf_c_message_free_unpacked(own, NULL);
     return rc;
 }
 
-int mesh_health_load(struct mesh_checks *h, const struct mesh_resources *all, enum mesh_tls_default tls,
+static int add_cluster(struct set *s, const struct look *look, const char *refused) {
+    struct group *g = &s->groups[s->ngroups];
+    struct mesh_why why;
+    if (refused || mesh_probe_read(look->c, s->tls, &g->spec, &why) < 0)
+        return 0;
+    g->name = strdup(look->c->name);
+    if (!g->name)
+        return MESH_E_NOMEM;
+    g->hash = mesh_hash_bytes(g->name, strlen(g->name), 0);
+    s->ngroups++;
+    return add_endpoints(s, g, look);
+}
+
+static void mark_new(const struct set *before, struct group *g) {
+    g->is_new = true;
+    for (uint32_t i = 0; i < before->ngroups && g->is_new; i++)
+        g->is_new = before->groups[i].hash != g->hash;
+}
+
+/* What was known of `t`, and the check of it that runs. */
+static void take_over(const struct set *from, const struct set *s, struct target *t) {
+    struct target *old = find(from, t->key), new = *t;
+    if (!s->groups[t->group].is_new)
+        t->new_since = 0;
+    if (!old || old->print != t->print)
+        return;
+    *t = *old;
+    t->group = new.group;
+    t->host = new.host;
+    *old = (struct target){.host = old->host};
+}
+
+int mesh_health_load(struct mesh_checks *h, const struct mesh_build_in *in, enum mesh_tls_default tls,
                      uint64_t now) {
+    const struct mesh_resources *all = in->resources;
     struct set s = {.groups = calloc(all->n + 1, sizeof *s.groups), .tls = tls};
     int rc = s.groups ? 0 : MESH_E_NOMEM;
-    for (size_t i = 0; i < all->n && rc == 0; i++)
+    for (size_t i = 0; i < all->n && rc == 0; i++) {
+        struct look look = {.in = in,
+                            .c = (const Mesh__Cluster__Cluster *)all->items[i].msg,
+                            .now = now,
+                            .is_file = in->ranks && in->ranks[i] == RANK_FILE};
         if (all->items[i].type == &mesh__cluster__cluster__descriptor)
-            rc = add_cluster(&s, all, &all->items[i], now);
+            rc = add_cluster(&s, &look, all->items[i].refused);
+    }
     if (rc == 0)
         rc = make_index(&s);
     if (rc < 0) {
         set_done(h, &s);
         return rc;
     }
-    for (uint32_t i = 0; i < s.ntargets; i++) {
-        const struct target *old = find(&h->set, s.targets[i].key);
-        if (old && old->print == s.targets[i].print)
-            s.targets[i].check = old->check;
-    }
+    for (uint32_t i = 0; i < s.ngroups; i++)
+        mark_new(&h->set, &s.groups[i]);
+    for (uint32_t i = 0; i < s.ntargets; i++)
+        take_over(&h->set, &s, &s.targets[i]);
     set_done(h, &h->set);
     h->set = s;
     return 0;
+}
+
+bool mesh_health_waiting(const struct mesh_checks *h, uint64_t now, uint64_t patience) {
+    for (uint32_t i = 0; i < h->set.ntargets; i++) {
+        const struct target *t = &h->set.targets[i];
+        if (t->new_since && !t->check.decided && now - t->new_since < patience)
+            return true;
+    }
+    return false;
 }
 
 /* ---- one check --------------------------------------------------------------------------------------------
@@ -234,16 +339,10 @@ static bool begin(struct mesh_checks *h, struct target *t, uint64_t now) {
         t->check.due = now + MESH_SEC;
         return false;
     }
-    *t = (struct target){.key = t->key,
-                         .print = t->print,
-                         .group = t->group,
-                         .to = t->to,
-                         .to_len = t->to_len,
-                         .host = t->host,
-                         .check = t->check,
-                         .stage = CONNECTING,
-                         .fd = fd,
-                         .deadline = now + s->policy.timeout * MESH_MS};
+    t->stage = CONNECTING;
+    t->fd = fd;
+    t->deadline = now + s->policy.timeout * MESH_MS;
+    t->sent = t->ngot = 0;
     h->busy++;
     int r = mesh_sys_connect(fd, (struct sockaddr *)&t->to, t->to_len);
     return r < 0 && r != -EINPROGRESS ? finish(h, t, MESH_CHECK_NETWORK, now) : false;

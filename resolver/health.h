@@ -4,7 +4,7 @@
  * what its result means is lb/check.h's. For the publisher's thread, which owns the object, polls what mesh_health_fill names
  * and calls mesh_health_drive; when that says so, it builds the clusters anew with mesh_pub.health set: an endpoint that the
  * control plane calls healthy and that fails its checks, or has not passed one yet, is published as unhealthy. A view from a
- * file has no publisher, so nobody checks there unless a process stands in for one.
+ * file whose clusters are checked has a standing publisher as well (ROOT_STANDS).
  *
  * What is checked: TCP (connect alone, or bytes sent and looked for), HTTP/1.1 (status), both in clear. gRPC, HTTP/2 and
  * checks inside the cluster's TLS are not made; a cluster that asks for them says so among the view's faults, and its health
@@ -21,6 +21,7 @@
 #include "proto/cluster.pb-c.h"
 #include "proto/proto.h"
 #include "resolver/channel.h"
+#include "resolver/build.h"
 #include "resolver/resolver.h"
 
 /* ---- one cluster's check (resolver/health_read.c) ---- */
@@ -53,10 +54,13 @@ struct mesh_checks;
 int mesh_health_new(const struct mesh_fd_hooks *hooks, bool (*traffic)(void *arg, const char *cluster), void *arg,
                     struct mesh_checks **ret) MESH_MUST_CHECK;
 void mesh_health_free(struct mesh_checks *h);
-/* What is to be checked from now on. An endpoint that was checked before by the same settings keeps its state; a new one is
- * unhealthy until its first check has passed. MESH_E_NOMEM, and nothing changed. */
-int mesh_health_load(struct mesh_checks *h, const struct mesh_resources *resources, enum mesh_tls_default tls,
+/* What is to be checked from now on: of what will be built, endpoints that came by wire and addresses of host names
+ * included. An endpoint that was checked before by the same settings keeps its state, and a check of it that runs goes on; a
+ * new one is unhealthy until its first check has passed. MESH_E_NOMEM, and nothing changed. */
+int mesh_health_load(struct mesh_checks *h, const struct mesh_build_in *in, enum mesh_tls_default tls,
                      uint64_t now) MESH_MUST_CHECK;
+/* Does a cluster that is new wait for the first results, for less than `patience` ns (Envoy warms it)? */
+bool mesh_health_waiting(const struct mesh_checks *h, uint64_t now, uint64_t patience);
 /* As mesh_channel_fill. */
 uint32_t mesh_health_fill(struct mesh_checks *h, struct pollfd *ret, uint32_t max, uint64_t *io_deadline);
 /* Does what can be done without waiting. True: some endpoint's health has changed. */

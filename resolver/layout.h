@@ -256,7 +256,7 @@ struct view_root {
 };
 enum {
     ROOT_SOURCE_IP = 1, /* some route hashes the source address */
-    ROOT_HOSTS = 2,     /* some endpoint is a host name: a standing publisher is needed */
+    ROOT_STANDS = 2,    /* some endpoint is a host name, or is checked: a standing publisher is needed */
     ROOT_BEFORE = 4,    /* something in it is there only until the control plane has answered */
 };
 

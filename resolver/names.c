@@ -215,7 +215,7 @@ bool mesh_view_is_provisional(const struct mesh_view *v) {
 bool mesh_view_learns(const struct mesh_view *v) {
     uint64_t seq;
     const struct view_root *root = v->bootstrap ? NULL : mesh_view_begin(v, &seq);
-    return v->bootstrap || (root && root->flags & ROOT_HOSTS);
+    return v->bootstrap || (root && root->flags & ROOT_STANDS);
 }
 
 int mesh_view_name_at(const struct mesh_view *v, const char *name, uint16_t port, struct mesh_answer *ret) {

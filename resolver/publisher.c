@@ -4,6 +4,7 @@
 #include "resolver/blend.h"
 #include "resolver/builder.h"
 #include "resolver/demand.h"
+#include "resolver/health.h"
 #include "resolver/hosts.h"
 #include "resolver/report.h"
 #include "resolver/waker.h"
@@ -15,14 +16,14 @@
 
 enum { AT_ONCE = 64 /* clusters whose endpoints change in one publication of their own */ };
 #define BEAT (200 * MESH_MS)
-#define SUSPECT (450 * MESH_MS)       /* a beat that is so late makes readers look at the process */
-#define DEBOUNCE (100 * MESH_MS)      /* longest wait for the rest of a push */
-#define HOSTS_PATIENCE (1 * MESH_SEC) /* longest wait for host names that are new */
-#define PAUSE 4                /* times what a build took, before a name that is waited for makes another */
-#define RETRY (1 * MESH_SEC)   /* after a build that failed: no memory, disk full */
-#define SILENCE (1 * MESH_SEC) /* of a control plane about a bare name */
-#define IDLE (600 * MESH_SEC)  /* names that nobody looks up for so long are not wanted any more */
-#define LOOK (1 * MESH_SEC)    /* at the file, at idle names, for the report */
+#define SUSPECT (450 * MESH_MS)  /* a beat that is so late makes readers look at the process */
+#define DEBOUNCE (100 * MESH_MS) /* longest wait for the rest of a push */
+#define PATIENCE (1 * MESH_SEC)  /* longest wait for host names, and for first checks, that are new */
+#define PAUSE 4                  /* times what a build took, before a name that is waited for makes another */
+#define RETRY (1 * MESH_SEC)     /* after a build that failed: no memory, disk full */
+#define SILENCE (1 * MESH_SEC)   /* of a control plane about a bare name */
+#define IDLE (600 * MESH_SEC)    /* names that nobody looks up for so long are not wanted any more */
+#define LOOK (1 * MESH_SEC)      /* at the file, at idle names, for the report */
 
 struct want { /* what became of a demand; one a slot of the table */
     uint64_t hash;
@@ -38,6 +39,7 @@ struct mesh_publisher {
     struct mesh_xds *xds; /* NULL: a file alone */
     struct mesh_dns *dns;
     struct mesh_hosts *hosts;
+    struct mesh_checks *health;
     struct mesh_report_writer *report;
     struct mesh_resources *file, *before;
     uint64_t file_stamp, file_bad;
@@ -49,6 +51,7 @@ struct mesh_publisher {
     uint64_t publish_at;         /* what is unpublished waits until then for what belongs to it */
     uint64_t built_at, built_ns; /* the last build of the whole, and what it took */
     bool has_aggregates;         /* in what it built */
+    bool health_changed;         /* since then */
     struct want *wants;          /* VIEW_DEMANDS */
 };
 
@@ -89,6 +92,9 @@ static int open_parts(struct mesh_publisher *p, const struct mesh_publisher_conf
     int rc = mesh_dns_new(cfg->hooks, &p->dns);
     if (rc == 0)
         rc = mesh_hosts_new(p->dns, &p->hosts);
+    if (rc == 0)
+        rc = mesh_health_new(cfg->hooks, NULL, NULL, &p->health);
+    p->pub->health = p->health;
     if (rc == 0)
         rc = mesh_report_open(&p->report);
     if (rc == 0)
@@ -137,6 +143,7 @@ void mesh_publisher_free(struct mesh_publisher *p) {
         trace_state("ends", NULL);
     mesh_xds_free(p->xds);
     mesh_hosts_free(p->hosts);
+    mesh_health_free(p->health);
     if (p->dns)
         mesh_dns_free(p->dns);
     mesh_report_close(p->report);
@@ -304,14 +311,29 @@ static bool assignment(void *arg, const char *cluster, const uint8_t **ret_p, si
     return mesh_xds_assignment(arg, cluster, ret_p, ret_n);
 }
 
+static struct mesh_build_in input(const struct mesh_publisher *p, const struct mesh_blend *blend) {
+    return (struct mesh_build_in){.resources = &blend->set,
+                                  .ranks = blend->ranks,
+                                  .hosts = p->hosts,
+                                  .assignment = p->xds ? assignment : NULL,
+                                  .arg = p->xds};
+}
+
+/* Everybody that the set needs an answer of is asked. 1: some have not answered, and may yet; 0; negative. */
+static int gather(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now) {
+    struct mesh_build_in in = input(p, blend);
+    int rc = mesh_hosts_want(p->hosts, &blend->set, now);
+    if (rc == 0)
+        rc = mesh_health_load(p->health, &in, p->v->tls, now);
+    if (rc < 0)
+        return rc;
+    return mesh_hosts_waiting(p->hosts, now, PATIENCE) || mesh_health_waiting(p->health, now, PATIENCE);
+}
+
 /* Puts and commits. */
 static int build(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now,
                  struct mesh_why *why) {
-    struct mesh_build_in in = {.resources = &blend->set, .ranks = blend->ranks, .hosts = p->hosts};
-    if (p->xds) {
-        in.assignment = assignment;
-        in.arg = p->xds;
-    }
+    struct mesh_build_in in = input(p, blend);
     int rc = mesh_pub_begin(p->pub, now);
     if (rc == 0)
         rc = mesh_pub_fresh(p->pub);
@@ -371,14 +393,10 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
     if (p->xds && !said)
         return give_up(p, MESH_E_NOMEM, "", now);
     int rc = mesh_blend_make(&blend, p->file, said, p->before);
-    if (rc == 0 && (rc = mesh_hosts_want(p->hosts, &blend.set, now)) < 0)
+    if (rc == 0 && (rc = gather(p, &blend, now)) != 0)
         mesh_blend_done(&blend);
-    if (rc < 0)
-        return give_up(p, rc, "", now);
-    if (mesh_hosts_waiting(p->hosts, now, HOSTS_PATIENCE)) {
-        mesh_blend_done(&blend);
-        return 0;
-    }
+    if (rc != 0)
+        return rc < 0 ? give_up(p, rc, "", now) : 0;
     rc = build(p, &blend, now, &why);
     note_built(p, &blend, began, now);
     mesh_blend_done(&blend);
@@ -391,7 +409,7 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
     if (p->xds)
         mesh_xds_taken(p->xds);
     p->changed_since = 0;
-    p->whole = p->retaken = false;
+    p->whole = p->retaken = p->health_changed = false;
     if (p->xds)
         confirm(p);
     return 0;
@@ -409,8 +427,9 @@ static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_cha
         return 0;
     for (; set.n < c->nclusters; set.n++) {
         const Mesh__Cluster__Cluster *m = (const void *)mesh_xds_cluster(p->xds, c->clusters[set.n]);
-        if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS || mesh_cluster_selects(m))
-            return 0; /* each subset of it is a cluster of its own */
+        if (!m || m->type != MESH__CLUSTER__CLUSTER__DISCOVERY_TYPE__EDS || mesh_cluster_selects(m) ||
+            m->n_health_checks)
+            return 0; /* each subset of it is a cluster of its own; who joins is to be checked */
         ranks[set.n] = RANK_CONTROL;
         items[set.n] = (struct mesh_resource){.type = &mesh__cluster__cluster__descriptor,
                                               .msg = (ProtobufCMessage *)m,
@@ -468,7 +487,7 @@ static int publish(struct mesh_publisher *p, uint64_t now) {
             p->changed_since = now;
         p->retaken = false;
     }
-    if (mesh_hosts_changed(p->hosts))
+    if (mesh_hosts_changed(p->hosts) || p->health_changed)
         changed(p, now);
     if (p->before && !p->changed_since && is_caught_up(p))
         changed(p, now);
@@ -509,6 +528,7 @@ int mesh_publisher_turn(struct mesh_publisher *p, uint64_t now) {
         mesh_xds_drive(p->xds, now);
     mesh_dns_drive(p->dns, now);
     mesh_hosts_drive(p->hosts, now, &ignored);
+    p->health_changed |= mesh_health_drive(p->health, now);
     int rc = publish(p, now);
     if (rc == 0)
         answer_demands(p, now);
@@ -527,6 +547,7 @@ uint32_t mesh_publisher_fill(struct mesh_publisher *p, struct pollfd *ret, uint3
         n += mesh_xds_fill(p->xds, ret + n, max - n, &d);
     n += mesh_dns_fill(p->dns, ret + n, max - n, &d);
     mesh_hosts_drive(p->hosts, now, &d);
+    n += mesh_health_fill(p->health, ret + n, max - n, &d);
     if (p->changed_since && p->publish_at < d && p->publish_at > now)
         d = p->publish_at;
     if (d < *io_deadline)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The standing publisher of a view whose sources change by themselves: a control plane (resolver/xds.h), host names of DNS
- * clusters (resolver/hosts.h). It holds the lease and beats, takes what is demanded (resolver/demand.h), publishes what came,
+ * clusters (resolver/hosts.h), the health of endpoints that are checked (resolver/health.h). It holds the lease and beats, takes what is demanded (resolver/demand.h), publishes what came,
  * and answers. One process of all that map the view has it; one that finds its lease gone stops. It does no waiting of its
  * own: the owner (shim/steward.c, meshctl agent) polls what mesh_publisher_fill names and calls mesh_publisher_turn.
  *
@@ -20,7 +20,7 @@
 struct mesh_xds_transport;
 struct mesh_publisher;
 
-enum { MESH_PUBLISHER_FDS = 64 };
+enum { MESH_PUBLISHER_FDS = 128 };
 struct mesh_publisher_config {
     struct mesh_view *view;                     /* outlives it */
     const struct mesh_xds_transport *transport; /* NULL: channels to the servers of the bootstrap; tests: their own */

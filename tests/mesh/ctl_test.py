@@ -81,6 +81,8 @@ def _():
     has(r, "peer", "no-route", l["endpoint"])
     has(json.dumps(m.ctl("why", "reviews.shop.mesh")), l["endpoint"])
     assert l["endpoint"] not in json.dumps(m.ctl("why", "other.shop.mesh"))
+    peer = [x for x in m.ctl("why")["refusals"] if x["why"] == "peer"][0]
+    same((peer["errno"], peer["attempt"], type(peer["fd"])), (13, 1, int))
 
 
 @case("why -f follows a live refusal")

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <criterion/criterion.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include "lb/lb.h"
 #include "resolver/demand.h"
@@ -310,4 +313,125 @@ Test(publisher, idle_names_are_let_go) {
     for (uint32_t i = 0; i < VIEW_DEMANDS; i++)
         n += mesh_demand_read(f.view, i, &d);
     cr_assert_eq(n, 0);
+}
+
+/* ---- health checks ----
+ * 127.0.0.1:port of a listener here, which answers what it is told; 127.0.0.2:port, where it listens as well.
+ */
+static int checked[2];
+static const char *said[2];
+
+static uint16_t listen_twice(void) {
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof sa;
+    for (int i = 0; i < 2; i++) {
+        sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)i);
+        checked[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        cr_assert_eq(bind(checked[i], (struct sockaddr *)&sa, len), 0);
+        cr_assert_eq(listen(checked[i], 64), 0);
+        cr_assert_eq(getsockname(checked[i], (struct sockaddr *)&sa, &len), 0);
+    }
+    return ntohs(sa.sin_port);
+}
+
+/* Whom it has no answer for waits in the backlog. */
+static void answer_checks(void) {
+    static int conn[2];
+    char asked[1024];
+    for (int i = 0; i < 2; i++) {
+        if (conn[i] <= 0 && said[i])
+            conn[i] = accept4(checked[i], NULL, NULL, SOCK_NONBLOCK);
+        ssize_t n = conn[i] > 0 ? recv(conn[i], asked, sizeof asked, 0) : -1;
+        if (n < 0)
+            continue;
+        if (n > 0)
+            cr_assert_eq(send(conn[i], said[i], strlen(said[i]), MSG_NOSIGNAL), (ssize_t)strlen(said[i]));
+        close(conn[i]);
+        conn[i] = 0;
+    }
+}
+
+/* The health of the endpoint that ends in `last`, or -1. */
+static int health_of(const char *name, uint8_t last) {
+    struct mesh_route r;
+    struct mesh_cluster_view cv;
+    uint64_t seq;
+    if (fixture_connect(f.view, name, 80, 0, &r) != 0 || mesh_view_cluster(f.view, &r, &cv, &seq) != 0)
+        return -1;
+    for (uint32_t i = 0; i < cv.n; i++)
+        if (cv.endpoints[i].addr[3] == last)
+            return cv.endpoints[i].health;
+    return -1;
+}
+
+static void turns_until(uint8_t last, int health) {
+    for (int i = 0; i < 5000 && health_of("h.mesh", last) != health; i++) {
+        answer_checks();
+        turns(1);
+    }
+    cr_assert_eq(health_of("h.mesh", last), health);
+}
+
+#define CHECKED(ends)                                                                                        \
+    "resources:\n" T(                                                                                        \
+        "cluster.v3.Cluster") "  name: h.mesh\n  type: EDS\n  eds_cluster_config: {eds_config: "             \
+                              "{ads: {}}}\n  transport_socket: {name: "                                      \
+                              "envoy.transport_sockets.raw_buffer}\n  health_checks: [{timeout: "            \
+                              "1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, "             \
+                              "http_health_check: {path: /}}]\n" T(                                          \
+                                  "endpoint.v3.ClusterLoadAssignment") "  cluster_name: h.mesh\n  "          \
+                                                                       "endpoints: [{lb_endpoints: [" ends   \
+                                                                       "]}]\n"
+#define END(addr) "{endpoint: {address: {socket_address: {address: " addr ", port_value: %u}}}}"
+
+Test(publisher, checked_endpoints_that_came_by_wire_leave_and_come_back, .timeout = 120) {
+    static const char good[] = "HTTP/1.1 200 OK\r\n\r\n", bad[] = "HTTP/1.1 503 No\r\n\r\n";
+    char text[2048];
+    unsigned port = listen_twice();
+    said[0] = said[1] = good;
+    snprintf(text, sizeof text, CHECKED(END("127.0.0.1")), port);
+    scripted_set(text);
+    cr_assert_eq(mesh_view_ask(f.view, "h.mesh", 0), 0);
+    for (int i = 0; i < 5000 && health_of("h.mesh", 1) < 0; i++) {
+        answer_checks();
+        turns(1);
+    }
+    cr_assert_eq(health_of("h.mesh", 1), MESH_HEALTH_UNKNOWN, "a new cluster waits for its first checks");
+    said[0] = bad;
+    turns_until(1, MESH_HEALTH_UNHEALTHY);
+    said[0] = good;
+    turns_until(1, MESH_HEALTH_UNKNOWN);
+    said[1] = NULL;
+    snprintf(text, sizeof text, CHECKED(END("127.0.0.1") ", " END("127.0.0.2")), port, port);
+    scripted_set(text);
+    turns_until(2, MESH_HEALTH_UNHEALTHY); /* it joined, and has not passed */
+    cr_assert_eq(health_of("h.mesh", 1), MESH_HEALTH_UNKNOWN);
+    said[1] = good;
+    turns_until(2, MESH_HEALTH_UNKNOWN);
+    close(checked[0]);
+    close(checked[1]);
+}
+
+Test(publisher, one_that_takes_over_asks_before_it_says_who_is_healthy, .timeout = 120) {
+    static const char good[] = "HTTP/1.1 200 OK\r\n\r\n";
+    char text[2048];
+    unsigned port = listen_twice();
+    said[0] = said[1] = good;
+    snprintf(text, sizeof text, CHECKED(END("127.0.0.1")), port);
+    scripted_set(text);
+    cr_assert_eq(mesh_view_ask(f.view, "h.mesh", 0), 0);
+    turns_until(1, MESH_HEALTH_UNKNOWN);
+    mesh_publisher_free(p);
+    cr_assert_eq(begin(), 0);
+    for (int i = 0; i < 60; i++) { /* patience ends after 100 */
+        turns(1);
+        cr_assert_eq(health_of("h.mesh", 1), MESH_HEALTH_UNKNOWN);
+    }
+    for (int i = 0; i < 200; i++) {
+        answer_checks();
+        turns(1);
+        cr_assert_eq(health_of("h.mesh", 1), MESH_HEALTH_UNKNOWN);
+    }
+    close(checked[0]);
+    close(checked[1]);
 }
