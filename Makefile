@@ -51,7 +51,7 @@ MESH = $(patsubst tests/%_test.py,%,$(sort $(wildcard tests/mesh/*_test.py)))
 FUZZ_SRC = $(sort $(wildcard tests/fuzz/*_fuzz.c))
 FUZZ = $(FUZZ_SRC:tests/fuzz/%_fuzz.c=%)
 
-.PHONY: format all check check-unit check-wire check-mesh check-fuzz check-fault check-valgrind fuzz demo apps suites interop bench bypass install clean lint help setup setup-check
+.PHONY: format all check check-unit check-wire check-mesh check-fuzz check-fault check-valgrind fuzz demo apps suites interop bench bench-check bypass install clean lint help setup setup-check
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -122,7 +122,7 @@ $(BUILD)/meshctl: $(CTL_OBJ) $(ROOM_OBJ)
 
 # ---- tests ----
 check: all
-	$(Q)$(MAKE) --no-print-directory -k check-unit check-wire check-mesh check-fuzz $(if $(T)$(SAN),,check-fault lint)
+	$(Q)$(MAKE) --no-print-directory -k check-unit check-wire check-mesh check-fuzz $(if $(T)$(SAN),,check-fault lint bench-check)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | $(BUILD)/.setup-check
 	$(call say,TEST,$<)
@@ -201,6 +201,10 @@ demo apps suites interop bench bypass: all
 format:
 	$(Q)git ls-files -co --exclude-standard "*.c" | xargs clang-format -i
 
+# Instructions of the commonest calls against the committed ones; NEW=1 commits to what is counted now.
+bench-check: $(LIB) $(BUILD)/tests/bench/counted $(BUILD)/tests/bench/handshake_bench | $(BUILD)/.setup-check
+	$(Q)BUILD=$(abspath $(BUILD)) NEW=$(NEW) bash tests/bench/check.sh
+
 lint: $(LIB)
 	$(Q)BUILD=$(BUILD) CC=$(CC) sh tests/lint/run.sh
 
@@ -222,6 +226,7 @@ help:
 	@echo 'demo     the main job on real programs'
 	@echo 'apps     real programs;  suites  third-party test suites;  interop  real control planes and proxies'
 	@echo 'bypass   the ways past the library, each by mode, recorded on the wire: build/bypass.txt'
+	@echo 'bench-check  instructions of the commonest calls against tests/bench/instructions; NEW=1 writes them anew'
 	@echo 'bench    the table of ratios, build/bench.json; ROW=6 one of them, PAIRS=n'
 	@echo 'lint     symbols, style, instructions on the pass-through path'
 	@echo 'format   lay every .c file out as .clang-format says'

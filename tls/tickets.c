@@ -104,26 +104,28 @@ static uint64_t key_start(const uint8_t key[MESH_TLS_DIGEST]) {
 /* Where a ticket of this key may go: a vacant slot, else the oldest; the oldest of this key when it has its
  * share. -1: everybody is busy. */
 static int slot_for(uint64_t key, int64_t wall, uint64_t *ret_word) {
-    int vacant = -1, oldest = -1, oldest_same = -1, same = 0;
-    uint64_t word[SLOTS];
+    struct pick {
+        int at;
+        uint64_t word;
+    } vacant = {-1, 0}, oldest = {-1, 0}, own = {-1, 0};
+    int same = 0;
     for (int i = 0; i < SLOTS; i++) {
-        word[i] = atomic_load_explicit(&store->slot[i].word, memory_order_acquire);
-        if (is_vacant(word[i], wall))
-            vacant = i;
-        if (state_of(word[i]) != FULL)
+        struct pick here = {i, atomic_load_explicit(&store->slot[i].word, memory_order_acquire)};
+        if (is_vacant(here.word, wall))
+            vacant = here;
+        if (state_of(here.word) != FULL)
             continue;
-        if (oldest < 0 || word[i] < word[oldest])
-            oldest = i;
+        if (oldest.at < 0 || here.word < oldest.word)
+            oldest = here;
         if (atomic_load_explicit(&store->slot[i].key, memory_order_relaxed) != key)
             continue;
         same++;
-        if (oldest_same < 0 || word[i] < word[oldest_same])
-            oldest_same = i;
+        if (own.at < 0 || here.word < own.word)
+            own = here;
     }
-    int at = same >= PER_KEY ? oldest_same : vacant >= 0 ? vacant : oldest;
-    if (at >= 0)
-        *ret_word = word[at];
-    return at;
+    struct pick found = same >= PER_KEY ? own : vacant.at >= 0 ? vacant : oldest;
+    *ret_word = found.word;
+    return found.at;
 }
 
 static int newest(uint64_t key, uint64_t *ret_word) {
@@ -139,35 +141,35 @@ static int newest(uint64_t key, uint64_t *ret_word) {
     return at;
 }
 
-/* ---- what is in them ---- */
+/* ---- what is in them: sealed and opened in place ---- */
 
-static bool seal(const struct mesh_identity *id, const uint8_t key[MESH_TLS_DIGEST], const uint8_t *plain,
-                 int n, struct ticket_body *ret) {
+static bool seal(const struct mesh_identity *id, const uint8_t key[MESH_TLS_DIGEST],
+                 struct ticket_body *body) {
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     int len;
     bool ok =
-        ctx && RAND_bytes(ret->nonce, NONCE) == 1 &&
-        EVP_EncryptInit_ex2(ctx, mesh_tls_cipher_get(MESH_AES256_GCM), id->vault, ret->nonce, NULL) == 1 &&
+        ctx && RAND_bytes(body->nonce, NONCE) == 1 &&
+        EVP_EncryptInit_ex2(ctx, mesh_tls_cipher_get(MESH_AES256_GCM), id->vault, body->nonce, NULL) == 1 &&
         EVP_EncryptUpdate(ctx, NULL, &len, key, MESH_TLS_DIGEST) == 1 &&
-        EVP_EncryptUpdate(ctx, ret->sealed, &len, plain, n) == 1 &&
-        EVP_EncryptFinal_ex(ctx, ret->tag, &len) == 1 &&
-        EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG, ret->tag) == 1;
+        EVP_EncryptUpdate(ctx, body->sealed, &len, body->sealed, (int)body->n) == 1 &&
+        EVP_EncryptFinal_ex(ctx, body->tag, &len) == 1 &&
+        EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG, body->tag) == 1;
     EVP_CIPHER_CTX_free(ctx);
-    ret->n = (uint32_t)n;
     return ok;
 }
 
-static bool open_sealed(const struct mesh_identity *id, const uint8_t key[MESH_TLS_DIGEST],
-                        struct ticket_body *body, uint8_t *ret_plain) {
+static bool unseal(const struct mesh_identity *id, const uint8_t key[MESH_TLS_DIGEST],
+                   struct ticket_body *body) {
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    uint8_t none[TAG];
     int len;
     bool ok =
         ctx && body->n > LIFE && body->n <= BODY_MAX &&
         EVP_DecryptInit_ex2(ctx, mesh_tls_cipher_get(MESH_AES256_GCM), id->vault, body->nonce, NULL) == 1 &&
         EVP_DecryptUpdate(ctx, NULL, &len, key, MESH_TLS_DIGEST) == 1 &&
-        EVP_DecryptUpdate(ctx, ret_plain, &len, body->sealed, (int)body->n) == 1 &&
+        EVP_DecryptUpdate(ctx, body->sealed, &len, body->sealed, (int)body->n) == 1 &&
         EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG, body->tag) == 1 &&
-        EVP_DecryptFinal_ex(ctx, ret_plain + len, &len) == 1;
+        EVP_DecryptFinal_ex(ctx, none, &len) == 1;
     EVP_CIPHER_CTX_free(ctx);
     return ok;
 }
@@ -175,49 +177,47 @@ static bool open_sealed(const struct mesh_identity *id, const uint8_t key[MESH_T
 /* `body` is the caller's own copy: nobody changes it meanwhile. */
 static SSL_SESSION *session_read(const struct mesh_identity *id, const uint8_t key[MESH_TLS_DIGEST],
                                  struct ticket_body *body, int64_t wall, int64_t *ret_expires) {
-    uint8_t plain[BODY_MAX];
-    const uint8_t *der = plain + LIFE;
+    const uint8_t *der = body->sealed + LIFE;
     SSL_SESSION *session = NULL;
     int64_t expires;
-    if (open_sealed(id, key, body, plain)) {
-        memcpy(&expires, plain, sizeof expires);
+    if (unseal(id, key, body)) {
+        memcpy(&expires, body->sealed, sizeof expires);
         if (expires > wall)
             session = d2i_SSL_SESSION(NULL, &der, (long)body->n - LIFE);
         if (session)
             *ret_expires = expires;
     }
-    OPENSSL_cleanse(plain, sizeof plain);
+    OPENSSL_cleanse(body->sealed, sizeof body->sealed);
     ERR_clear_error();
     return session;
 }
 
-static int session_write(SSL_SESSION *session, int64_t expires, uint8_t ret_plain[BODY_MAX]) {
-    uint8_t *der = ret_plain + LIFE;
+static bool session_write(SSL_SESSION *session, int64_t expires, struct ticket_body *ret) {
+    uint8_t *der = ret->sealed + LIFE;
     int n = i2d_SSL_SESSION(session, NULL);
     if (n <= 0 || n > DER_MAX || i2d_SSL_SESSION(session, &der) != n)
-        return 0;
-    memcpy(ret_plain, &expires, sizeof expires);
-    return LIFE + n;
+        return false;
+    memcpy(ret->sealed, &expires, sizeof expires);
+    ret->n = (uint32_t)(LIFE + n);
+    return true;
 }
 
 void mesh_tls_tickets_put(const struct mesh_identity *id, const uint8_t key[MESH_TLS_DIGEST],
                           SSL_SESSION *session, int64_t wall, int64_t expires) {
-    uint8_t plain[BODY_MAX];
     struct ticket_body body;
     uint64_t word;
-    int n = store ? session_write(session, expires, plain) : 0;
-    if (n && seal(id, key, plain, n, &body)) {
+    if (store && session_write(session, expires, &body) && seal(id, key, &body)) {
         for (int i = 0, at; i < TRIES && (at = slot_for(key_start(key), wall, &word)) >= 0; i++) {
             struct ticket_slot *slot = &store->slot[at];
             if (!swap(slot, &word, word_new(wall, HELD)))
                 continue;
-            memcpy(&store->body[at], &body, offsetof(struct ticket_body, sealed) + (size_t)n);
+            memcpy(&store->body[at], &body, offsetof(struct ticket_body, sealed) + body.n);
             atomic_store_explicit(&slot->key, key_start(key), memory_order_relaxed);
             (void)swap(slot, &word, word_new(wall, FULL));
             break;
         }
     }
-    OPENSSL_cleanse(plain, sizeof plain);
+    OPENSSL_cleanse(&body, sizeof body);
     ERR_clear_error();
 }
 
