@@ -51,7 +51,7 @@ app_nginx_reload() {
 }
 # Workers that may not read the key: what root's master reads in their place reaches them without a reload.
 app_nginx_rotation() {
-  local id=$RUN/id name seen i
+  local id=$RUN/rotating name seen i
   become() { # become NAME: the identity's files are replaced, as a rotation replaces them
     install -m 400 "$PKI/$1-chain.pem" "$id/cert.new" && install -m 400 "$PKI/$1.key" "$id/key.new" &&
       mv "$id/cert.new" "$id/cert" && mv "$id/key.new" "$id/key"
