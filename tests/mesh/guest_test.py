@@ -64,7 +64,7 @@ def library(pattern):
 
 
 def wrapper(pattern):
-    """A library that wraps what a sanitizer's runtime wraps as well: the two call each other without end, with no library of ours."""
+    """A library that wraps what a sanitizer's runtime wraps as well: left out there, the stack of three comes to a call without end."""
     if BEFORE:
         raise Skip("not beside a sanitizer's runtime")
     return library(pattern)
