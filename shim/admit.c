@@ -31,12 +31,18 @@ static bool ends_of(const struct mesh_conn *c, int fd, struct ends *ret) {
     return true;
 }
 
-enum mesh_inbound_mode mesh_admit_begin(const struct mesh_caller *who, bool *ret_asks) {
+/* What is not known (yet) is closed: MESH_E_AGAIN may change, MESH_E_IDENTITY never says anything. */
+static int look(const struct mesh_caller *who, struct mesh_inbound **ret) {
     struct mesh_view *v = mesh_engine_view();
+    int err = v ? mesh_view_inbound(v, who, ret, NULL) : MESH_E_AGAIN;
+    if (err == MESH_E_NOTFOUND && mesh_view_inbound_cannot(v))
+        return MESH_E_IDENTITY;
+    return err == MESH_E_NOTFOUND && !mesh_view_inbound_known(v, who->local) ? MESH_E_AGAIN : err;
+}
+
+enum mesh_inbound_mode mesh_admit_begin(const struct mesh_caller *who, bool *ret_asks) {
     struct mesh_inbound *in = NULL;
-    int err = v ? mesh_view_inbound(v, who, &in, NULL) : MESH_E_INTERNAL;
-    if (err == MESH_E_NOTFOUND && !mesh_view_inbound_known(v, who->local))
-        err = MESH_E_AGAIN; /* what is not known yet is closed */
+    int err = look(who, &in);
     *ret_asks = err != MESH_E_NOTFOUND;
     if (err)
         return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
@@ -46,10 +52,16 @@ enum mesh_inbound_mode mesh_admit_begin(const struct mesh_caller *who, bool *ret
     return mode;
 }
 
-enum mesh_inbound_mode mesh_admit_mode(const struct mesh_conn *c, int fd) {
+enum mesh_inbound_mode mesh_admit_mode(const struct mesh_conn *c, int fd, bool *ret_waits) {
+    struct mesh_inbound *in = NULL;
     struct ends e;
-    bool asks;
-    return ends_of(c, fd, &e) ? mesh_admit_begin(&e.caller, &asks) : MESH_INBOUND_STRICT;
+    int err = ends_of(c, fd, &e) ? look(&e.caller, &in) : MESH_E_INTERNAL;
+    enum mesh_inbound_mode mode = err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
+    if (!err)
+        mode = in->mode;
+    free(in);
+    *ret_waits = err == MESH_E_AGAIN;
+    return mode;
 }
 
 bool mesh_admit_asks(void) {

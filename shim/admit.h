@@ -12,8 +12,8 @@
 /* A connection on a port whose mode is `view`, before its first bytes: OFF and *ret_asks false is one that the view says
  * nothing of. A chain that cannot be kept to, or none that takes it, is STRICT: refused when its bytes come. */
 enum mesh_inbound_mode mesh_admit_begin(const struct mesh_caller *who, bool *ret_asks);
-/* The same of one that is accepted. */
-enum mesh_inbound_mode mesh_admit_mode(const struct mesh_conn *c, int fd);
+/* The same of one that is accepted. *ret_waits: it is not known yet what the view says of it. */
+enum mesh_inbound_mode mesh_admit_mode(const struct mesh_conn *c, int fd, bool *ret_waits);
 /* Does the view say anything of inbound connections? Then a ClientHello is read whole before we choose. */
 bool mesh_admit_asks(void);
 /* Notes what the first bytes say. */
