@@ -46,6 +46,7 @@ struct mesh_publisher {
     int waker;
     bool is_agent, answered, whole; /* whole: something other than endpoints is unpublished */
     bool retaken;                   /* the first build of this publisher is still to come */
+    bool inherited;                 /* what the one before was told of host names is taken over */
     uint32_t posted;                /* demands_posted when the table was last read */
     uint64_t beat_at, look_at, retry_at, changed_since; /* 0: nothing is unpublished */
     uint64_t built_at, built_ns;                        /* the last build of the whole, and what it took */
@@ -323,6 +324,9 @@ static struct mesh_build_in input(const struct mesh_publisher *p, const struct m
 static int gather(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now) {
     struct mesh_build_in in = input(p, blend);
     int rc = mesh_hosts_want(p->hosts, &blend->set, now);
+    if (rc == 0 && !p->inherited)
+        mesh_hosts_inherit(p->hosts, p->v, &blend->set);
+    p->inherited |= rc == 0;
     if (rc == 0)
         rc = mesh_health_load(p->health, &in, p->v->tls, now);
     if (rc < 0)
