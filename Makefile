@@ -90,6 +90,8 @@ $(BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_C)
 $(BUILD)/tests/lib/tsan_first.o: OBJ_CFLAGS = -fno-sanitize=all
 $(BUILD)/shim/link/private.o: OBJ_CFLAGS = -fno-builtin
 $(BUILD)/shim/entry.o: OBJ_CFLAGS = -O2 -fno-builtin -fno-sanitize=all
+# The sanitizers' own start calls dlvsym, which the look-up serves before there is a shadow.
+$(BUILD)/shim/real.o: OBJ_CFLAGS = -fno-sanitize=all
 
 # ---- the library ----
 # No start files and no constructors: DT_INIT is ours. No RELRO: it would be a system call for every program, to protect
@@ -160,11 +162,19 @@ check-fuzz: $(FUZZ_RUN:%=$(BUILD)/tests/fuzz/%_replay)
 	$(Q)for f in $(FUZZ_RUN); do $(BUILD)/tests/fuzz/$${f}_replay tests/fuzz/corpus/$$f || exit 1; done
 
 FUZZ_BUILD = build/fuzz
-$(FUZZ_BUILD)/%_fuzz: tests/fuzz/%_fuzz.c $(filter-out shim/entry.c,$(SRC)) $(PROTO_C) $(BUILD)/shim/symbols.hash
+FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -w -fsanitize=address,undefined -I. -I$(BUILD) -I$(BUILD)/proto
+FUZZ_OBJ = $(patsubst %.c,$(FUZZ_BUILD)/%.o,$(filter-out shim/entry.c,$(SRC))) $(PROTO:%.proto=$(FUZZ_BUILD)/proto/%.pb-c.o)
+$(FUZZ_BUILD)/.setup: | $(BUILD)/.setup
+	$(Q)sh tests/setup.sh clang libclang-rt-14-dev && mkdir -p $(@D) && touch $@
+$(FUZZ_BUILD)/%.o: %.c | $(GENERATED) $(FUZZ_BUILD)/.setup
 	$(call say,FUZZ,$<)
-	$(Q)sh tests/setup.sh clang libclang-rt-14-dev
-	$(Q)mkdir -p $(@D) && $(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -O1 -g -w -fsanitize=fuzzer,address,undefined -I. -I$(BUILD) \
-		-I$(BUILD)/proto -o $@ $< $(filter-out shim/entry.c,$(SRC)) $(PROTO_C) $(TEST_LIBS)
+	$(Q)mkdir -p $(@D) && $(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
+$(FUZZ_BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_C) $(FUZZ_BUILD)/.setup
+	$(call say,FUZZ,$<)
+	$(Q)mkdir -p $(@D) && $(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -c $< -o $@
+$(FUZZ_BUILD)/%_fuzz: tests/fuzz/%_fuzz.c $(FUZZ_OBJ)
+	$(call say,FUZZ,$<)
+	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_OBJ) $(TEST_LIBS)
 fuzz: $(FUZZ_RUN:%=$(FUZZ_BUILD)/%_fuzz)
 	$(Q)for f in $(FUZZ_RUN); do mkdir -p $(FUZZ_BUILD)/found/$$f tests/fuzz/corpus/$$f && \
 		$(FUZZ_BUILD)/$${f}_fuzz -max_total_time=$(TIME) -print_final_stats=1 -artifact_prefix=$(FUZZ_BUILD)/$$f- \
@@ -218,4 +228,4 @@ help:
 	@echo 'install  PREFIX=/usr/local DESTDIR='
 	@echo 'clean    remove build/'
 
--include $(LIB_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d) $(XDS_PROBE).d
+-include $(LIB_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d) $(PRIVATE_OBJ:.o=.d) $(CTL_OBJ:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d) $(XDS_PROBE).d

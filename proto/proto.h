@@ -89,7 +89,7 @@ int mesh_proto_print(const ProtobufCMessage *m, bool yaml, int indent, char **re
  *   - one Cluster `NAME` or `NAME:PORT` (lower case, no trailing dot), type STATIC, or STRICT_DNS when an endpoint is a
  *     host name; load_assignment of the same name with one locality of priority 0 and the endpoints in file order
  *     (IP:PORT, [IP6]:PORT, HOST:PORT; without a port the service's own); lb_policy from `policy` (round_robin,
- *     least_request, random, ring_hash, maglev; pick_first as load_balancing_policy);
+ *     least_request, random, ring_hash, maglev; pick_first and peak_ewma as load_balancing_policy);
  *     transport_socket RawBuffer for `tls: off`; UpstreamTlsContext for `tls: mutual` or `peers`, whose validation_context
  *     has one match_typed_subject_alt_names entry of type URI for each peer: `exact`, or `safe_regex` when the pattern has
  *     a star ([^/]+ for a segment, .* at the end); neither: none, so MESH_TLS decides;

@@ -200,10 +200,13 @@ static int check_tls(struct mesh_collect *c, struct service *s) {
     return 0;
 }
 
-static const char *const policies[][2] = {
-    {"round_robin", "ROUND_ROBIN"}, {"least_request", "LEAST_REQUEST"},
-    {"ring_hash", "RING_HASH"},     {"random", "RANDOM"},
-    {"maglev", "MAGLEV"},           {"pick_first", "LOAD_BALANCING_POLICY_CONFIG"}};
+static const char *const policies[][2] = {{"round_robin", "ROUND_ROBIN"},
+                                          {"least_request", "LEAST_REQUEST"},
+                                          {"ring_hash", "RING_HASH"},
+                                          {"random", "RANDOM"},
+                                          {"maglev", "MAGLEV"},
+                                          {"pick_first", "LOAD_BALANCING_POLICY_CONFIG"},
+                                          {"peak_ewma", "LOAD_BALANCING_POLICY_CONFIG"}};
 
 static const char *policy_of(const struct service *s) {
     for (size_t i = 0; s->policy && i < MESH_ARRAY_LEN(policies); i++)
@@ -354,15 +357,14 @@ static void put_transport(struct mesh_out *o, struct mesh_level *cluster, const 
     mesh_out_close(o, &socket, false);
 }
 
-static void put_pick_first(struct mesh_out *o, struct mesh_level *cluster) {
+static void put_policy(struct mesh_out *o, struct mesh_level *cluster, const char *name, const char *type) {
     struct mesh_level lb, list, policy, extension, config;
     put_map(o, cluster, "load_balancing_policy", &lb);
     put_map(o, &lb, "policies", &list);
     mesh_out_item(o, &list);
     mesh_out_open(o, &policy);
     put_map(o, &policy, "typed_extension_config", &extension);
-    open_extension(o, "envoy.load_balancing_policies.pick_first",
-                   "load_balancing_policies.pick_first.v3.PickFirst", &extension, &config);
+    open_extension(o, name, type, &extension, &config);
     mesh_out_close(o, &config, false);
     mesh_out_close(o, &extension, false);
     mesh_out_close(o, &policy, false);
@@ -379,7 +381,11 @@ static void put_cluster(struct mesh_out *o, const struct service *s) {
     if (policy)
         put_text(o, &l, "lb_policy", policy);
     if (policy && !strcmp(s->policy->text, "pick_first"))
-        put_pick_first(o, &l);
+        put_policy(o, &l, "envoy.load_balancing_policies.pick_first",
+                   "load_balancing_policies.pick_first.v3.PickFirst");
+    if (policy && !strcmp(s->policy->text, "peak_ewma"))
+        put_policy(o, &l, "envoy.load_balancing_policies.peak_ewma",
+                   "load_balancing_policies.peak_ewma.v3alpha.PeakEwma");
     put_assignment(o, &l, s);
     if (s->plain || s->mutual)
         put_transport(o, &l, s);

@@ -234,6 +234,12 @@ static int read_pick_first(struct reading *r, const void *m, int deep) {
     return 0;
 }
 
+/* Its settings (decay, default latency) are fixed: an unknown field is warned of by who reads the text. */
+static int read_peak_ewma(struct reading *r, const void *m, int deep) {
+    r->lb->policy.policy = MESH_LB_PEAK_EWMA;
+    return 0;
+}
+
 /* Its weights are the endpoints' own until somebody reports load, which nobody does on plain connections. */
 static int read_weighted(struct reading *r, const void *m, int deep) {
     r->lb->policy.policy = MESH_LB_ROUND_ROBIN;
@@ -289,6 +295,7 @@ static const struct {
     {&mesh__lb__maglev__descriptor, read_maglev},
     {&mesh__lb__random__descriptor, read_random},
     {&mesh__lb__pick_first__descriptor, read_pick_first},
+    {&mesh__lb__peak_ewma__descriptor, read_peak_ewma},
     {&mesh__lb__client_side_weighted_round_robin__descriptor, read_weighted},
     {&mesh__lb__wrr_locality__descriptor, read_wrr_locality},
     {&mesh__lb__random_subsetting__descriptor, read_random_subsetting},

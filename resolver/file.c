@@ -348,9 +348,7 @@ static int map_file(struct mesh_view *v, int dir, const char *name, const uint8_
 
 /* ---- the directory ----------------------------------------------------------------------------------------
  */
-/* Opens it, making it (one level) when it is missing. MESH_E_INVALID: somebody else could change what is in
- * it. Otherwise -errno. */
-static int open_directory(const char *path, uid_t uid, struct mesh_why *why) {
+int mesh_run_dir_open(const char *path, uid_t uid, struct mesh_why *why) {
     struct stat st;
     int fd = mesh_sys_open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
     if (fd == -ENOENT) {
@@ -398,7 +396,7 @@ int mesh_view_map(struct mesh_view *v, const char *run_dir, const uint8_t digest
     char name[40];
     if (!run_dir)
         return map_private(v, digest);
-    int rc, dir = open_directory(run_dir, v->uid, why);
+    int rc, dir = mesh_run_dir_open(run_dir, v->uid, why);
     if (dir == MESH_E_INVALID)
         return dir;
     if (dir < 0)

@@ -49,11 +49,12 @@ struct mesh_publisher {
     bool inherited;                 /* what the one before was told of host names is taken over */
     uint32_t posted;                /* demands_posted when the table was last read */
     uint64_t beat_at, look_at, retry_at, changed_since; /* 0: nothing is unpublished */
-    uint64_t built_at, built_ns;                        /* the last build of the whole, and what it took */
-    bool has_aggregates;                                /* in what it built */
-    bool by_zone;                                       /* it weighs zones by where we run */
-    bool health_changed;                                /* since then */
-    struct want *wants;                                 /* VIEW_DEMANDS */
+    uint64_t publish_at;         /* what is unpublished waits until then for what belongs to it */
+    uint64_t built_at, built_ns; /* the last build of the whole, and what it took */
+    bool has_aggregates;         /* in what it built */
+    bool by_zone;                /* it weighs zones by where we run */
+    bool health_changed;         /* since then */
+    struct want *wants;          /* VIEW_DEMANDS */
 };
 
 /* ---- the role ---------------------------------------------------------------------------------------------
@@ -461,14 +462,24 @@ static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_cha
     return 1;
 }
 
-/* Somebody waits for a name that could be published now. */
-static bool is_waited_for(const struct mesh_publisher *p, uint64_t now) {
-    if (!p->xds || (p->built_at && now - p->built_at < PAUSE * p->built_ns))
-        return false;
-    for (uint32_t i = 0; i < VIEW_DEMANDS; i++)
-        if (p->wants[i].state == DEMAND_ASKED && state_of(p, &p->wants[i]) == MESH_XDS_KNOWN)
-            return true;
-    return false;
+static uint64_t patience_of(const struct mesh_publisher *p, const struct want *w) {
+    return inbound_of(w->name) ? 0 : mesh_xds_patience(p->xds, w->name, w->port);
+}
+
+/* How long the change may wait, since it came, for what belongs to it: not at all where somebody waits for a
+ * name that is whole, longest where the names that are waited for are still without what comes first. */
+static uint64_t longest_wait(const struct mesh_publisher *p, uint64_t now, bool settled) {
+    bool soon = p->xds && !(p->built_at && now - p->built_at < PAUSE * p->built_ns);
+    uint64_t longest = settled ? 0 : DEBOUNCE;
+    for (uint32_t i = 0; p->xds && i < VIEW_DEMANDS; i++) {
+        if (p->wants[i].state != DEMAND_ASKED || state_of(p, &p->wants[i]) != MESH_XDS_KNOWN)
+            continue;
+        uint64_t patience = patience_of(p, &p->wants[i]);
+        if (!patience && soon)
+            return 0;
+        longest = patience > longest ? patience : longest;
+    }
+    return longest;
 }
 
 /* With nothing heard yet there is nothing new to say: what the view holds stays. */
@@ -495,8 +506,10 @@ static int publish(struct mesh_publisher *p, uint64_t now) {
         changed(p, now);
     if (p->before && !p->changed_since && is_caught_up(p))
         changed(p, now);
-    if (!p->changed_since || now < p->retry_at || !has_something(p) ||
-        (!settled && now - p->changed_since < DEBOUNCE && !is_waited_for(p, now)))
+    if (!p->changed_since || now < p->retry_at || !has_something(p))
+        return 0;
+    p->publish_at = p->changed_since + longest_wait(p, now, settled);
+    if (now < p->publish_at)
         return 0;
     return publish_all(p, now);
 }
@@ -550,8 +563,8 @@ uint32_t mesh_publisher_fill(struct mesh_publisher *p, struct pollfd *ret, uint3
     n += mesh_dns_fill(p->dns, ret + n, max - n, &d);
     mesh_hosts_drive(p->hosts, now, &d);
     n += mesh_health_fill(p->health, ret + n, max - n, &d);
-    if (p->changed_since && p->changed_since + DEBOUNCE < d && p->changed_since + DEBOUNCE > now)
-        d = p->changed_since + DEBOUNCE;
+    if (p->changed_since && p->publish_at < d && p->publish_at > now)
+        d = p->publish_at;
     if (d < *io_deadline)
         *io_deadline = d;
     return n;

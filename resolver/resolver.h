@@ -46,6 +46,9 @@ struct mesh_view_config { /* from the environment table; all strings are copied 
  * refuse; `why` holds FILE:LINE:COLUMN: what. Keeps no descriptor open. Threads: one at a time. */
 int mesh_view_open(const struct mesh_view_config *cfg, struct mesh_view **ret_view, bool *ret_private,
                    struct mesh_why *why) MESH_MUST_CHECK;
+/* MESH_RUN_DIR itself: opens it (O_DIRECTORY, CLOEXEC), making it (one level) when it is missing. The descriptor is the
+ * caller's. MESH_E_INVALID: somebody else could change what is in it (why says how). Otherwise -errno. Threads: any. */
+int mesh_run_dir_open(const char *path, uid_t uid, struct mesh_why *why) MESH_MUST_CHECK;
 void mesh_view_close(struct mesh_view *v); /* unmaps (meshctl and tests; a program under the shim never does) */
 
 /* Has the file been replaced? At most one stat a second over all processes on the view; when it changed, one of them

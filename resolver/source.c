@@ -62,6 +62,22 @@ static void trace_unknown(void *arg, const char *path, uint32_t line, uint32_t c
     mesh_line_end(&l);
 }
 
+/* What a program would else only learn of by its first connection. */
+static void trace_refused(const struct mesh_resources *r) {
+    uint32_t told = 0;
+    for (size_t i = 0; i < r->n && told < WARNINGS_MAX; i++) {
+        if (!r->items[i].refused)
+            continue;
+        struct mesh_line l;
+        told++;
+        mesh_line_begin(&l, MESH_TRACE_ERROR, "view");
+        mesh_line_str(&l, "state", "refused");
+        mesh_line_str(&l, "resource", r->items[i].name);
+        mesh_line_str(&l, "detail", r->items[i].refused);
+        mesh_line_end(&l);
+    }
+}
+
 int mesh_source_read(const char *path, struct mesh_resources **ret, struct mesh_why *why) {
     char *text;
     size_t len;
@@ -72,6 +88,8 @@ int mesh_source_read(const char *path, struct mesh_resources **ret, struct mesh_
         return rc;
     rc = mesh_resources_read(text, len, &opts, ret, why);
     free(text);
+    if (rc == 0)
+        trace_refused(*ret);
     return rc;
 }
 

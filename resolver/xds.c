@@ -8,6 +8,8 @@
 
 #define IDLE_MAX (120 * MESH_SEC) /* what nothing needs is kept for that long */
 #define SWEEP_EVERY (15 * MESH_SEC)
+#define COMING (1 * MESH_SEC)  /* longest wait for the rest of what is on its way */
+#define UNSAID (100 * MESH_MS) /* and for a listener that nobody has said anything of */
 enum { XDS_NAME_MAX = 1024 };
 
 /* ---- life -------------------------------------------------------------------------------------------------
@@ -308,6 +310,28 @@ enum mesh_xds_state mesh_xds_want_state(const struct mesh_xds *x, const struct x
         gone += w->entries[i]->is_gone;
     }
     return gone == w->n ? MESH_XDS_DENIED : MESH_XDS_WAITING;
+}
+
+static uint64_t whole_patience(const struct mesh_cache *c) {
+    bool told = c->is_told[MESH_ADS_LISTENER] && c->is_told[MESH_ADS_CLUSTER];
+    return told && !c->pending ? 0 : COMING;
+}
+
+uint64_t mesh_xds_patience(const struct mesh_xds *x, const char *name, uint16_t port) {
+    char text[XDS_NAME_MAX - 32];
+    if (x->cfg.bootstrap->is_wildcard)
+        return whole_patience(&x->cache);
+    const struct xds_want *w =
+        want_text(name, port, text, sizeof(text)) ? mesh_dict_find(&x->wants, text, strlen(text)) : NULL;
+    uint64_t patience = 0;
+    for (uint32_t i = 0; w && i < w->n; i++) {
+        const struct mesh_entry *e = w->entries[i];
+        if (!e->is_gone && mesh_closure_shows(&x->cache, e))
+            return patience;
+        if (!e->is_gone && e->type == MESH_ADS_LISTENER)
+            patience = e->now || patience == COMING ? COMING : UNSAID;
+    }
+    return patience;
 }
 
 enum mesh_xds_state mesh_xds_state(const struct mesh_xds *x, const char *name, uint16_t port) {

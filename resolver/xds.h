@@ -68,6 +68,9 @@ int mesh_xds_want(struct mesh_xds *x, const char *name, uint16_t port, uint64_t 
 /* No longer; what only it needed is unsubscribed from (not at once, so that a name that comes back is still there). */
 void mesh_xds_unwant(struct mesh_xds *x, const char *name, uint16_t port, uint64_t now);
 enum mesh_xds_state mesh_xds_state(const struct mesh_xds *x, const char *name, uint16_t port);
+/* How long a name that is KNOWN, and not published yet, may wait for what would come before that which shows of it: a
+ * listener whose routes are on their way stands before a cluster of the same name. 0: nothing would. */
+uint64_t mesh_xds_patience(const struct mesh_xds *, const char *name, uint16_t port);
 int mesh_xds_want_inbound(struct mesh_xds *x, const char *address_port, uint64_t now) MESH_MUST_CHECK;
 /* WAITING until all that can be said of it has been said. */
 enum mesh_xds_state mesh_xds_inbound_state(const struct mesh_xds *x, const char *address_port);

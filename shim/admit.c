@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
+#include "shim/own_identity.h"
 
 enum {
     ACCESS_DENIED = 49
@@ -116,6 +118,31 @@ int mesh_admit_inbound(const struct mesh_conn *c, int fd, struct mesh_inbound **
     if (!v)
         return MESH_E_NOTFOUND;
     return ends_of(c, fd, &e) ? mesh_view_inbound(v, &e.caller, ret, why) : MESH_E_NOTFOUND;
+}
+
+int mesh_admit_tls(const struct mesh_inbound *in, struct mesh_handshake **ret, struct mesh_why *why) {
+    const struct mesh_env *e = mesh_env();
+    struct mesh_pem pem = {0};
+    if (in)
+        pem = (struct mesh_pem){in->cert, in->key, in->ca, in->cert_len, in->key_len, in->ca_len};
+    struct mesh_identity *id = mesh_own_identity(&pem, why);
+    int err = MESH_E_IDENTITY;
+    if (e->bad_callers && !(in && in->callers)) {
+        (void)mesh_why(why, err, "MESH_CALLERS has a wrong value");
+    } else if (id) {
+        struct mesh_handshake_config cfg = {.server = true, .identity = id, .wall = mesh_wall()};
+        cfg.peers = in && in->callers ? in->callers : e->callers;
+        cfg.npeers = in && in->callers ? in->ncallers : e->ncallers;
+        if (in) {
+            cfg.no_client_cert = in->no_client_cert;
+            cfg.any_peer_san = in->any_peer_san;
+            cfg.min_version = in->min_version;
+            cfg.max_version = in->max_version;
+        }
+        err = mesh_handshake_new(&cfg, ret);
+    }
+    mesh_identity_unref(id);
+    return err;
 }
 
 static void trace_verdict(const struct ends *e, uint16_t port, const char *why, const char *policy,

@@ -129,6 +129,25 @@ static void count_off(struct mesh_conn *c) {
     c->ledger = UINT32_MAX;
 }
 
+/* What is in clear says so in every line. */
+static void line_tls(struct mesh_line *l, const struct dial *d) {
+    mesh_line_str(l, "tls", d->target && d->target->plain ? "none" : NULL);
+}
+
+static void trace_dial(const struct dial *d, int fd, const struct sockaddr *to, socklen_t len) {
+    if (!mesh_trace_on(MESH_TRACE_DEBUG))
+        return;
+    struct mesh_line l;
+    mesh_line_begin(&l, MESH_TRACE_DEBUG, "dial");
+    mesh_line_int(&l, "fd", fd);
+    mesh_line_str(&l, "name", d->route.name);
+    mesh_line_str(&l, "route", d->route.route);
+    mesh_line_str(&l, "cluster", d->route.cluster);
+    mesh_line_addr(&l, "address", to, len);
+    line_tls(&l, d);
+    mesh_line_end(&l);
+}
+
 static void trace_no_pick(const struct dial *d, int err, const struct mesh_why *why) {
     struct mesh_line l;
     mesh_line_begin(&l, MESH_TRACE_ERROR, "refused");
@@ -138,6 +157,7 @@ static void trace_no_pick(const struct dial *d, int err, const struct mesh_why *
                                            : "no-endpoint");
     mesh_line_str(&l, "name", d->route.name);
     mesh_line_str(&l, "cluster", d->route.cluster);
+    line_tls(&l, d);
     mesh_line_str(&l, "detail", why->text[0] ? why->text : NULL);
     mesh_line_end(&l);
 }
@@ -202,6 +222,7 @@ static void trace_attempt(const struct dial *d, int fd, const char *why, int err
     mesh_line_str(&l, "name", d->route.name);
     mesh_line_str(&l, "cluster", d->route.cluster);
     mesh_line_addr(&l, "endpoint", (const struct sockaddr *)&d->to, d->to_len);
+    line_tls(&l, d);
     mesh_line_int(&l, "errno", errno_);
     mesh_line_int(&l, "attempt", d->attempts);
     mesh_line_str(&l, "detail", detail && detail->text[0] ? detail->text : NULL);
@@ -388,6 +409,7 @@ int mesh_dial_begin(struct mesh_conn *c, uint32_t slot, int fd, int flags, const
             d->to_len = len;
         }
         memcpy(&c->dialled, to, len < sizeof c->dialled ? len : sizeof c->dialled);
+        trace_dial(d, fd, to, len);
         r = attempt(c, fd, flags, h, &err);
         if (r == 1 && err == MESH_E_REFUSED)
             r = dial_next(c, slot, fd, h, err, d->last_errno, "connect", NULL);

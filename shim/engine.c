@@ -20,6 +20,7 @@
 #include "shim/proc.h"
 #include "shim/start.h"
 #include "shim/steward.h"
+#include "shim/ticket_file.h"
 
 static _Atomic(struct mesh_view *) view;
 static _Atomic int view_state; /* 0 not tried, 1 being opened, 2 done */
@@ -135,6 +136,7 @@ static int crypto_start(void) {
     int err = mesh_tls_start();
     if (err || !e->cert || !e->key || !e->ca || e->bad_identity)
         return err;
+    mesh_ticket_file_use(e->run_dir);
     return mesh_identity_source_new(e->cert, e->key, e->ca, &source);
 }
 

@@ -17,25 +17,34 @@
 #include "shim/real.h"
 #include "shim/watch.h"
 
-enum { BUCKETS = 1024, NONE = UINT32_MAX, FEW = 8, ANY_EP = -1 };
+enum { BUCKETS = 1024, NONE = UINT32_MAX, FEW = 8, ANY_EP = -1, CHUNK = 256, CHUNKS = 4096, HOPS = 64 };
 static const uint64_t QUIET = 100 * MESH_MS;
 
-struct reg {
-    int ep, fd;
-    uint32_t next;   /* of its bucket, or of the free list */
-    uint32_t slot;   /* NONE: not a connection yet */
-    uint32_t events; /* the program's */
+#define OFF (UINT32_C(1) << 27) /* no event: the program took it out, and may put it in again */
+
+/* What the program wants: changed as one, also by who has no guard (quick_ctl). */
+struct want {
     uint64_t data;
+    uint32_t events;
+    uint32_t generation; /* of the registration: another one may have the place by now */
+} __attribute__((aligned(16)));
+
+struct reg { /* its place is never given back to the system */
+    struct want want;
+    int ep, fd;
+    uint32_t next; /* of its bucket, or of the free list */
+    uint32_t slot; /* NONE: not a connection yet */
+    uint32_t index;
     uint32_t kernel; /* events that the kernel has, while swapped */
     bool used, swapped;
     bool disarmed; /* EPOLLONESHOT went off */
     bool out_told; /* EPOLLET: writable was reported while told */
 };
 
-static struct reg *regs;
+static struct reg *chunks[CHUNKS];
 static _Atomic uint32_t
     nregs; /* read without the guard: 0, and the program has never used epoll on one of ours */
-static uint32_t cap, free_list = NONE;
+static uint32_t free_list = NONE;
 static uint32_t buckets[BUCKETS]; /* index + 1 */
 static uint32_t magic;
 
@@ -45,57 +54,64 @@ static uint32_t *bucket(int fd) {
     return &buckets[(unsigned)fd % BUCKETS];
 }
 
-static struct reg *reg_find(int ep, int fd) {
-    for (uint32_t i = *bucket(fd); i; i = regs[i - 1].next)
-        if (regs[i - 1].fd == fd && regs[i - 1].ep == ep)
-            return &regs[i - 1];
+static struct reg *reg_at(uint32_t i) {
+    return &chunks[i / CHUNK][i % CHUNK];
+}
+
+/* Without the guard the way may lead astray: `hops` ends it, and the finding is looked at again. */
+static struct reg *reg_find(int ep, int fd, int hops) {
+    uint32_t i = *bucket(fd);
+    for (; i && hops; i = reg_at(i - 1)->next, hops--) {
+        struct reg *r = reg_at(i - 1);
+        if (r->fd == fd && r->ep == ep && r->used)
+            return r;
+    }
     return NULL;
 }
 
 static bool grow(void) {
-    uint32_t bigger = cap ? cap * 2 : 256;
     void *p;
-    if (mesh_sys_mmap(NULL, bigger * sizeof *regs, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0,
-                      &p))
+    if (nregs / CHUNK >= CHUNKS || mesh_sys_mmap(NULL, CHUNK * sizeof(struct reg), PROT_READ | PROT_WRITE,
+                                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &p))
         return false;
-    if (cap) {
-        memcpy(p, regs, cap * sizeof *regs);
-        (void)mesh_sys_munmap(regs, cap * sizeof *regs);
-    }
-    regs = p;
-    cap = bigger;
+    chunks[nregs / CHUNK] = p;
     return true;
 }
 
 static struct reg *reg_new(int ep, int fd) {
     uint32_t i = free_list;
     if (i != NONE)
-        free_list = regs[i].next;
-    else if (nregs < cap || grow())
+        free_list = reg_at(i)->next;
+    else if (nregs % CHUNK || grow())
         i = nregs++;
     else
         return NULL;
     if (!magic)
         magic = (uint32_t)mesh_random() | 1;
-    regs[i] = (struct reg){.ep = ep, .fd = fd, .slot = NONE, .used = true, .next = *bucket(fd)};
+    struct reg *r = reg_at(i);
+    uint32_t generation = r->want.generation;
+    *r = (struct reg){.ep = ep, .fd = fd, .slot = NONE, .index = i, .next = *bucket(fd)};
+    r->want.generation = generation;
+    r->used = true;
     *bucket(fd) = i + 1;
-    return &regs[i];
+    return r;
 }
 
 static void reg_free(struct reg *r) {
-    uint32_t i = (uint32_t)(r - regs);
-    for (uint32_t *at = bucket(r->fd); *at; at = &regs[*at - 1].next)
+    uint32_t i = r->index;
+    for (uint32_t *at = bucket(r->fd); *at; at = &reg_at(*at - 1)->next)
         if (*at == i + 1) {
             *at = r->next;
             break;
         }
     r->used = false;
+    r->want.generation++;
     r->next = free_list;
     free_list = i;
 }
 
 static uint64_t cookie(const struct reg *r) {
-    return (uint64_t)magic << 32 | (uint32_t)(r - regs);
+    return (uint64_t)magic << 32 | r->index;
 }
 
 /* ---- what the kernel is asked for ---- */
@@ -103,9 +119,10 @@ static uint64_t cookie(const struct reg *r) {
 static uint32_t mask_of(const struct reg *r, const struct mesh_conn *c) {
     uint32_t state = atomic_load(&c->state);
     if (state == MESH_CONN_OPEN || state == MESH_CONN_DEAD)
-        return r->disarmed ? 0 : r->events;
+        return r->disarmed ? 0 : r->want.events;
     uint32_t m = (uint32_t)mesh_hand_wants(r->slot) & (EPOLLIN | EPOLLOUT);
-    if (mesh_tx_room(c) && r->events & EPOLLOUT && !r->disarmed && !(r->events & EPOLLET && r->out_told))
+    if (mesh_tx_room(c) && r->want.events & EPOLLOUT && !r->disarmed &&
+        !(r->want.events & EPOLLET && r->out_told))
         m |= EPOLLOUT;
     return m;
 }
@@ -117,14 +134,14 @@ static int kernel_mod(struct reg *r, uint32_t events, uint64_t data) {
 
 /* Makes the kernel's registration what the connection's state asks for. */
 static void refresh(struct reg *r, bool force) {
-    struct mesh_conn *c = r->slot == NONE ? NULL : mesh_conn_at(r->slot);
+    struct mesh_conn *c = r->slot == NONE || r->want.events == OFF ? NULL : mesh_conn_at(r->slot);
     if (!c)
         return;
     if (!mesh_watch_special(c, r->slot)) {
         if (!r->swapped)
             return;
         r->swapped = false;
-        (void)kernel_mod(r, r->disarmed ? 0 : r->events, r->data);
+        (void)kernel_mod(r, r->disarmed ? 0 : r->want.events, r->want.data);
         return;
     }
     uint32_t m = mask_of(r, c);
@@ -140,7 +157,7 @@ static void refresh_slot(uint32_t slot, bool force) {
     bool any = false;
     int fd = atomic_load(&l->fd);
     for (uint32_t i = *bucket(fd), next; i; i = next) {
-        struct reg *r = &regs[i - 1];
+        struct reg *r = reg_at(i - 1);
         next = r->next;
         if (r->fd != fd || r->slot != slot)
             continue;
@@ -149,9 +166,9 @@ static void refresh_slot(uint32_t slot, bool force) {
     }
     if (atomic_load(&l->fds) > 1) /* other descriptors of it, rare */
         for (uint32_t i = 0; i < nregs; i++)
-            if (regs[i].used && regs[i].slot == slot && regs[i].fd != fd) {
-                refresh(&regs[i], force);
-                any |= regs[i].swapped;
+            if (reg_at(i)->used && reg_at(i)->slot == slot && reg_at(i)->fd != fd) {
+                refresh(reg_at(i), force);
+                any |= reg_at(i)->swapped;
             }
     l->swapped = any;
 }
@@ -170,10 +187,10 @@ void mesh_watch_begin(uint32_t slot, int fd) {
     if (!atomic_load(&nregs))
         return;
     struct mesh_guard g = mesh_guard_enter();
-    for (uint32_t i = nregs ? *bucket(fd) : 0; i; i = regs[i - 1].next)
-        if (regs[i - 1].fd == fd) {
-            regs[i - 1].slot = slot;
-            regs[i - 1].out_told = false;
+    for (uint32_t i = nregs ? *bucket(fd) : 0; i; i = reg_at(i - 1)->next)
+        if (reg_at(i - 1)->fd == fd) {
+            reg_at(i - 1)->slot = slot;
+            reg_at(i - 1)->out_told = false;
         }
     if (nregs)
         refresh_slot(slot, true);
@@ -183,21 +200,21 @@ void mesh_watch_begin(uint32_t slot, int fd) {
 static void forget_where(int fd, int ep) {
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = 0; i < nregs; i++)
-        if (regs[i].used && (regs[i].fd == fd || regs[i].ep == ep))
-            reg_free(&regs[i]);
+        if (reg_at(i)->used && (reg_at(i)->fd == fd || reg_at(i)->ep == ep))
+            reg_free(reg_at(i));
     mesh_guard_leave(g);
 }
 
 void mesh_watch_forget(int fd) {
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = nregs ? *bucket(fd) : 0, next; i; i = next) {
-        next = regs[i - 1].next;
-        struct reg *r = &regs[i - 1];
+        next = reg_at(i - 1)->next;
+        struct reg *r = reg_at(i - 1);
         if (r->fd != fd)
             continue;
         if (r->swapped) /* as long as another descriptor keeps the socket, the kernel keeps the registration
                          */
-            (void)kernel_mod(r, r->disarmed ? 0 : r->events, r->data);
+            (void)kernel_mod(r, r->disarmed ? 0 : r->want.events, r->want.data);
         reg_free(r);
     }
     mesh_guard_leave(g);
@@ -206,8 +223,8 @@ void mesh_watch_forget(int fd) {
 void mesh_watch_end(int fd) {
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = nregs ? *bucket(fd) : 0, next; i; i = next) {
-        next = regs[i - 1].next;
-        struct reg *r = &regs[i - 1];
+        next = reg_at(i - 1)->next;
+        struct reg *r = reg_at(i - 1);
         if (r->fd != fd)
             continue;
         (void)mesh_sys_epoll_ctl(r->ep, EPOLL_CTL_DEL, fd, NULL);
@@ -223,8 +240,8 @@ void mesh_watch_forget_ep(int ep) {
 
 bool mesh_epoll_tells(uint32_t slot, int ep, uint32_t *ret_owner) {
     int fd = atomic_load(&mesh_local_at(slot)->fd);
-    for (uint32_t i = nregs ? *bucket(fd) : 0; i; i = regs[i - 1].next) {
-        const struct reg *r = &regs[i - 1];
+    for (uint32_t i = nregs ? *bucket(fd) : 0; i; i = reg_at(i - 1)->next) {
+        const struct reg *r = reg_at(i - 1);
         if (r->fd != fd || r->slot != slot || !r->swapped)
             continue;
         if (r->ep == ep)
@@ -242,8 +259,8 @@ static int ctl_add(int ep, int fd, uint32_t slot, const struct epoll_event *ev) 
     if (!r)
         return -ENOMEM;
     r->slot = slot;
-    r->events = ev->events;
-    r->data = ev->data.u64;
+    r->want.events = ev->events;
+    r->want.data = ev->data.u64;
     struct mesh_conn *c = slot == NONE ? NULL : mesh_conn_at(slot);
     struct epoll_event k = *ev;
     if (c && mesh_watch_special(c, slot)) {
@@ -257,10 +274,10 @@ static int ctl_add(int ep, int fd, uint32_t slot, const struct epoll_event *ev) 
         reg_free(r);
         return err;
     }
-    for (uint32_t i = r->next; i; i = regs[i - 1].next)
-        if (regs[i - 1].fd == fd &&
-            regs[i - 1].ep == ep) { /* left over from an epoll instance closed behind our back */
-            reg_free(&regs[i - 1]);
+    for (uint32_t i = r->next; i; i = reg_at(i - 1)->next)
+        if (reg_at(i - 1)->fd == fd &&
+            reg_at(i - 1)->ep == ep) { /* left over from an epoll instance closed behind our back */
+            reg_free(reg_at(i - 1));
             break;
         }
     if (mesh_fd_kind(mesh_fd_get(ep)) != MESH_FD_EPOLL)
@@ -270,16 +287,75 @@ static int ctl_add(int ep, int fd, uint32_t slot, const struct epoll_event *ev) 
 
 static int ctl_mod(struct reg *r, const struct epoll_event *ev) {
     struct reg old = *r;
-    r->events = ev->events;
-    r->data = ev->data.u64;
+    r->want.events = ev->events;
+    r->want.data = ev->data.u64;
     r->disarmed = r->out_told = false;
     struct mesh_conn *c = r->slot == NONE ? NULL : mesh_conn_at(r->slot);
     r->swapped = c && mesh_watch_special(c, r->slot);
-    r->kernel = r->swapped ? mask_of(r, c) : r->events;
-    int err = kernel_mod(r, r->kernel, r->swapped ? cookie(r) : r->data);
+    r->kernel = r->swapped ? mask_of(r, c) : r->want.events;
+    int err = kernel_mod(r, r->kernel, r->swapped ? cookie(r) : r->want.data);
     if (err)
         *r = old;
     return err;
+}
+
+/* Changes what a registration wants, when it is still what was read. */
+static bool want_swap(struct reg *r, struct want *io_old, struct want fresh) {
+#if defined(__x86_64__)
+    bool ok;
+    __asm__ volatile("lock cmpxchg16b %1"
+                     : "=@ccz"(ok), "+m"(r->want), "+a"(io_old->data), "+d"(((uint64_t *)io_old)[1])
+                     : "b"(fresh.data), "c"((uint64_t)fresh.generation << 32 | fresh.events)
+                     : "memory");
+    return ok;
+#else
+    return false;
+#endif
+}
+
+/* May the kernel have what the program wants, and nothing else? */
+static bool is_plain(const struct reg *r, uint32_t slot) {
+    const uint32_t level = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP;
+    struct mesh_conn *c = mesh_conn_at(slot);
+    return r->slot == slot && !r->swapped && c && atomic_load(&c->state) == MESH_CONN_OPEN &&
+           !mesh_watch_special(c, slot) && (r->want.events == OFF || !(r->want.events & ~level));
+}
+
+/* Event loops change registrations several times a request, and the guard is two system calls. An open
+ * connection with nothing pending needs none: what is wanted is written first, then the kernel is told. Who
+ * makes the connection special meanwhile has seen the new wish, or is seen here afterwards: then the guarded
+ * way does it once more. False: not done. */
+static bool quick_ctl(int ep, int op, int fd, uint32_t slot, struct epoll_event *ev, int *ret_err) {
+    const uint32_t level = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP;
+    struct reg *r = nregs ? reg_find(ep, fd, HOPS) : NULL;
+    struct want old, fresh;
+    if (!r || (op != EPOLL_CTL_DEL && ev->events & ~level))
+        return false;
+    old = r->want; /* if torn, it will not be swapped */
+    fresh = (struct want){op == EPOLL_CTL_DEL ? 0 : ev->data.u64, op == EPOLL_CTL_DEL ? OFF : ev->events,
+                          old.generation};
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!is_plain(r, slot) || r->ep != ep || r->fd != fd || !r->used ||
+        (old.events == OFF) != (op == EPOLL_CTL_ADD) || !want_swap(r, &old, fresh))
+        return false;
+    int err = mesh_sys_epoll_ctl(ep, op, fd, ev);
+    if (err) {
+        (void)want_swap(r, &fresh, old);
+        *ret_err = err;
+        return true;
+    }
+    atomic_thread_fence(memory_order_seq_cst);
+    if (op != EPOLL_CTL_DEL && !is_plain(r, slot)) {
+        struct mesh_guard g = mesh_guard_enter();
+        if (r->used && r->ep == ep && r->fd == fd) {
+            r->swapped = true; /* whatever the kernel has: it is told anew */
+            refresh(r, true);
+            mesh_local_at(slot)->swapped |= r->swapped;
+        }
+        mesh_guard_leave(g);
+    }
+    *ret_err = 0;
+    return true;
 }
 
 int mesh_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev) {
@@ -287,10 +363,14 @@ int mesh_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev) {
     uint32_t slot = mesh_fd_kind(word) == MESH_FD_CONN ? mesh_fd_slot(word) : NONE;
     if ((op != EPOLL_CTL_DEL && !ev) || (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL))
         return mesh_sys_epoll_ctl(ep, op, fd, ev);
-    struct mesh_guard g = mesh_guard_enter();
-    struct reg *r = nregs ? reg_find(ep, fd) : NULL;
     int err;
+    if (slot != NONE && quick_ctl(ep, op, fd, slot, ev, &err))
+        return err;
+    struct mesh_guard g = mesh_guard_enter();
+    struct reg *r = nregs ? reg_find(ep, fd, INT_MAX) : NULL;
     if (op == EPOLL_CTL_ADD) {
+        if (r && r->want.events == OFF)
+            reg_free(r);
         err = ctl_add(ep, fd, slot, ev);
     } else if (op == EPOLL_CTL_MOD) {
         err = r ? ctl_mod(r, ev) : mesh_sys_epoll_ctl(ep, op, fd, ev);
@@ -320,9 +400,9 @@ struct seen { /* one event with a cookie, copied out of the registry */
 static bool lookup(const struct epoll_event *ev, int ep, struct seen *ret) {
     uint32_t i = (uint32_t)ev->data.u64;
     struct mesh_guard g = mesh_guard_enter();
-    bool ok = i < nregs && regs[i].used && regs[i].swapped && (regs[i].ep == ep || ep == ANY_EP);
+    bool ok = i < nregs && reg_at(i)->used && reg_at(i)->swapped && (reg_at(i)->ep == ep || ep == ANY_EP);
     if (ok)
-        *ret = (struct seen){regs[i], i};
+        *ret = (struct seen){*reg_at(i), i};
     mesh_guard_leave(g);
     return ok;
 }
@@ -331,9 +411,9 @@ static bool lookup(const struct epoll_event *ev, int ep, struct seen *ret) {
  */
 static void delivered(const struct seen *s, uint32_t events) {
     struct mesh_guard g = mesh_guard_enter();
-    struct reg *r = &regs[s->index];
+    struct reg *r = reg_at(s->index);
     if (r->used && r->ep == s->r.ep && r->fd == s->r.fd) {
-        if (r->events & EPOLLONESHOT)
+        if (r->want.events & EPOLLONESHOT)
             r->disarmed = true;
         if (events & EPOLLOUT)
             r->out_told = true;
@@ -345,9 +425,9 @@ static void delivered(const struct seen *s, uint32_t events) {
 /* Nothing for the program came of it: what the kernel disarmed is armed again. */
 static void swallowed(const struct seen *s) {
     struct mesh_guard g = mesh_guard_enter();
-    struct reg *r = &regs[s->index];
+    struct reg *r = reg_at(s->index);
     if (r->used && r->ep == s->r.ep && r->fd == s->r.fd)
-        refresh(r, r->events & EPOLLONESHOT);
+        refresh(r, r->want.events & EPOLLONESHOT);
     mesh_guard_leave(g);
 }
 
@@ -363,7 +443,7 @@ static uint32_t translate(const struct seen *s, uint32_t kernel, bool *ret_settl
             *ret_settled = true; /* the registration was put back and tells by itself */
             return 0;
         }
-        return mesh_tx_room(c) ? kernel & s->r.events & EPOLLOUT : 0;
+        return mesh_tx_room(c) ? kernel & s->r.want.events & EPOLLOUT : 0;
     }
     if (state == MESH_CONN_OPEN && kernel & (EPOLLIN | EPOLLRDNORM)) {
         if (!mesh_rx_ready(c, slot, s->r.fd))
@@ -372,10 +452,10 @@ static uint32_t translate(const struct seen *s, uint32_t kernel, bool *ret_settl
     }
     if (state == MESH_CONN_DEAD)
         return (c->error ? EPOLLERR | EPOLLHUP : EPOLLHUP) |
-               (s->r.events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLRDNORM));
+               (s->r.want.events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLRDNORM));
     if (mesh_look(c->rx_error))
         kernel |= EPOLLERR;
-    return kernel & (s->r.events | EPOLLERR | EPOLLHUP);
+    return kernel & (s->r.want.events | EPOLLERR | EPOLLHUP);
 }
 
 /* The only registration in `ep` with this data, if it is a connection's and carries no cookie. */
@@ -383,8 +463,8 @@ static bool lookup_settled(const struct epoll_event *ev, int ep, struct seen *re
     uint32_t found = 0;
     struct mesh_guard g = mesh_guard_enter();
     for (uint32_t i = 0; i < nregs; i++) {
-        const struct reg *r = &regs[i];
-        if (!r->used || r->ep != ep || r->data != ev->data.u64)
+        const struct reg *r = reg_at(i);
+        if (!r->used || r->ep != ep || r->want.data != ev->data.u64 || r->want.events == OFF)
             continue;
         *ret = (struct seen){*r, i};
         found++;
@@ -402,9 +482,9 @@ static bool without_data(const struct epoll_event *ev, int ep) {
     if (!c || atomic_load(&c->state) != MESH_CONN_OPEN || mesh_rx_ready(c, s.r.slot, s.r.fd))
         return false;
     struct mesh_guard g = mesh_guard_enter();
-    struct reg *r = &regs[s.index];
-    if (r->used && r->ep == ep && r->fd == s.r.fd && !r->swapped && r->events & EPOLLONESHOT)
-        (void)kernel_mod(r, r->events, r->data);
+    struct reg *r = reg_at(s.index);
+    if (r->used && r->ep == ep && r->fd == s.r.fd && !r->swapped && r->want.events & EPOLLONESHOT)
+        (void)kernel_mod(r, r->want.events, r->want.data);
     mesh_guard_leave(g);
     return true;
 }
@@ -428,7 +508,7 @@ static int sieve(int ep, struct epoll_event *events, int n, bool quiet, bool *re
         }
         delivered(&s, e);
         events[kept].events = e;
-        events[kept++].data.u64 = s.r.data;
+        events[kept++].data.u64 = s.r.want.data;
     }
     return kept;
 }

@@ -220,6 +220,7 @@ void mesh_hand_closed(struct mesh_conn *c, uint32_t slot, int fd) {
         mesh_line_int(&l, "in", (int64_t)atomic_load(&c->in));
         mesh_line_int(&l, "out", (int64_t)atomic_load(&c->out));
         mesh_line_ms(&l, "ms", mesh_now() - c->started);
+        mesh_line_str(&l, "tls", state == MESH_CONN_RAW ? "none" : NULL);
         mesh_line_str(&l, "why", mesh_drain_why(c));
         mesh_line_end(&l);
     }
@@ -238,6 +239,7 @@ static void trace_fail(struct mesh_conn *c, int fd, const struct mesh_hand *h, c
         mesh_line_str(&l, "name", h->dial->route.name);
         mesh_line_str(&l, "cluster", h->dial->route.cluster);
         mesh_line_addr(&l, "endpoint", (struct sockaddr *)&h->dial->to, h->dial->to_len);
+        mesh_line_str(&l, "tls", h->dial->target->plain ? "none" : NULL);
     } else if (h) {
         struct sockaddr_storage ss;
         socklen_t len = sizeof ss;
@@ -546,33 +548,6 @@ static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot, i
     return h;
 }
 
-/* Who may call, and how we answer: the view's inbound listener (`in`, NULL: it says nothing), else the
- * environment. */
-static int server_tls(struct mesh_hand *h, const struct mesh_inbound *in, struct mesh_why *why) {
-    const struct mesh_env *e = mesh_env();
-    struct mesh_pem pem = {0};
-    if (in)
-        pem = (struct mesh_pem){in->cert, in->key, in->ca, in->cert_len, in->key_len, in->ca_len};
-    struct mesh_identity *id = mesh_own_identity(&pem, why);
-    int err = MESH_E_IDENTITY;
-    if (e->bad_callers && !(in && in->callers)) {
-        (void)mesh_why(why, err, "MESH_CALLERS has a wrong value");
-    } else if (id) {
-        struct mesh_handshake_config cfg = {.server = true, .identity = id, .wall = mesh_wall()};
-        cfg.peers = in && in->callers ? in->callers : e->callers;
-        cfg.npeers = in && in->callers ? in->ncallers : e->ncallers;
-        if (in) {
-            cfg.no_client_cert = in->no_client_cert;
-            cfg.any_peer_san = in->any_peer_san;
-            cfg.min_version = in->min_version;
-            cfg.max_version = in->max_version;
-        }
-        err = mesh_handshake_new(&cfg, &h->tls);
-    }
-    mesh_identity_unref(id);
-    return err;
-}
-
 /* Served as it is: plaintext, or the program's own TLS. 2: out of our hands; -1 refused. */
 static int serve_raw(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, struct failure *f) {
     if (!c->facts.kind && h->mode == MESH_INBOUND_PERMISSIVE)
@@ -587,7 +562,7 @@ static int begin_shake(struct mesh_conn *c, uint32_t slot, struct mesh_hand *h, 
                        bool looked, struct failure *f) {
     int err = mesh_engine_crypto(&f->detail);
     if (!err)
-        err = server_tls(h, in, &f->detail);
+        err = mesh_admit_tls(in, &h->tls, &f->detail);
     if (err)
         return failed(f, err, ECONNRESET, why_of(err));
     h->stage = STAGE_SHAKE;

@@ -108,6 +108,16 @@ static void deaden(int fd, const char *reason) {
     mesh_line_end(&l);
 }
 
+void mesh_handover_trace(int fd, const char *by) {
+    if (!mesh_trace_on(MESH_TRACE_INFO) || mesh_fd_kind(mesh_fd_get(fd)) != MESH_FD_CONN)
+        return;
+    struct mesh_line l;
+    mesh_line_begin(&l, MESH_TRACE_INFO, "handover");
+    mesh_line_int(&l, "fd", fd);
+    mesh_line_str(&l, "by", by);
+    mesh_line_end(&l);
+}
+
 static bool mark_shared(const struct arrival *a) {
     struct mesh_conn *c = mesh_conn_at(a->slot);
     if (!c || atomic_load(&c->generation) != a->generation || c->inode != a->inode ||
@@ -134,6 +144,7 @@ static bool arrive(const struct arrival *a, bool shared, bool usable, const char
     }
     if (usable && (shared ? mark_shared(a) : mark_fresh(a))) {
         mesh_stdio_took(a->fd);
+        mesh_handover_trace(a->fd, "exec");
         return true;
     }
     if (!a->fresh) /* its end is as good as any other socket's */

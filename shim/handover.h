@@ -63,5 +63,7 @@ void mesh_handover_text(const struct mesh_crossing *x, uint32_t entry, char *ret
  * work here; if not, what crossed is made dead. True when something was taken over: the process is mesh whatever its
  * environment says. */
 bool mesh_handover_take(char **envp, bool usable);
+/* The trace line of a connection that arrived; `by` is exec or scm. Threads: any, signal-safe. */
+void mesh_handover_trace(int fd, const char *by);
 
 #endif

@@ -268,8 +268,9 @@ void *mesh_real_own(const char *name) {
 }
 
 /* Others read the word meanwhile, plainly: it leads to the stub or to what the stub would find.
- * ThreadSanitizer is not told of the store, every call of every program would need an atomic load else. */
-__attribute__((no_sanitize("thread"))) static void resolve(size_t index) {
+ * ThreadSanitizer is not told of the store (no sanitizer looks at this file), every call of every program would
+ * need an atomic load else. */
+static void resolve(size_t index) {
     const char *name = names;
     for (size_t i = 0; i < index; i++)
         name += strlen(name) + 1;

@@ -258,6 +258,8 @@ static void unwrap(int fd) {
                            : !take_shared(fd, &p)) {
         mesh_trace_refused("scm", "reason", "no-memory");
         (void)mesh_sys_shutdown(fd, SHUT_RDWR);
+    } else {
+        mesh_handover_trace(fd, "scm");
     }
     (void)mesh_sys_close(real_fd);
 }

@@ -19,8 +19,8 @@
 #include "shim/pend.h"
 #include "shim/real.h"
 
-/* Another thread may drive a dial to its end while we sleep on what it waited for, and a program that waits
- * to be told *connected* would not learn of it. */
+/* Another thread may drive a handshake to its end while we sleep on what it waited for, and a program that
+ * waits to be told *connected*, or for room behind what is held, would not learn of it. */
 static const uint64_t SLICE = 10 * MESH_MS;
 
 /* Has more than one thread waited in this process? */
@@ -142,8 +142,9 @@ static uint64_t look_by(const struct mesh_conn *c, uint32_t slot) {
     if (atomic_load_explicit(&l->waiter, memory_order_relaxed) != me)
         atomic_store_explicit(&l->waiter, me, memory_order_relaxed);
     uint64_t d = mesh_hand_deadline(slot);
-    bool shared = atomic_load(&c->state) == MESH_CONN_DIAL && !mesh_look(c->told) && several(me);
-    return shared ? least(d, mesh_now() + SLICE) : d;
+    bool told = mesh_look(c->told);
+    bool blind = told ? !mesh_tx_room(c) : atomic_load(&c->state) == MESH_CONN_DIAL && several(me);
+    return blind ? least(d, mesh_now() + SLICE) : d;
 }
 
 static void timeout_of(uint64_t deadline, struct timespec *ret, struct timespec **ret_p) {

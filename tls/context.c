@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The two SSL_CTX of an identity. Made before a server forks (listen() loads the identity), so that workers
- * share the keys of their tickets. Everything that differs by connection is set on the SSL; callbacks find it
+ * The two SSL_CTX of an identity. Everything that differs by connection is set on the SSL; callbacks find it
  * there.
  */
 #include <openssl/err.h>
@@ -136,8 +135,8 @@ static int ticket_arrived(SSL *ssl, SSL_SESSION *session) {
         return 0;
     unsigned long hint = SSL_SESSION_get_ticket_lifetime_hint(session); /* 0: 1.2 server that says nothing */
     int64_t end = session_end(hs, session), hinted = hint ? hs->wall + (int64_t)hint : end;
-    mesh_tls_tickets_put(hs->ticket_key, session, hinted < end ? hinted : end);
-    return 1; /* the reference is the cache's now */
+    mesh_tls_tickets_put(hs->identity, hs->ticket_key, session, hs->wall, hinted < end ? hinted : end);
+    return 0; /* a copy was kept */
 }
 
 static int credentials_set(SSL_CTX *ctx, const struct mesh_identity *id, struct mesh_why *why) {
@@ -156,6 +155,7 @@ static void server_set(SSL_CTX *ctx) {
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(ctx, 1);
     SSL_CTX_set_session_ticket_cb(ctx, ticket_made, ticket_read, NULL);
+    SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, mesh_tls_ticket_crypt);
 }
 
 static void client_set(SSL_CTX *ctx) {

@@ -40,7 +40,7 @@ static int alpn_copy(struct mesh_handshake *hs, const struct mesh_handshake_conf
 static void session_offer(struct mesh_handshake *hs) {
     int64_t expires = INT64_MAX;
     char id[sizeof hs->peer_id];
-    SSL_SESSION *session = mesh_tls_tickets_take(hs->ticket_key, hs->wall, &expires);
+    SSL_SESSION *session = mesh_tls_tickets_take(hs->identity, hs->ticket_key, hs->wall, &expires);
     if (!session)
         return;
     X509 *leaf = SSL_SESSION_get0_peer(session);

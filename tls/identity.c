@@ -3,6 +3,7 @@
  * Who we are: chain, key and roots, parsed once, and the two contexts that every handshake of this identity
  * uses.
  */
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <stdatomic.h>
@@ -71,7 +72,8 @@ static int certs_parse(const void *pem, size_t len, int max, const char *what, S
     return err;
 }
 
-static int key_parse(const struct mesh_pem *pem, EVP_PKEY **ret_key, struct mesh_why *why) {
+static int key_parse(const struct mesh_pem *pem, EVP_PKEY **ret_key, uint8_t ret_digest[MESH_TLS_DIGEST],
+                     struct mesh_why *why) {
     if (pem->key_len > PEM_MAX)
         return mesh_why(why, MESH_E_INVALID, "key is larger than 1 MiB");
     BIO *bio = BIO_new_mem_buf(pem->key, (int)pem->key_len);
@@ -82,7 +84,9 @@ static int key_parse(const struct mesh_pem *pem, EVP_PKEY **ret_key, struct mesh
     if (!key)
         return mesh_why(why, MESH_E_SYNTAX, "key holds no private key that can be read");
     *ret_key = key;
-    return 0;
+    return EVP_Digest(pem->key, pem->key_len, ret_digest, NULL, mesh_tls_hash_get(MESH_TLS_DIGEST), NULL) == 1
+               ? 0
+               : MESH_E_NOMEM;
 }
 
 /* One digest over all certificates of a stack, after what came before. */
@@ -167,6 +171,8 @@ static int complete(struct mesh_identity *id, struct mesh_why *why) {
             err = MESH_E_NOMEM;
     }
     if (!err)
+        err = mesh_tls_ticket_keys_make(id);
+    if (!err)
         err = mesh_tls_context_new(id, false, &id->client, why);
     if (!err)
         err = mesh_tls_context_new(id, true, &id->server, why);
@@ -180,7 +186,7 @@ static int build(struct mesh_identity *id, const struct mesh_pem *pem, int64_t w
     id->leaf = sk_X509_shift(id->chain);
     id->not_before = mesh_tls_time_seconds(X509_get0_notBefore(id->leaf));
     id->not_after = mesh_tls_time_seconds(X509_get0_notAfter(id->leaf));
-    err = key_parse(pem, &id->key, why);
+    err = key_parse(pem, &id->key, id->key_digest, why);
     if (!err)
         err = leaf_check(id, wall, why);
     if (!err)
@@ -222,6 +228,7 @@ int mesh_identity_with_ca(const struct mesh_identity *base, const void *ca, size
     ERR_clear_error();
     id->not_before = base->not_before;
     id->not_after = base->not_after;
+    memcpy(id->key_digest, base->key_digest, sizeof id->key_digest);
     id->spiffe = strdup(base->spiffe);
     id->trust_domain = strdup(base->trust_domain);
     id->chain = X509_chain_up_ref(base->chain);
@@ -256,6 +263,7 @@ void mesh_identity_unref(struct mesh_identity *id) {
     EVP_PKEY_free(id->key); /* the library zeroes private numbers */
     free(id->spiffe);
     free(id->trust_domain);
+    OPENSSL_cleanse(id, sizeof *id);
     free(id);
     ERR_clear_error();
 }

@@ -28,9 +28,13 @@ enum {
 int mesh_tls_memory_begin(void);
 void mesh_tls_memory_end(void);
 
+/* ---- provider.c: the algorithms that there are; before any is fetched. Once it loaded it stays. */
+bool mesh_tls_provider_load(void);
+
 /* ---- start.c: algorithms, looked up once */
 const EVP_CIPHER *mesh_tls_cipher_get(enum mesh_cipher cipher);
 const EVP_MD *mesh_tls_hash_get(size_t hash_len); /* 32 or 48 */
+const EVP_CIPHER *mesh_tls_cbc_get(void);          /* AES-256-CBC, for tickets */
 
 /* ---- keys.c: RFC 8446 7.1, RFC 5246 5 */
 size_t mesh_tls_cipher_key_len(enum mesh_cipher cipher);
@@ -98,6 +102,9 @@ int mesh_tls_rule_digest(const struct mesh_tls_rule *rule, const struct mesh_ide
                          const char *which, uint8_t ret_digest[MESH_TLS_DIGEST]) MESH_MUST_CHECK;
 
 /* ---- identity.c */
+struct mesh_tls_ticket_key {
+    uint8_t name[16], cipher[32], mac[32];
+};
 struct mesh_identity {
     _Atomic int refs;
     SSL_CTX *client, *server;
@@ -109,6 +116,9 @@ struct mesh_identity {
     char *spiffe, *trust_domain; /* never NULL */
     uint8_t bundle[MESH_TLS_DIGEST];
     uint8_t digest[MESH_TLS_DIGEST];
+    uint8_t key_digest[MESH_TLS_DIGEST];                  /* of the private key's PEM bytes */
+    uint8_t vault[32];                                    /* seals kept tickets */
+    struct mesh_tls_ticket_key ticket_shared, ticket_own; /* TLS 1.3, and 1.2 */
 };
 
 /* ---- context.c: the two SSL_CTX of an identity; callbacks find their handshake by SSL_get_app_data */
@@ -122,10 +132,20 @@ int mesh_tls_chain_verify(X509_STORE_CTX *ctx, const struct mesh_identity *id, b
                           int64_t wall, int64_t *ret_not_after, struct mesh_why *why) MESH_MUST_CHECK;
 
 /* ---- tickets.c: the client's sessions */
-/* Takes over a reference of `session` (frees it when there is no room). */
-void mesh_tls_tickets_put(const uint8_t key[MESH_TLS_DIGEST], SSL_SESSION *session, int64_t expires);
-/* A session of this key that lives past `wall`, with a reference for the caller; NULL if none. */
-SSL_SESSION *mesh_tls_tickets_take(const uint8_t key[MESH_TLS_DIGEST], int64_t wall, int64_t *ret_expires);
+/* Keeps a copy until `expires`; forgets it when there is no room, or it is too large. */
+void mesh_tls_tickets_put(const struct mesh_identity *id, const uint8_t key[MESH_TLS_DIGEST], SSL_SESSION *session,
+                          int64_t wall, int64_t expires);
+/* A session of this key that lives past `wall`, the caller's; NULL if none. */
+SSL_SESSION *mesh_tls_tickets_take(const struct mesh_identity *id, const uint8_t key[MESH_TLS_DIGEST], int64_t wall,
+                                   int64_t *ret_expires);
+const uint8_t *mesh_tls_tickets_salt(void); /* MESH_TLS_DIGEST bytes */
+
+/* ---- ticket_keys.c */
+/* Fills vault and ticket keys of an identity whose digests are there. */
+int mesh_tls_ticket_keys_make(struct mesh_identity *id) MESH_MUST_CHECK;
+/* SSL_CTX_set_tlsext_ticket_key_evp_cb */
+int mesh_tls_ticket_crypt(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
+                          int making);
 
 /* ---- handshake.c */
 struct mesh_handshake {

@@ -116,6 +116,17 @@ struct mesh_identity *mesh_identity_source_get(struct mesh_identity_source *src)
 /* The PEM bytes in force, for handing to processes that cannot read the files; valid until the next poll/feed. */
 bool mesh_identity_source_pem(const struct mesh_identity_source *src, struct mesh_pem *ret_pem);
 
+/* ---- tickets ----------------------------------------------------------------------------------------------
+ * Sessions that our clients keep, in memory of `size` bytes that processes may share: taken once, bounded, sealed
+ * under a key of the identity, and whole or nothing whatever happens to the bytes. mesh_tls_start gives a mapping
+ * that children inherit. The memory's salt also goes into the keys of the tickets that our servers make, so servers
+ * on the same memory with the same identity take each other's TLS 1.3 tickets. */
+size_t mesh_tickets_size(void);
+int mesh_tickets_format(void *mem) MESH_MUST_CHECK; /* zeroed memory; MESH_E_INTERNAL: no random bytes */
+bool mesh_tickets_whole(const void *mem);           /* is it what format makes? Slots look after themselves */
+/* From here on; before the first identity is made, and `mem` stays for good. Threads: one, at start. */
+void mesh_tickets_use(void *mem);
+
 /* ---- record layer -----------------------------------------------------------------------------------------
  * RFC 8446 section 5, RFC 5246 section 6.2 with RFC 5288/7905 (AEAD). Plain data: no pointers, valid in shared
  * memory. The caller holds the lock of the direction for every call on a struct mesh_record. */

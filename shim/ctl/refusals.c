@@ -15,7 +15,8 @@ struct refusals {
 
 /* A value's type goes by its key: a service may be called 80. */
 static bool is_number(const struct mesh_ctl_field *f) {
-    static const char *const numbers[] = {"fd", "repeat", "attempts", "in", "out", "ms"};
+    static const char *const numbers[] = {"fd",       "port", "errno", "repeat", "attempt",
+                                          "attempts", "in",   "out",   "ms",     "descriptors"};
     size_t digits = strspn(f->value, "0123456789"), n = strlen(f->value);
     const char *rest = f->value + digits;
     bool tenths = rest[0] == '.' && strspn(rest + 1, "0123456789") == 1 && !rest[2];

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Processor time of a mutual TLS 1.3 handshake, both ends in one thread, in memory: the tls room against
- * OpenSSL's plain SSL API, same certificates (P-256 leaf under a P-256 root), same group and suite, no
- * resumption. handshake_bench openssl|first|again N first: every client shows a chain that nobody has seen;
- * again: the chain was seen before. openssl and first take a new pair of certificates each time, made outside
- * the measured part. Prints "handshake_ns X".
+ * OpenSSL's plain SSL API, same certificates (P-256 leaf under a P-256 root), same group and suite.
+ * handshake_bench openssl|first|again|resumed N first: every client shows a chain that nobody has seen;
+ * again: the chain was seen before; resumed: with the ticket of the connection before. openssl and first take
+ * a new pair of certificates each time, made outside the measured part. Prints "handshake_ns X".
  */
 #include <openssl/ssl.h>
 #include <time.h>
@@ -69,9 +69,14 @@ static int feed(struct mesh_handshake *hs, struct wire *w) {
     return err;
 }
 
+static bool resumed;
+
 static void ours(const struct party *client, const struct party *server) {
     static struct wire up, down;
-    struct mesh_handshake_config c = {.identity = client->id, .sni = "reviews.shop.mesh", .wall = time(NULL)};
+    struct mesh_handshake_config c = {.identity = client->id,
+                                      .sni = "reviews.shop.mesh",
+                                      .wall = time(NULL),
+                                      .ticket_key = resumed ? "reviews" : NULL};
     struct mesh_handshake_config s = {.identity = server->id, .server = true, .wall = c.wall};
     struct mesh_handshake *a, *b;
     struct mesh_record rx, tx;
@@ -91,6 +96,10 @@ static void ours(const struct party *client, const struct party *server) {
     }
     if (err || mesh_handshake_finish(a, &rx, &tx, &peer) || mesh_handshake_finish(b, &rx, &tx, &peer))
         fail("finish");
+    const uint8_t *ticket;
+    size_t n = mesh_handshake_tickets(b, &ticket);
+    if (resumed && n)
+        mesh_handshake_ticket(a, ticket, n);
     mesh_handshake_free(a);
     mesh_handshake_free(b);
 }
@@ -134,10 +143,13 @@ static void theirs(const struct party *client, const struct party *server) {
 
 /* ---- */
 
-static struct party party(const struct pki_cert *root, const char *san) {
+/* Each library in a process of its own: ours has a provider of its own in there. */
+static struct party party(const struct pki_cert *root, const char *san, bool of_ours) {
     struct party p = {.cert = pki_make(root, "workload", (struct pki_spec){.san = san})};
-    p.id = pki_identity(&p.cert, root);
-    p.ctx = context(&p.cert, root);
+    if (of_ours)
+        p.id = pki_identity(&p.cert, root);
+    else
+        p.ctx = context(&p.cert, root);
     return p;
 }
 
@@ -150,19 +162,22 @@ static void party_free(struct party *p) {
 int main(int argc, char **argv) {
     int n = argc == 3 ? atoi(argv[2]) : 0;
     if (n < 1)
-        fail("openssl|first|again N");
-    bool again = strcmp(argv[1], "again") == 0;
+        fail("openssl|first|again|resumed N");
+    resumed = strcmp(argv[1], "resumed") == 0;
+    bool again = resumed || strcmp(argv[1], "again") == 0;
     void (*run)(const struct party *, const struct party *) = strcmp(argv[1], "openssl") == 0 ? theirs : ours;
+    if (run == ours && mesh_tls_start())
+        fail("start");
     struct pki_cert root = pki_root("shop");
-    struct party warm = party(&root, "URI:spiffe://shop/ns/prod/sa/web");
+    struct party warm = party(&root, "URI:spiffe://shop/ns/prod/sa/web", run == ours);
     run(&warm, &warm); /* what is loaded once */
     uint64_t cost = 0;
     for (int i = 0; i < n; i++) {
         struct party fresh[2] = {{.id = NULL}, {.id = NULL}};
         const struct party *c = &warm, *s = &warm;
         if (!again) {
-            fresh[0] = party(&root, "URI:spiffe://shop/ns/prod/sa/web");
-            fresh[1] = party(&root, "URI:spiffe://shop/ns/prod/sa/reviews");
+            fresh[0] = party(&root, "URI:spiffe://shop/ns/prod/sa/web", run == ours);
+            fresh[1] = party(&root, "URI:spiffe://shop/ns/prod/sa/reviews", run == ours);
             c = &fresh[0];
             s = &fresh[1];
         }

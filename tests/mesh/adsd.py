@@ -63,9 +63,10 @@ def frame(kind, flags, stream, payload=b""):
 
 class ControlPlane:
     """with names and their endpoints: ControlPlane({"a.mesh:80": ["127.0.0.1:8080"]}); put() changes them. how: serve, silent
-    (reads and says nothing), rubbish, refuse (connections end at once)."""
+    (reads and says nothing), rubbish, refuse (connections end at once). tls: an ssl.SSLContext to serve with."""
 
-    def __init__(self, clusters=None):
+    def __init__(self, clusters=None, tls=None):
+        self.tls = tls
         self.clusters, self.version, self.how = dict(clusters or {}), 1, "serve"
         self.lock, self.streams, self.opened, self.asked = threading.RLock(), [], 0, set()
         self.nonce = 0
@@ -121,6 +122,7 @@ class ControlPlane:
     def serve(self, c):
         s = {"sock": c, "names": {}, "id": 0, "data": b"", "out": b"", "room": [65535, 65535]}
         with contextlib.suppress(OSError, ValueError, struct.error, IndexError):
+            c = s["sock"] = self.tls.wrap_socket(c, server_side=True) if self.tls else c
             f = c.makefile("rb")
             f.read(24)
             c.sendall(frame(4, 0, 0))

@@ -274,6 +274,37 @@ def _():
     assert one.seen == b"hi\n"
 
 
+@case("every line of a cluster in clear says tls=none, and of one that is not says no such thing")
+def _():
+    one, gone, safe = Backend("one", "plain"), Backend("gone", "closed"), Backend("safe")
+    m = Mesh({"services": {"clear.mesh:80": {"endpoints": [one.at], "tls": "off"}, "gone.mesh:80": {"endpoints": [gone.at], "tls": "off"},
+                           "none.mesh:80": {"endpoints": [], "tls": "off"}, "safe.mesh:80": {"endpoints": [safe.at]}}})
+    c = Client(m)
+    same([c.ask(n, 80) for n in ("clear.mesh", "gone.mesh", "none.mesh", "safe.mesh")], ["one", "ECONNREFUSED", "EHOSTUNREACH", "safe"])
+    c.trace.wait("dial", name="clear.mesh:80", route="default", cluster="clear.mesh:80", tls="none")
+    c.trace.wait("attempt", why="connect", name="gone.mesh:80", endpoint=gone.at, tls="none")
+    c.trace.wait("refused", why="no-endpoint", name="none.mesh:80", tls="none")
+    c.trace.wait("closed", tls="none")
+    same([l.get("tls") for l in c.trace.find("dial", name="safe.mesh:80")], [None])
+    has(c.trace.wait("dial", name="safe.mesh:80")["address"], "241.", ":80")
+    same([l.get("tls") for l in c.trace.find("closed")], ["none", None])
+
+
+@case("a connection that arrives in another program, or in a message, is traced as handover")
+def _():
+    c = Client(Mesh(service(Backend("one"))))
+    same(c("""import subprocess
+A = conn()
+say(A)
+p = subprocess.run([sys.executable, "-c", "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.sendall(b'kin' + bytes([10])); print(s.recv(99).decode())",
+                    str(A.fileno())], pass_fds=[A.fileno()], capture_output=True, text=True)
+ret = p.stdout.strip() + p.stderr"""), "one:kin")
+    c.trace.wait("handover", by="exec")
+    c("a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [A.fileno()]); B = socket.socket(fileno=socket.recv_fds(b, 1, 1)[1][0])")
+    same(c("say(B)"), "one:hi")
+    same([l["fd"] for l in c.trace.find("handover", by="scm")], [str(c("B.fileno()"))])
+
+
 @case("raw_buffer is dialled in clear without an identity, and MESH_TLS=required refuses it")
 def _():
     one = Backend("one", "plain")

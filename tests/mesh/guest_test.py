@@ -63,6 +63,13 @@ def library(pattern):
     return found[0]
 
 
+def wrapper(pattern):
+    """A library that wraps what a sanitizer's runtime wraps as well: the two call each other without end, with no library of ours."""
+    if BEFORE:
+        raise Skip("not beside a sanitizer's runtime")
+    return library(pattern)
+
+
 def both_orders(other, **v):
     for order in ("%s:%s" % (other, LIB), "%s:%s" % (LIB, other)):
         talk(LD_PRELOAD=BEFORE + order, **v)
@@ -75,7 +82,7 @@ def _():
 
 @case("libfaketime before and after us: the program's day is not ours")
 def _():
-    f = library("faketime/libfaketime.so.1")
+    f = wrapper("faketime/libfaketime.so.1")
     for order in ("%s:%s" % (f, LIB), "%s:%s" % (LIB, f)):
         m, _, c = talk(LD_PRELOAD=BEFORE + order, FAKETIME="+1d")
         assert c("time.time()") > time.time() + 80000
@@ -83,7 +90,7 @@ def _():
 
 @case("socket_wrapper before and after us: its sockets are its own")
 def _():
-    w = library("libsocket_wrapper.so*")
+    w = wrapper("libsocket_wrapper.so*")
     for order in ("%s:%s" % (w, LIB), "%s:%s" % (LIB, w)):
         m = Mesh()
         m.put(service("127.0.0.1:9"))

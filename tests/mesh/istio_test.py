@@ -135,6 +135,7 @@ def _():
     reviews(m, 9011)
     b = Backend("plain", how="plain", host="127.0.0.77")
     c = Client(m)
+    eventually("the table is here", lambda: c("socket.getaddrinfo('elsewhere.shop.mesh', 80, 0, socket.SOCK_STREAM)[0][4][0]") == "127.0.0.77")
     same(c("socket.getaddrinfo('reviews', 9090, 0, socket.SOCK_STREAM)[0][4][0]"), "240.240.0.10")
     same(c.ask("reviews", 9090), "served")
     same(c.trace.wait("connected")["peer"], REVIEWS)

@@ -88,6 +88,7 @@ def _():
     f = m.dir / "copy.json"
     f.write_text(m.view.read_text())
     has(json.dumps(m.ctl("check", "-f", str(f), rc=1)), "resolver_name", "socket_address")
+    has(c.trace.find("view", state="refused", resource="ratings.shop.mesh")[0]["detail"], ":1:", "socket_address.resolver_name")
 
 
 # ---- forms ----
@@ -97,6 +98,15 @@ services:
     endpoints: [%s]
     peers: [spiffe://shop/ns/prod/sa/reviews]   # who may answer
 """
+
+
+@case("short form: each policy is the one that it names")
+def _():
+    one = Backend("one")
+    for policy in ("round_robin", "least_request", "random", "ring_hash", "maglev", "pick_first", "peak_ewma"):
+        m = Mesh(service(one, policy=policy))
+        same(Client(m).ask(), "one")
+        same(m.ctl("stats")["clusters"][0]["policy"], policy)
 
 
 @case("short form in YAML, without a port: any port")

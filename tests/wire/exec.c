@@ -504,7 +504,7 @@ static void many_cross_vfork(void) {
 
 // ---- the slab is for those alone that connections cross to ----
 
-static volatile bool enough;
+static _Atomic bool enough;
 
 static void *start_programs(void *arg) {
     char *argv[] = {"sh", "-c",

@@ -12,7 +12,8 @@ static struct relay r;
 static int p[2];
 
 struct drip {
-    size_t most, done;
+    size_t most;
+    _Atomic size_t done;
     _Atomic bool stop;
 };
 

@@ -148,7 +148,7 @@ static void dissolved_and_connected_again(void) {
 
 struct writer {
     int fd;
-    volatile bool stop;
+    _Atomic bool stop;
 };
 
 // Writes as soon as it can, and often before.

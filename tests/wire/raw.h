@@ -31,7 +31,8 @@ T_UNUSED static int raw_socket(void) {
 
 struct relay { /* both ends are raw sockets */
     int near, far; /* towards p[0], towards p[1] */
-    _Atomic bool open, rests;
+    _Atomic bool open, rests, over;
+    pthread_t pump; /* 0: none runs */
 };
 
 /* Moves at most n of the bytes that are there; returns how many. */
@@ -63,8 +64,8 @@ T_UNUSED static void relay_move(int from, int to, size_t n) {
 
 static void *relay_pump(void *arg) {
     struct relay *r = arg;
-    for (;;) {
-        while (!r->open) {
+    while (!r->over) {
+        while (!r->open && !r->over) {
             r->rests = true;
             t_sleep_ms(1);
         }
@@ -82,8 +83,12 @@ T_UNUSED static void relay_open(struct relay *r, bool open) {
         t_sleep_ms(1);
 }
 
-/* A connection by way of a relay that is closed; a byte has gone each way. */
+/* A connection by way of a relay that is closed; a byte has gone each way. What the relay moved before it moves no more. */
 T_UNUSED static void relay_pair(int p[2], struct relay *r) {
+    r->over = true;
+    if (r->pump)
+        t_join(r->pump);
+    r->over = false;
     int l = t_listen(AF_INET), door = raw_socket(), one = 1;
     struct t_addr to = t_local(l), at = t_loopback(AF_INET);
     char c = 'a';
@@ -95,7 +100,7 @@ T_UNUSED static void relay_pair(int p[2], struct relay *r) {
     r->far = raw_socket();
     EQ(raw(SYS_connect, r->far, (long)&to.sa, to.len), 0);
     r->open = true;
-    t_thread(relay_pump, r);
+    r->pump = t_thread(relay_pump, r);
     p[1] = SYS(accept(l, NULL, NULL));
     SYS(setsockopt(p[0], IPPROTO_TCP, TCP_NODELAY, &one, sizeof one));
     EQ(send(p[0], &c, 1, 0), 1);

@@ -415,6 +415,113 @@ static void registration_says_what_is_wrong(void) {
     EQ(epoll_wait(ep, &e, 1, 20), 0);
 }
 
+// Ready for `events`, with that data, and for nothing else?
+static void tells_with(int ep, uint32_t events, uint64_t data, int ms) {
+    struct epoll_event got[2];
+    EQ(SYS(epoll_wait(ep, got, 2, ms)), events != 0);
+    if (events) {
+        EQ(got[0].events, events);
+        EQ(got[0].data.u64, data);
+    }
+}
+
+static void change(int ep, int op, int fd, uint32_t events, uint64_t data) {
+    struct epoll_event e = {.events = events, .data.u64 = data};
+    SYS(epoll_ctl(ep, op, fd, &e));
+}
+
+static void changed_and_put_back_as_event_loops_do(void) {
+    int p[2], other = SYS(epoll_create1(0)), ep = SYS(epoll_create1(0));
+    t_pair(p);
+    PUT(p[0], 0, 10);
+    GET(p[1], 0, 10);
+    PUT(p[1], 0, 10);
+    GET(p[0], 0, 10);
+    change(other, EPOLL_CTL_ADD, p[1], EPOLLIN, 7);
+    for (uint64_t i = 1; i < 200; i++) {
+        struct epoll_event e = {.events = EPOLLIN};
+        change(ep, EPOLL_CTL_ADD, p[1], EPOLLOUT, i);
+        ERR(epoll_ctl(ep, EPOLL_CTL_ADD, p[1], &e), EEXIST);
+        tells_with(ep, EPOLLOUT, i, SOON);
+        change(ep, EPOLL_CTL_MOD, p[1], EPOLLIN, i << 32);
+        tells_with(ep, 0, 0, 0);
+        PUT(p[0], 10 * i, 10);
+        tells_with(ep, EPOLLIN, i << 32, SOON);
+        change(ep, EPOLL_CTL_MOD, p[1], EPOLLIN | EPOLLOUT, i);
+        tells_with(ep, EPOLLIN | EPOLLOUT, i, SOON);
+        SYS(epoll_ctl(ep, EPOLL_CTL_DEL, p[1], NULL));
+        tells_with(ep, 0, 0, 0);
+        tells_with(other, EPOLLIN, 7, SOON);
+        ERR(epoll_ctl(ep, EPOLL_CTL_DEL, p[1], NULL), ENOENT);
+        ERR(epoll_ctl(ep, EPOLL_CTL_MOD, p[1], &e), ENOENT);
+        GET(p[1], 10 * i, 10);
+    }
+    t_close_pair(p);
+}
+
+// Taken out while there was room, put back when there is none, and the other way round.
+static void put_back_when_full_and_when_drained(void) {
+    static char big[100000];
+    int p[2], idle = 0, ep = SYS(epoll_create1(0));
+    uint64_t sent = 0;
+    t_pair(p);
+    PUT(p[1], 0, 10);
+    GET(p[0], 0, 10);
+    for (int round = 0; round < 3; round++) {
+        change(ep, EPOLL_CTL_ADD, p[0], EPOLLOUT, 1);
+        tells_with(ep, EPOLLOUT, 1, SOON);
+        SYS(epoll_ctl(ep, EPOLL_CTL_DEL, p[0], NULL));
+        uint64_t from = sent;
+        for (idle = 0; idle < 5;) {
+            t_fill(big, sent, sizeof big);
+            ssize_t n = send(p[0], big, sizeof big, MSG_DONTWAIT);
+            sent += n > 0 ? (uint64_t)n : 0;
+            idle = n > 0 ? 0 : idle + 1;
+            if (n < 0)
+                t_sleep_ms(2);
+        }
+        change(ep, EPOLL_CTL_ADD, p[0], EPOLLOUT, 2);
+        tells_with(ep, 0, 0, IDLE / 4);
+        change(ep, EPOLL_CTL_MOD, p[0], EPOLLOUT | EPOLLIN, 3);
+        tells_with(ep, 0, 0, IDLE / 4);
+        t_nonblock(p[1], true);
+        GET(p[1], from, sent - from);
+        t_nonblock(p[1], false);
+        tells_with(ep, EPOLLOUT, 3, SOON);
+        SYS(epoll_ctl(ep, EPOLL_CTL_DEL, p[0], NULL));
+    }
+    t_close_pair(p);
+}
+
+static void *change_on_and_on(void *arg) {
+    const int *at = arg; // epoll, descriptor, rounds
+    for (int i = 0; i < at[2]; i++) {
+        struct epoll_event e = {.events = i % 2 ? EPOLLIN : EPOLLOUT, .data.u64 = (uint64_t)i};
+        if (epoll_ctl(at[0], i % 3 ? EPOLL_CTL_MOD : i % 2 ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, at[1], &e) != 0)
+            CHECK(errno == ENOENT || errno == EEXIST);
+    }
+    return NULL;
+}
+
+// Two threads change one registration: what stands at the end is what the last change said.
+static void changed_by_two_threads(void) {
+    int p[2], ep = SYS(epoll_create1(0));
+    t_pair(p);
+    PUT(p[0], 0, 10);
+    GET(p[1], 0, 10);
+    int at[3] = {ep, p[1], 20000};
+    pthread_t one = t_thread(change_on_and_on, at), two = t_thread(change_on_and_on, at);
+    t_join(one);
+    t_join(two);
+    struct epoll_event e = {.events = EPOLLIN, .data.u64 = 99};
+    if (epoll_ctl(ep, EPOLL_CTL_MOD, p[1], &e) != 0)
+        change(ep, EPOLL_CTL_ADD, p[1], EPOLLIN, 99);
+    tells_with(ep, 0, 0, 20);
+    PUT(p[0], 10, 10);
+    tells_with(ep, EPOLLIN, 99, SOON);
+    t_close_pair(p);
+}
+
 static void deleted_is_silent(void) {
     int p[2];
     t_pair(p);
@@ -554,6 +661,7 @@ T_MAIN(T_CASE(idle_is_writable_and_not_readable), T_CASE(never_used_is_writable_
        T_CASE(full_is_not_writable), T_CASE(a_wait_under_way_is_woken), T_CASE(timeouts_are_waited_for),
        T_CASE(edge_tells_once_for_each_arrival), T_CASE(edge_is_rearmed_by_a_change),
        T_CASE(edge_for_both_directions), T_CASE(oneshot_tells_once_until_rearmed),
-       T_CASE(registration_says_what_is_wrong), T_CASE(deleted_is_silent), T_CASE(one_descriptor_in_two_sets),
-       T_CASE(registered_before_connect), T_CASE(all_kinds_in_one_poll), T_CASE(one_active_among_many),
-       T_CASE(selecting_high_numbers), T_CASE(wait_for_nothing))
+       T_CASE(registration_says_what_is_wrong), T_CASE(changed_and_put_back_as_event_loops_do),
+       T_CASE(put_back_when_full_and_when_drained), T_CASE(changed_by_two_threads), T_CASE(deleted_is_silent),
+       T_CASE(one_descriptor_in_two_sets), T_CASE(registered_before_connect), T_CASE(all_kinds_in_one_poll),
+       T_CASE(one_active_among_many), T_CASE(selecting_high_numbers), T_CASE(wait_for_nothing))

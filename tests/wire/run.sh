@@ -110,8 +110,7 @@ PRE= POST=
 case ${SAN:-} in
 address)
   PRE=$(${CC:-cc} -print-file-name=libasan.so):
-  # A cancelled thread's frames leave red zones behind, over which the end of the sanitizer's signal stack stumbles.
-  export ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0:${ASAN_OPTIONS:-}
+  export ASAN_OPTIONS=detect_leaks=0:suppressions=$TOP/tests/asan.supp:${ASAN_OPTIONS:-}
   ;;
 thread)
   WIRE_CFLAGS="${WIRE_CFLAGS:-} -fsanitize=thread" # its runtime is started by the program's own start files

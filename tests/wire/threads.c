@@ -570,7 +570,47 @@ static void poller_that_slept_before_the_first_connection_sees_its_own_data(void
     EQ(pthread_join(t, NULL), 0);
 }
 
-T_MAIN(T_CASE(poller_that_slept_before_the_first_connection_sees_its_own_data),
+static void *full_of_held_bytes(void *arg) {
+    enum { MANY = 64 * 1024 };
+    static char bytes[MANY];
+    int fd = *(int *)arg;
+    t_nonblock(fd, true);
+    for (size_t left = 6u << 20; left;) {
+        ssize_t n = send(fd, bytes, left < MANY ? left : MANY, MSG_NOSIGNAL);
+        CHECK(n > 0 || errno == EAGAIN);
+        if (n > 0)
+            left -= (size_t)n;
+        else
+            CHECK(t_wait(fd, POLLOUT, SOON));
+    }
+    SYS(close(fd));
+    return NULL;
+}
+
+// The accepting thread brings both ends into being; the sender, asleep until there is room again, learns of
+// it.
+static void writer_learns_of_room_that_another_thread_made(void) {
+    static char b[1 << 16];
+    for (int i = 0; i < 40; i++) {
+        int l = t_listen(AF_INET), c = t_dial(t_local(l));
+        pthread_t t = t_thread(full_of_held_bytes, &c);
+        if (i % 2)
+            t_sleep_ms(i % 8);
+        int a = SYS(accept(l, NULL, NULL));
+        size_t in = 0;
+        ssize_t n;
+        while ((n = recv(a, b, sizeof b, 0)) > 0)
+            in += (size_t)n;
+        EQ(n, 0);
+        EQ(in, 6u << 20);
+        t_join(t);
+        SYS(close(a));
+        SYS(close(l));
+    }
+}
+
+T_MAIN(T_CASE(writer_learns_of_room_that_another_thread_made),
+       T_CASE(poller_that_slept_before_the_first_connection_sees_its_own_data),
        T_CASE(shutdown_wakes_a_reader), T_CASE(shutdown_wakes_an_acceptor), T_CASE(shutdown_wakes_a_poll),
        T_CASE(close_leaves_a_reader_to_its_call), T_CASE(close_and_reuse_under_a_reader),
        T_CASE(jdk_close_by_signal), T_CASE(jdk_close_by_shutdown), T_CASE(jdk_close_of_an_acceptor),

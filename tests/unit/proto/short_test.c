@@ -113,13 +113,20 @@ Test(short, policies_have_their_enum_or_extension) {
                  names[i][1]);
         stands_for(brief, full);
     }
-    stands_for("services: {a: {endpoints: [], policy: pick_first}}",
-               "CDS: [{name: a, type: STATIC, lb_policy: LOAD_BALANCING_POLICY_CONFIG, load_assignment: "
-               "{cluster_name: a, endpoints: [{}]}, "
-               "load_balancing_policy: {policies: [{typed_extension_config: {name: "
-               "envoy.load_balancing_policies.pick_first, "
-               "typed_config: {'@type': "
-               "type.googleapis.com/envoy.extensions.load_balancing_policies.pick_first.v3.PickFirst}}}]}}]");
+    static const char *const extensions[][2] = {{"pick_first", "pick_first.v3.PickFirst"},
+                                                {"peak_ewma", "peak_ewma.v3alpha.PeakEwma"}};
+    for (size_t i = 0; i < 2; i++) {
+        char brief[128], full[512];
+        snprintf(brief, sizeof(brief), "services: {a: {endpoints: [], policy: %s}}", extensions[i][0]);
+        snprintf(full, sizeof(full),
+                 "CDS: [{name: a, type: STATIC, lb_policy: LOAD_BALANCING_POLICY_CONFIG, load_assignment: "
+                 "{cluster_name: a, endpoints: [{}]}, "
+                 "load_balancing_policy: {policies: [{typed_extension_config: {name: "
+                 "envoy.load_balancing_policies.%s, typed_config: {'@type': "
+                 "type.googleapis.com/envoy.extensions.load_balancing_policies.%s}}}]}}]",
+                 extensions[i][0], extensions[i][1]);
+        stands_for(brief, full);
+    }
 }
 
 #define LISTENER(a, port)                                                                                    \

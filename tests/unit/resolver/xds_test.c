@@ -89,6 +89,23 @@ Test(xds, cluster_of_that_name_is_enough) {
     shows("CDS outbound|80||db");
 }
 
+Test(xds, cluster_waits_for_the_listener_that_comes_before_it) {
+    start();
+    has_cluster(P, "web:80", "e");
+    has_endpoint(P, "e", "10.0.0.1");
+    want("web", 80);
+    up(P);
+    push(P, MESH_ADS_CLUSTER);
+    push(P, MESH_ADS_ENDPOINT);
+    cr_assert_eq(mesh_xds_state(xds, "web", 80), MESH_XDS_KNOWN);
+    cr_expect_eq(mesh_xds_patience(xds, "web", 80), 100 * MESH_MS); /* there may be none */
+    has_web(P);
+    push(P, MESH_ADS_LISTENER);
+    cr_expect_eq(mesh_xds_patience(xds, "web", 80), 1 * MESH_SEC); /* there is one */
+    push_all(P);
+    cr_expect_eq(mesh_xds_patience(xds, "web", 80), 0);
+}
+
 Test(xds, name_that_is_no_longer_wanted_is_let_go_of_after_minutes) {
     start_with_web();
     mesh_xds_unwant(xds, "web", 80, now);

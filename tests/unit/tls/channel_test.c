@@ -15,10 +15,15 @@ static void put(const char *path, const char *text) {
     cr_assert(f && fputs(text, f) >= 0 && fclose(f) == 0);
 }
 
+static void put_pem(const char *path, char *pem) {
+    put(path, pem);
+    free(pem);
+}
+
 static void put_client(const char *san) {
     struct pki_cert c = pki_make(&root, "client", (struct pki_spec){.san = san});
-    put(cert, pki_chain_pem(&c));
-    put(key, pki_key_pem(&c));
+    put_pem(cert, pki_chain_pem(&c));
+    put_pem(key, pki_key_pem(&c));
     pki_free(&c);
 }
 
@@ -31,7 +36,7 @@ static void setup(void) {
     snprintf(key, sizeof key, "%s/key", dir);
     root = pki_root("root");
     other_root = pki_root("other");
-    put(ca, pki_cert_pem(&root));
+    put_pem(ca, pki_cert_pem(&root));
     put_client("URI:spiffe://shop/first");
 }
 
@@ -40,6 +45,8 @@ static void teardown(void) {
     unlink(cert);
     unlink(key);
     rmdir(dir);
+    pki_free(&root);
+    pki_free(&other_root);
 }
 
 TestSuite(tls_channel, .init = setup, .fini = teardown, .timeout = 120);
@@ -189,6 +196,9 @@ Test(tls_channel, certificate_must_have_our_root_and_be_in_time) {
               o.why.text);
     mesh_tls_creds_free(c);
     mesh_tls_creds_free(system);
+    pki_free(&foreign);
+    pki_free(&expired);
+    pki_free(&good);
 }
 
 Test(tls_channel, server_must_choose_h2) {
@@ -204,6 +214,7 @@ Test(tls_channel, server_must_choose_h2) {
     o = meet(c, "a", old, MESH_SEC);
     cr_expect(o.err == MESH_E_ALERT || o.err == MESH_E_PROTOCOL, "TLS 1.1: %s", mesh_err_text(o.err));
     mesh_tls_creds_free(c);
+    pki_free(&id);
 }
 
 Test(tls_channel, our_certificate_is_shown_where_it_is_asked_for) {
@@ -217,6 +228,7 @@ Test(tls_channel, our_certificate_is_shown_where_it_is_asked_for) {
     cr_expect(strstr(o.why.text, "certificate required"), "%s", o.why.text);
     mesh_tls_creds_free(with);
     mesh_tls_creds_free(without);
+    pki_free(&id);
 }
 
 Test(tls_channel, files_are_read_again_after_their_interval_or_a_failure) {
@@ -230,6 +242,7 @@ Test(tls_channel, files_are_read_again_after_their_interval_or_a_failure) {
     cr_expect_eq(meet(c, "b", serve(&id, true, true), 602 * MESH_SEC).err, MESH_E_PEER);
     cr_expect_str_eq(meet(c, "a", serve(&id, true, true), 603 * MESH_SEC).peer, "spiffe://shop/third");
     mesh_tls_creds_free(c);
+    pki_free(&id);
 }
 
 Test(tls_channel, bad_files_leave_what_was_good) {
@@ -237,11 +250,13 @@ Test(tls_channel, bad_files_leave_what_was_good) {
                     odd = pki_make(&root, "y", (struct pki_spec){.san = "DNS:b"});
     struct mesh_tls_creds *c = creds_of(cert, key, ca);
     cr_expect_eq(meet(c, "a", serve(&id, true, true), MESH_SEC).err, 0);
-    put(key, pki_key_pem(&odd)); /* half of a rotation */
+    put_pem(key, pki_key_pem(&odd)); /* half of a rotation */
     cr_expect_str_eq(meet(c, "a", serve(&id, true, true), 1000 * MESH_SEC).peer, "spiffe://shop/first");
     unlink(ca);
     cr_expect_str_eq(meet(c, "a", serve(&id, true, true), 2000 * MESH_SEC).peer, "spiffe://shop/first");
     mesh_tls_creds_free(c);
+    pki_free(&id);
+    pki_free(&odd);
 }
 
 static void refused(const char *with_cert, const char *with_key, const char *with_ca, int err,
@@ -268,9 +283,10 @@ Test(tls_channel, files_that_were_never_good_are_named) {
     refused(empty, key, ca, MESH_E_SYNTAX, "empty: no certificate");
     refused(cert, empty, ca, MESH_E_SYNTAX, "empty: no private key");
     refused(cert, key, dir, MESH_E_LIMIT, "not a file");
-    put(key, pki_key_pem(&odd));
+    put_pem(key, pki_key_pem(&odd));
     refused(cert, key, ca, MESH_E_INVALID, "key: the key does not belong");
     unlink(empty);
+    pki_free(&odd);
 }
 
 Test(tls_channel, other_bytes_than_tls_are_refused) {

@@ -582,6 +582,7 @@ Test(handshake, tls12_without_extended_master_secret_is_refused) {
 
 Test(handshake, suites_without_aead_or_forward_secrecy_are_refused) {
     static struct wire w;
+    pki_stock_algorithms();
     static const char *const bad[] = {"AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256",
                                       "ECDHE-ECDSA-AES128-SHA", "DHE-RSA-AES128-GCM-SHA256"};
     for (size_t i = 0; i < 4; i++) {

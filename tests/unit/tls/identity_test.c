@@ -138,6 +138,7 @@ Test(identity, every_cut_of_the_files_is_survived, .timeout = 60) {
 }
 
 Test(identity, an_encrypted_key_is_refused_without_asking) {
+    pki_stock_algorithms();
     BIO *bio = BIO_new(BIO_s_mem());
     PKI_CHECK(PEM_write_bio_PKCS8PrivateKey(bio, leaf.key, EVP_aes_128_cbc(), "secret", 6, NULL, NULL) == 1);
     char *text = pki_text(bio);

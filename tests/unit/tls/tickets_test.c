@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "tests/unit/tls/pair.h"
 #include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "tls/internal.h"
@@ -71,7 +73,7 @@ Test(tickets, a_tls13_ticket_is_used_once) {
     cr_assert_eq(mesh_handshake_new(&c, &b), 0);
     cr_assert_neq(SSL_SESSION_get0_ticket_appdata(SSL_get_session(a->ssl), &(void *){0}, &(size_t){0}), 0);
     cr_assert_null(SSL_get_session(b->ssl));
-    cr_assert_null(mesh_tls_tickets_take(a->ticket_key, 0, &expires));
+    cr_assert_null(mesh_tls_tickets_take(web, a->ticket_key, 0, &expires));
     mesh_handshake_free(a);
     mesh_handshake_free(b);
 }
@@ -194,10 +196,11 @@ Test(tickets, a_client_offers_no_session_of_a_peer_that_it_accepts_no_more) {
     cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
     memcpy(key, hs->ticket_key, 32);
     mesh_handshake_free(hs);
-    mesh_tls_tickets_put(key, session, INT64_MAX);
+    mesh_tls_tickets_put(web, key, session, c.wall, INT64_MAX);
+    SSL_SESSION_free(session);
     cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
     cr_assert_null(SSL_get_session(hs->ssl));
-    cr_assert_null(mesh_tls_tickets_take(key, 0, &expires));
+    cr_assert_null(mesh_tls_tickets_take(web, key, 0, &expires));
     mesh_handshake_free(hs);
 }
 
@@ -210,12 +213,15 @@ Test(tickets, a_session_ends_with_the_first_certificate) {
     cr_assert_eq(connect_once(&c, &s), 0);
     struct mesh_handshake *hs;
     cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
-    SSL_SESSION *session = SSL_get1_session(hs->ssl);
+    SSL_SESSION *session = SSL_get_session(hs->ssl);
     cr_assert_leq(SSL_SESSION_get_ticket_lifetime_hint(session), 120);
     cr_assert_leq(hs->chain_not_after, now + 120);
-    mesh_tls_tickets_put(hs->ticket_key, session, hs->chain_not_after);
-    cr_assert_null(mesh_tls_tickets_take(hs->ticket_key, now + 121, &expires));
-    session = mesh_tls_tickets_take(hs->ticket_key, now + 60, &expires);
+    mesh_tls_tickets_put(hs->identity, hs->ticket_key, session, hs->wall, hs->chain_not_after);
+    cr_assert_null(mesh_tls_tickets_take(hs->identity, hs->ticket_key, now + 121, &expires));
+    cr_assert_null(
+        mesh_tls_tickets_take(hs->identity, hs->ticket_key, now + 60, &expires)); /* gone for good */
+    mesh_tls_tickets_put(hs->identity, hs->ticket_key, session, hs->wall, hs->chain_not_after);
+    session = mesh_tls_tickets_take(hs->identity, hs->ticket_key, now + 60, &expires);
     cr_assert_not_null(session);
     SSL_SESSION_free(session);
     mesh_handshake_free(hs);
@@ -229,9 +235,9 @@ Test(tickets, a_chain_of_resumptions_ends_with_the_first_session) {
     struct mesh_handshake *hs;
     cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
     int64_t first = hs->chain_not_after, expires;
-    mesh_tls_tickets_put(hs->ticket_key, SSL_get1_session(hs->ssl), first - 500);
+    mesh_tls_tickets_put(hs->identity, hs->ticket_key, SSL_get_session(hs->ssl), hs->wall, first - 500);
     cr_assert_eq(connect_once(&c, &s), 1);
-    SSL_SESSION *session = mesh_tls_tickets_take(hs->ticket_key, 0, &expires);
+    SSL_SESSION *session = mesh_tls_tickets_take(hs->identity, hs->ticket_key, 0, &expires);
     cr_assert_not_null(session);
     cr_assert_leq(expires, first - 500);
     SSL_SESSION_free(session);
@@ -250,9 +256,9 @@ Test(tickets, a_resumed_sessions_ticket_keeps_the_end_of_the_whole_chain) {
     for (int i = 0; i < 3; i++) {
         cr_assert_eq(connect_once(&c, &s), i > 0);
         cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
-        SSL_SESSION *session = SSL_get1_session(hs->ssl);
+        SSL_SESSION *session = SSL_get_session(hs->ssl);
         cr_assert_leq(SSL_SESSION_get_ticket_lifetime_hint(session), 600);
-        mesh_tls_tickets_put(hs->ticket_key, session, hs->chain_not_after);
+        mesh_tls_tickets_put(hs->identity, hs->ticket_key, session, hs->wall, hs->chain_not_after);
         mesh_handshake_free(hs);
     }
     mesh_identity_unref(id);
@@ -279,29 +285,27 @@ Test(tickets, the_table_is_bounded_and_keeps_the_newest) {
     cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
     SSL_SESSION *session = SSL_get1_session(hs->ssl);
     for (int i = 0; i < 5000; i++) {
-        SSL_SESSION_up_ref(session);
         key[0] = (uint8_t)i;
         key[1] = (uint8_t)(i >> 8);
-        mesh_tls_tickets_put(key, session, 1000 + i);
+        mesh_tls_tickets_put(web, key, session, 0, 1000 + i);
     }
-    SSL_SESSION *hit = mesh_tls_tickets_take(key, 0, &expires);
-    cr_assert_eq(hit, session);
+    SSL_SESSION *hit = mesh_tls_tickets_take(web, key, 0, &expires);
+    cr_assert_not_null(hit);
+    cr_assert_eq(expires, 1000 + 4999);
     SSL_SESSION_free(hit);
     int found = 0;
     for (int i = 0; i < 5000; i++) {
         key[0] = (uint8_t)i;
         key[1] = (uint8_t)(i >> 8);
-        while ((hit = mesh_tls_tickets_take(key, 0, &expires))) {
+        while ((hit = mesh_tls_tickets_take(web, key, 0, &expires))) {
             found++;
             SSL_SESSION_free(hit);
         }
     }
-    cr_assert(found >= 255 && found <= 256, "%d", found);
-    for (int i = 0; i < 100; i++) { /* one name cannot fill it */
-        SSL_SESSION_up_ref(session);
-        mesh_tls_tickets_put(key, session, INT64_MAX);
-    }
-    for (found = 0; (hit = mesh_tls_tickets_take(key, 0, &expires)); found++)
+    cr_assert_eq(found, 255);
+    for (int i = 0; i < 100; i++) /* one name cannot fill it */
+        mesh_tls_tickets_put(web, key, session, 0, INT64_MAX);
+    for (found = 0; (hit = mesh_tls_tickets_take(web, key, 0, &expires)); found++)
         SSL_SESSION_free(hit);
     cr_assert_eq(found, 8);
     SSL_SESSION_free(session);
@@ -329,12 +333,201 @@ static int child_resumes(void) {
     return p->client.peer.resumed;
 }
 
-Test(tickets, a_forked_client_begins_without_tickets_and_the_parent_keeps_its_own) {
+Test(tickets, a_forked_client_takes_the_ticket_and_the_parent_has_it_no_more) {
     fork_client = keyed_client();
     fork_server = server_config(reviews);
     cr_assert_eq(connect_once(&fork_client, &fork_server), 0);
-    cr_assert_eq(in_child(child_resumes), 0);
-    cr_assert_eq(connect_once(&fork_client, &fork_server), 1);
+    cr_assert_eq(in_child(child_resumes), 1);
+    struct mesh_handshake *hs;
+    int64_t expires;
+    cr_assert_eq(mesh_handshake_new(&fork_client, &hs), 0);
+    int left = SSL_get_session(hs->ssl) != NULL; /* at most what the child's own connection brought */
+    while (mesh_tls_tickets_take(web, hs->ticket_key, 0, &expires))
+        left++;
+    cr_assert_leq(left, 1);
+    mesh_handshake_free(hs);
+}
+
+/* ---- the memory that processes share ---- */
+
+static void *fresh_memory(void) {
+    void *mem = mmap(NULL, mesh_tickets_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    cr_assert_neq(mem, MAP_FAILED);
+    cr_assert_not(mesh_tickets_whole(mem));
+    cr_assert_eq(mesh_tickets_format(mem), 0);
+    cr_assert(mesh_tickets_whole(mem));
+    return mem;
+}
+
+/* A later process of the same service: its identity from the same PEM, on this memory. */
+static struct mesh_identity *as_in_a_new_process(void *mem, struct pki_cert *cert) {
+    mesh_tickets_use(mem);
+    return pki_identity(cert, &root);
+}
+
+Test(tickets, a_restarted_client_and_a_restarted_server_go_on_with_their_tickets) {
+    struct pki_cert web_cert = pki_make(&root, "w", (struct pki_spec){.san = "URI:" WEB});
+    struct pki_cert reviews_cert = pki_make(&root, "r", (struct pki_spec){.san = "URI:" REVIEWS});
+    void *client_memory = fresh_memory(), *server_memory = fresh_memory(), *others = fresh_memory();
+    struct mesh_identity *one = as_in_a_new_process(client_memory, &web_cert);
+    struct mesh_identity *two = as_in_a_new_process(client_memory, &web_cert);
+    struct mesh_identity *server_one = as_in_a_new_process(server_memory, &reviews_cert);
+    struct mesh_identity *server_two = as_in_a_new_process(server_memory, &reviews_cert);
+    struct mesh_identity *elsewhere = as_in_a_new_process(others, &reviews_cert);
+    struct mesh_handshake_config c = keyed_client(), s = server_config(server_one);
+    mesh_tickets_use(client_memory);
+    c.identity = one;
+    cr_assert_eq(connect_once(&c, &s), 0);
+    c.identity = two;
+    cr_assert_eq(connect_once(&c, &s), 1);
+    s.identity = server_two;
+    cr_assert_eq(connect_once(&c, &s), 1);
+    s.identity = elsewhere; /* the same key on another run directory */
+    cr_assert_eq(connect_once(&c, &s), 0);
+    mesh_tickets_use(fresh_memory());
+    mesh_identity_unref(one);
+    mesh_identity_unref(two);
+    mesh_identity_unref(server_one);
+    mesh_identity_unref(server_two);
+    mesh_identity_unref(elsewhere);
+    pki_free(&web_cert);
+    pki_free(&reviews_cert);
+}
+
+Test(tickets, a_servers_tls12_tickets_end_with_its_process_tree) {
+    struct pki_cert cert = pki_make(&root, "r", (struct pki_spec){.san = "URI:" REVIEWS});
+    void *mem = fresh_memory();
+    struct mesh_identity *first = as_in_a_new_process(mem, &cert), *second = as_in_a_new_process(mem, &cert);
+    struct mesh_handshake_config c = keyed_client(), s = server_config(first);
+    c.max_version = 0x0303;
+    cr_assert_eq(connect_once(&c, &s), 0);
+    cr_assert_eq(connect_once(&c, &s), 1);
+    s.identity = second;
+    cr_assert_eq(connect_once(&c, &s), 0);
+    mesh_identity_unref(first);
+    mesh_identity_unref(second);
+    pki_free(&cert);
+}
+
+/* The session and its key, put by `web`. */
+static SSL_SESSION *one_session(uint8_t ret_key[32]) {
+    struct mesh_handshake_config c = keyed_client(), s = server_config(reviews);
+    struct mesh_handshake *hs;
+    cr_assert_eq(connect_once(&c, &s), 0);
+    cr_assert_eq(mesh_handshake_new(&c, &hs), 0);
+    SSL_SESSION *session = SSL_get1_session(hs->ssl);
+    memcpy(ret_key, hs->ticket_key, 32);
+    mesh_handshake_free(hs);
+    return session;
+}
+
+Test(tickets, what_is_kept_shows_neither_secret_nor_peer_and_opens_for_its_identity_alone) {
+    uint8_t key[32], secret[64];
+    unsigned char *mem = fresh_memory();
+    int64_t expires;
+    SSL_SESSION *session = one_session(key);
+    size_t n = SSL_SESSION_get_master_key(session, secret, sizeof secret);
+    mesh_tickets_use(mem);
+    mesh_tls_tickets_put(web, key, session, 1000, INT64_MAX);
+    cr_assert_null(memmem(mem, mesh_tickets_size(), secret, n));
+    cr_assert_null(memmem(mem, mesh_tickets_size(), "spiffe://", 9));
+    cr_assert_null(mesh_tls_tickets_take(reviews, key, 1000, &expires));
+    mesh_tls_tickets_put(web, key, session, 1000, INT64_MAX);
+    SSL_SESSION *back = mesh_tls_tickets_take(web, key, 1000, &expires);
+    uint8_t again[64];
+    cr_assert_eq(SSL_SESSION_get_master_key(back, again, sizeof again), n);
+    cr_assert_arr_eq(secret, again, n);
+    SSL_SESSION_free(back);
+    SSL_SESSION_free(session);
+}
+
+/* Bytes turn over everywhere all the time: a session comes back as it was put, or none does. */
+Test(tickets, damaged_memory_gives_the_session_or_nothing) {
+    uint8_t key[32], secret[64], again[64];
+    unsigned char *mem = fresh_memory();
+    int64_t expires;
+    int came = 0;
+    unsigned seed = 1;
+    SSL_SESSION *session = one_session(key);
+    size_t n = SSL_SESSION_get_master_key(session, secret, sizeof secret);
+    mesh_tickets_use(mem);
+    for (int round = 0; round < 3000; round++) {
+        mesh_tls_tickets_put(web, key, session, 1000 + round, INT64_MAX);
+        size_t span = round % 3 ? mesh_tickets_size() : 8192; /* the head and the words more often */
+        for (int k = 0; k < 40; k++)
+            mem[(unsigned)rand_r(&seed) % span] ^= (unsigned char)(1u << k % 8);
+        SSL_SESSION *back = mesh_tls_tickets_take(web, key, 1000 + round, &expires);
+        if (!back)
+            continue;
+        came++;
+        cr_assert_eq(SSL_SESSION_get_master_key(back, again, sizeof again), n);
+        cr_assert_arr_eq(secret, again, n);
+        SSL_SESSION_free(back);
+    }
+    cr_assert_gt(came, 100);
+    SSL_SESSION_free(session);
+}
+
+/* Children work on the same slots and are killed in the middle, again and again. */
+Test(tickets, killed_processes_leave_the_store_usable) {
+    uint8_t key[32];
+    int64_t expires;
+    SSL_SESSION *session = one_session(key), *back;
+    mesh_tickets_use(fresh_memory());
+    for (int i = 0; i < 200; i++) {
+        int up[2];
+        char byte;
+        cr_assert_eq(pipe(up), 0);
+        pid_t pid = fork();
+        if (pid == 0) {
+            for (unsigned k = 0;; k++) {
+                key[0] = (uint8_t)k;
+                mesh_tls_tickets_put(web, key, session, 1000, INT64_MAX);
+                SSL_SESSION_free(mesh_tls_tickets_take(web, key, 1000, &expires));
+                if (k == 3 && write(up[1], "x", 1) != 1)
+                    _exit(1);
+            }
+        }
+        cr_assert_eq(read(up[0], &byte, 1), 1);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        close(up[0]);
+        close(up[1]);
+    }
+    int found = 0;
+    for (int i = 0; i < 256; i++) { /* each slot, some seconds later */
+        key[0] = (uint8_t)i;
+        mesh_tls_tickets_put(web, key, session, 1011, INT64_MAX);
+    }
+    for (int i = 0; i < 256; i++) {
+        key[0] = (uint8_t)i;
+        while ((back = mesh_tls_tickets_take(web, key, 1011, &expires))) {
+            found++;
+            SSL_SESSION_free(back);
+        }
+    }
+    cr_assert_eq(found, 256);
+    SSL_SESSION_free(session);
+}
+
+/* One ticket, many takers at once: one of them has it. */
+Test(tickets, a_ticket_goes_to_one_of_many_processes) {
+    uint8_t key[32];
+    int64_t expires;
+    SSL_SESSION *session = one_session(key);
+    mesh_tickets_use(fresh_memory());
+    for (int i = 0; i < 30; i++) {
+        int winners = 0, status;
+        mesh_tls_tickets_put(web, key, session, 1000, INT64_MAX);
+        fflush(NULL);
+        for (int k = 0; k < 4; k++)
+            if (fork() == 0)
+                _exit(mesh_tls_tickets_take(web, key, 1000, &expires) != NULL);
+        while (wait(&status) > 0)
+            winners += WEXITSTATUS(status);
+        cr_assert_eq(winners, 1);
+    }
+    SSL_SESSION_free(session);
 }
 
 static struct wire forked_client_out;
