@@ -2,6 +2,7 @@
 #include "resolver/blend.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include "proto/core.pb-c.h"
 #include "resolver/copies.h"
 
 struct seen { /* (type, name) of what is in the set, open addressing */
@@ -36,8 +37,24 @@ static void add(struct mesh_blend *b, struct seen *s, const struct mesh_resource
     }
 }
 
+/* Where we are, and the cluster that we are one of; borrowed, but for a node that is unpacked for it. */
+static int say_who(struct mesh_blend *b, const struct mesh_resources *file,
+                   const struct mesh_bootstrap *boot) {
+    int rc = 0;
+    b->set.node = file ? file->node : NULL;
+    b->set.local_cluster = file ? file->local_cluster : NULL;
+    if (boot && !b->set.node) {
+        rc = mesh_proto_unpack(&mesh__core__node__descriptor, boot->node, boot->node_len, &b->node);
+        b->set.node = b->node;
+    }
+    if (boot && !b->set.local_cluster && *boot->node_cluster)
+        b->set.local_cluster = boot->node_cluster;
+    return rc == MESH_E_NOMEM ? rc : 0;
+}
+
 int mesh_blend_make(struct mesh_blend *ret, const struct mesh_resources *file,
-                    const struct mesh_resources *control, const struct mesh_resources *before) {
+                    const struct mesh_resources *control, const struct mesh_resources *before,
+                    const struct mesh_bootstrap *boot) {
     size_t n = (file ? file->n : 0) + (control ? control->n : 0) + (before ? before->n : 0);
     struct mesh_blend b = {.own = {NULL, NULL}};
     struct seen s = {NULL, 15};
@@ -55,8 +72,11 @@ int mesh_blend_make(struct mesh_blend *ret, const struct mesh_resources *file,
     add(&b, &s, control, RANK_CONTROL);
     add(&b, &s, before, RANK_BEFORE);
     free(s.slots);
-    b.set.node = file ? file->node : NULL; /* where we are; borrowed as the resources are */
-    b.set.local_cluster = file ? file->local_cluster : NULL;
+    int rc = say_who(&b, file, boot);
+    if (rc < 0) {
+        mesh_blend_done(&b);
+        return rc;
+    }
     *ret = b;
     return 0;
 }
@@ -66,6 +86,8 @@ void mesh_blend_done(struct mesh_blend *b) {
     free(b->ranks);
     mesh_resources_free(b->own[0]);
     mesh_resources_free(b->own[1]);
+    if (b->node)
+        protobuf_c_message_free_unpacked(b->node, NULL);
     *b = (struct mesh_blend){.ranks = NULL};
 }
 

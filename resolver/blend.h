@@ -9,6 +9,7 @@
 #define MESH_RESOLVER_BLEND_H
 
 #include "proto/proto.h"
+#include "resolver/bootstrap.h"
 #include "resolver/view.h"
 
 enum mesh_rank { RANK_FILE, RANK_CONTROL, RANK_BEFORE };
@@ -16,10 +17,13 @@ struct mesh_blend {
     struct mesh_resources set;
     uint8_t *ranks;                /* one a resource */
     struct mesh_resources *own[2]; /* freed with it */
+    ProtobufCMessage *node;        /* the bootstrap's, as well */
 };
-/* Each may be NULL. MESH_E_NOMEM. */
+/* Each may be NULL. `boot`: who and where we are for a control plane; a file that says it (an Envoy bootstrap) comes first. The
+ * cluster that we are one of is the file's local_cluster_name, else what the node is called there, when it is a cluster of the
+ * set. MESH_E_NOMEM. */
 int mesh_blend_make(struct mesh_blend *ret, const struct mesh_resources *file, const struct mesh_resources *control,
-                    const struct mesh_resources *before) MESH_MUST_CHECK;
+                    const struct mesh_resources *before, const struct mesh_bootstrap *boot) MESH_MUST_CHECK;
 void mesh_blend_done(struct mesh_blend *b);
 
 /* The resources in force that are not the file's. MESH_E_NOMEM; MESH_E_INTERNAL: the view is damaged. */

@@ -276,6 +276,8 @@ static int build(struct mesh_pub *pub, const struct mesh_build_in *in, int (*run
         rc = run(b);
     if (rc < 0)
         mesh_why(why, rc, "the view cannot be built: %s", mesh_err_text(rc));
+    if (b->own_opened)
+        protobuf_c_message_free_unpacked(b->own_opened, NULL);
     free(b->names);
     free(b->raws);
     free(b->chains.p);

@@ -5,19 +5,33 @@
  */
 #include <stdlib.h>
 #include "lb/lb.h"
+#include "resolver/blend.h"
 #include "resolver/build_cluster.h"
 
-static const Mesh__Endpoint__ClusterLoadAssignment *own_members(const struct build *b) {
+/* Finds b->own, NULL: not said. */
+static int find_own(struct build *b) {
     const char *name = b->resources->local_cluster;
     const struct mesh_resource *r = name ? mesh_build_find(&b->clusters, name) : NULL;
     const Mesh__Cluster__Cluster *c = r && !r->refused ? (const Mesh__Cluster__Cluster *)r->msg : NULL;
-    if (c && c->load_assignment)
-        return c->load_assignment;
+    const uint8_t *p;
+    size_t n;
+    b->own_known = true;
+    b->own = c ? c->load_assignment : NULL;
+    if (b->own)
+        return 0;
+    if (c && b->in->assignment && mesh_build_rank(b, r) != RANK_FILE &&
+        b->in->assignment(b->in->arg, name, &p, &n)) {
+        int rc =
+            mesh_proto_unpack(&mesh__endpoint__cluster_load_assignment__descriptor, p, n, &b->own_opened);
+        b->own = (const Mesh__Endpoint__ClusterLoadAssignment *)b->own_opened;
+        return rc == MESH_E_NOMEM ? rc : 0;
+    }
     if (c && c->eds_cluster_config && c->eds_cluster_config->service_name &&
         *c->eds_cluster_config->service_name)
         name = c->eds_cluster_config->service_name;
     const struct mesh_resource *eds = name ? mesh_build_find(&b->assignments, name) : NULL;
-    return eds && !eds->refused ? (const Mesh__Endpoint__ClusterLoadAssignment *)eds->msg : NULL;
+    b->own = eds && !eds->refused ? (const Mesh__Endpoint__ClusterLoadAssignment *)eds->msg : NULL;
+    return 0;
 }
 
 static uint32_t healthy(const Mesh__Endpoint__LocalityLbEndpoints *l) {
@@ -40,22 +54,16 @@ static uint32_t number_of(const struct cluster *x, uint64_t name) {
     return UINT32_MAX;
 }
 
-int mesh_build_zones(struct cluster *x, struct mesh_endpoint *endpoints, uint32_t n) {
-    const Mesh__Core__Node *node = (const Mesh__Core__Node *)x->b->resources->node;
-    const Mesh__Endpoint__ClusterLoadAssignment *own = own_members(x->b);
-    struct build_lb *lb = &x->lb;
-    if (!lb->zone_aware || lb->policy.locality_weighted || hashes(&lb->policy) || !own || !node ||
-        !node->locality)
-        return 0;
-    uint64_t here = mesh_locality_name(node->locality);
+static int weigh(struct cluster *x, struct mesh_endpoint *endpoints, uint32_t n,
+                 const Mesh__Endpoint__ClusterLoadAssignment *own, uint64_t here) {
     uint32_t *callers = calloc(x->nlocalities + 1u, sizeof *callers);
     if (!callers)
         return MESH_E_NOMEM;
     struct mesh_lb_zones z = {.own = number_of(x, here),
                               .n = x->nlocalities,
                               .callers = callers,
-                              .min_cluster_size = lb->zone_min,
-                              .force_direct = lb->zone_direct};
+                              .min_cluster_size = x->lb.zone_min,
+                              .force_direct = x->lb.zone_direct};
     for (size_t k = 0; k < own->n_endpoints; k++) {
         const Mesh__Endpoint__LocalityLbEndpoints *l = own->endpoints[k];
         uint64_t name = mesh_locality_name(l->locality);
@@ -66,7 +74,16 @@ int mesh_build_zones(struct cluster *x, struct mesh_endpoint *endpoints, uint32_
         if (at != UINT32_MAX)
             callers[at] += members;
     }
-    int rc = mesh_lb_zone_weights(endpoints, n, &lb->policy, &z);
+    int rc = mesh_lb_zone_weights(endpoints, n, &x->lb.policy, &z);
     free(callers);
     return rc < 0 ? rc : 0;
+}
+
+int mesh_build_zones(struct cluster *x, struct mesh_endpoint *endpoints, uint32_t n) {
+    const Mesh__Core__Node *node = (const Mesh__Core__Node *)x->b->resources->node;
+    if (!x->lb.zone_aware || x->lb.policy.locality_weighted || hashes(&x->lb.policy) || !node ||
+        !node->locality)
+        return 0;
+    int rc = x->b->own_known ? 0 : find_own(x->b);
+    return rc == 0 && x->b->own ? weigh(x, endpoints, n, x->b->own, mesh_locality_name(node->locality)) : rc;
 }

@@ -72,7 +72,8 @@ struct build_addr {
     struct build_name *name;         /* NULL: none */
     struct build_addr *next;
 };
-struct build_match { /* what a route asks of its endpoints' metadata (envoy.lb), by key; memory of the arena */
+struct build_match { /* what a route asks of its endpoints' metadata (envoy.lb), by key; memory of the arena
+                      */
     uint32_t n;
     struct {
         const char *key;
@@ -84,7 +85,7 @@ struct build_lb { /* how a cluster balances: what readers need, and what the bui
     uint32_t subset_size; /* random_subsetting; 0: all */
     bool hash_by_host;    /* use_hostname_for_hashing */
     bool zone_aware, zone_direct;
-    uint32_t zone_min; /* min_cluster_size */
+    uint32_t zone_min;                                     /* min_cluster_size */
     const Mesh__Cluster__Cluster__LbSubsetConfig *subsets; /* NULL: no selection by metadata */
     ProtobufCMessage *owned;                               /* what `subsets` points into, or NULL */
 };
@@ -115,11 +116,15 @@ struct build {
     struct build_name **names; /* hash table */
     uint32_t names_mask, nnames;
     struct build_addr *addrs, **addrs_end;
-    struct mesh_blob chains, inbound; /* struct view_chain's, and the record that they point into */
-    struct mesh_endpoint *endpoints;  /* of the cluster at hand */
+    struct mesh_blob chains, inbound;      /* struct view_chain's, and the record that they point into */
+    struct mesh_endpoint *endpoints;       /* of the cluster at hand */
     const Mesh__Core__Metadata **metadata; /* of each */
     uint32_t endpoints_room;
     struct mesh_blob keys;
+    const Mesh__Endpoint__ClusterLoadAssignment
+        *own;                     /* members of the cluster that we are one of (build_zone.c) */
+    ProtobufCMessage *own_opened; /* the same, when it came by wire */
+    bool own_known;
     struct build_raw *raws; /* assignments that came by wire, each once: a table by their bytes' address */
     uint32_t raws_mask;
 };
@@ -166,8 +171,8 @@ bool mesh_parse_address(const char *text, uint8_t *ret_family,
 /* ---- parts
  * ----------------------------------------------------------------------------------------------------- */
 int mesh_build_clusters(struct build *b) MESH_MUST_CHECK;
-/* The id by which a route names a cluster: where its lb_subset_config selects, that of the subset, which is put on
- * demand. `match` may be NULL. After mesh_build_clusters. */
+/* The id by which a route names a cluster: where its lb_subset_config selects, that of the subset, which is
+ * put on demand. `match` may be NULL. After mesh_build_clusters. */
 /* Does it select by metadata? A cluster whose settings are refused does not: what leads to it is refused. */
 bool mesh_cluster_selects(const Mesh__Cluster__Cluster *c);
 int mesh_build_cluster_id(struct build *b, const char *name, const struct build_match *match,
@@ -183,12 +188,13 @@ int mesh_match_add(struct build_match *m, const Mesh__Core__Metadata *metadata) 
 /* NAME, or NAME{key=value,...}: how a subset is called. */
 void mesh_subset_name(const char *cluster, const struct build_match *m, char *ret_text, size_t cap);
 /* Leaves those that the configuration selects for a match (NULL: a route that asks nothing) at the front of
- * `endpoints`, weights of localities scaled where it says so; metadata[i] is endpoint i's. Returns how many. */
+ * `endpoints`, weights of localities scaled where it says so; metadata[i] is endpoint i's. Returns how many.
+ */
 int mesh_subset_select(const Mesh__Cluster__Cluster__LbSubsetConfig *c, const struct build_match *match,
-                       const Mesh__Core__Metadata *const *metadata, struct mesh_endpoint *endpoints, uint32_t n,
-                       uint32_t *ret_n) MESH_MUST_CHECK;
-/* Settings that contradict each other or that mean nothing are MESH_E_INVALID, why begins with the field's path.
- * Freed with mesh_build_policy_done, also after an error. */
+                       const Mesh__Core__Metadata *const *metadata, struct mesh_endpoint *endpoints,
+                       uint32_t n, uint32_t *ret_n) MESH_MUST_CHECK;
+/* Settings that contradict each other or that mean nothing are MESH_E_INVALID, why begins with the field's
+ * path. Freed with mesh_build_policy_done, also after an error. */
 int mesh_build_policy(const Mesh__Cluster__Cluster *c, const Mesh__Endpoint__ClusterLoadAssignment *cla,
                       struct build_lb *ret, struct mesh_why *why) MESH_MUST_CHECK;
 void mesh_build_policy_done(struct build_lb *lb);
@@ -285,7 +291,8 @@ int mesh_build_authz_add(struct build_authz *a, const Mesh__Pb__Any *config) MES
 /* Why the chain must be refused: something that we cannot evaluate and that may let somebody in. NULL:
  * nothing. */
 const char *mesh_build_authz_fault(const struct build_authz *a);
-/* "policy POLICY decides by CONDITION": one that a connection cannot answer; NULL: none. Lives as long as `a`. */
+/* "policy POLICY decides by CONDITION": one that a connection cannot answer; NULL: none. Lives as long as
+ * `a`. */
 const char *mesh_build_authz_needs(const struct build_authz *a);
 /* Appends the record; *ret stays as it is when no filter asks anything. */
 int mesh_build_authz_put(struct build_authz *a, struct mesh_blob *to, struct view_span *ret) MESH_MUST_CHECK;

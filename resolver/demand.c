@@ -145,6 +145,10 @@ static bool is_answered(const struct mesh_view *v, const char *name) {
     return state == DEMAND_KNOWN || state == DEMAND_DENIED;
 }
 
+bool mesh_view_inbound_cannot(const struct mesh_view *v) {
+    return v->bootstrap && !v->bootstrap->is_wildcard && !v->bootstrap->server_template;
+}
+
 bool mesh_view_inbound_known(const struct mesh_view *v, const struct sockaddr *local) {
     struct sockaddr_in6 any6 = {.sin6_family = AF_INET6};
     char name[MESH_NAME_MAX + 1];

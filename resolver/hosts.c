@@ -154,8 +154,8 @@ static uint64_t refresh_of(const Mesh__Cluster__Cluster *c) {
     return ns < REFRESH_LEAST ? REFRESH_LEAST : ns > REFRESH_MOST ? REFRESH_MOST : ns;
 }
 
-static int want_endpoint(struct mesh_hosts *h, const Mesh__Cluster__Cluster *c,
-                         const Mesh__Endpoint__LbEndpoint *lb) {
+/* NULL: it is no host name. */
+static const Mesh__Core__SocketAddress *host_of(const Mesh__Endpoint__LbEndpoint *lb) {
     uint8_t family, addr[16];
     const Mesh__Core__Address *a =
         lb->host_identifier_case == MESH__ENDPOINT__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT && lb->endpoint
@@ -163,9 +163,13 @@ static int want_endpoint(struct mesh_hosts *h, const Mesh__Cluster__Cluster *c,
             : NULL;
     const Mesh__Core__SocketAddress *s =
         a && a->address_case == MESH__CORE__ADDRESS__ADDRESS_SOCKET_ADDRESS ? a->socket_address : NULL;
-    if (!s || !s->address || !*s->address || mesh_parse_address(s->address, &family, addr))
-        return 0;
-    return want(h, s->address, refresh_of(c), c->respect_dns_ttl);
+    return s && s->address && *s->address && !mesh_parse_address(s->address, &family, addr) ? s : NULL;
+}
+
+static int want_endpoint(struct mesh_hosts *h, const Mesh__Cluster__Cluster *c,
+                         const Mesh__Endpoint__LbEndpoint *lb) {
+    const Mesh__Core__SocketAddress *s = host_of(lb);
+    return s ? want(h, s->address, refresh_of(c), c->respect_dns_ttl) : 0;
 }
 
 static int want_cluster(struct mesh_hosts *h, const Mesh__Cluster__Cluster *c) {
@@ -194,6 +198,63 @@ int mesh_hosts_want(struct mesh_hosts *h, const struct mesh_resources *resources
     }
     h->n = kept;
     return rc;
+}
+
+/* ---- what an earlier publisher was told -------------------------------------------------------------------
+ */
+struct heir {
+    struct mesh_hosts *h;
+    const struct mesh_view *v;
+    const struct mesh_resources *resources;
+};
+
+static void inherit_address(struct host *x, const struct mesh_endpoint *e) {
+    struct mesh_dns_answer *a = &x->good;
+    for (uint32_t i = 0; i < a->n; i++)
+        if (a->addrs[i].family == e->family && memcmp(a->addrs[i].addr, e->addr, 16) == 0)
+            return;
+    if (a->n == MESH_DNS_ADDRS)
+        return;
+    a->addrs[a->n].family = e->family;
+    memcpy(a->addrs[a->n++].addr, e->addr, 16);
+    x->has_good = true;
+}
+
+/* Which of the cluster's addresses are a name's is not kept: all that have its port. */
+static void inherit_endpoint(struct mesh_hosts *h, const struct mesh_cluster_view *cv,
+                             const Mesh__Endpoint__LbEndpoint *lb) {
+    const Mesh__Core__SocketAddress *s = host_of(lb);
+    struct host *x = s ? find(h, s->address) : NULL;
+    for (uint32_t i = 0; x && !x->has_any && i < cv->n; i++)
+        if (cv->endpoints[i].port == s->port_value)
+            inherit_address(x, &cv->endpoints[i]);
+    if (x && x->has_good && !x->has_any)
+        qsort(x->good.addrs, x->good.n, sizeof x->good.addrs[0], compare);
+}
+
+static void inherit_cluster(void *arg, const struct mesh_route *route) {
+    const struct heir *heir = arg;
+    struct mesh_cluster_view cv;
+    uint64_t seq;
+    if (mesh_view_cluster(heir->v, route, &cv, &seq) != 0)
+        return;
+    for (size_t k = 0; k < heir->resources->n; k++) {
+        const struct mesh_resource *r = &heir->resources->items[k];
+        const Mesh__Cluster__Cluster *c = (const Mesh__Cluster__Cluster *)r->msg;
+        if (r->type != &mesh__cluster__cluster__descriptor || !mesh_hosts_by_dns(c) || !c->load_assignment ||
+            strcmp(r->name, route->cluster) != 0)
+            continue;
+        for (size_t i = 0; i < c->load_assignment->n_endpoints; i++)
+            for (size_t j = 0; j < c->load_assignment->endpoints[i]->n_lb_endpoints; j++)
+                inherit_endpoint(heir->h, &cv, c->load_assignment->endpoints[i]->lb_endpoints[j]);
+    }
+}
+
+void mesh_hosts_inherit(struct mesh_hosts *h, const struct mesh_view *v,
+                        const struct mesh_resources *resources) {
+    struct heir heir = {h, v, resources};
+    if (h->n)
+        (void)!mesh_view_each_cluster(v, inherit_cluster, &heir); /* damaged: nothing is kept of it */
 }
 
 void mesh_hosts_drive(struct mesh_hosts *h, uint64_t now, uint64_t *io_deadline) {

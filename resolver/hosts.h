@@ -10,6 +10,7 @@
 #include "proto/cluster.pb-c.h"
 #include "proto/proto.h"
 #include "resolver/channel.h"
+#include "resolver/view.h"
 
 struct mesh_hosts;
 
@@ -19,6 +20,9 @@ void mesh_hosts_free(struct mesh_hosts *h);
 /* These resources are what will be built: names that are new in them are asked for at once, those that are gone are
  * forgotten. MESH_E_NOMEM. */
 int mesh_hosts_want(struct mesh_hosts *h, const struct mesh_resources *resources, uint64_t now) MESH_MUST_CHECK;
+/* Names that nobody has answered for yet start from the addresses that the view in force has for their clusters: what an earlier
+ * publisher was told serves until the first answer. Once, after the first mesh_hosts_want. */
+void mesh_hosts_inherit(struct mesh_hosts *h, const struct mesh_view *v, const struct mesh_resources *resources);
 /* Asks again what is due; pulls *io_deadline in to the next time. */
 void mesh_hosts_drive(struct mesh_hosts *h, uint64_t now, uint64_t *io_deadline);
 /* Did an answer change since the last call of mesh_hosts_taken? */

@@ -46,11 +46,13 @@ struct mesh_publisher {
     int waker;
     bool is_agent, answered, whole; /* whole: something other than endpoints is unpublished */
     bool retaken;                   /* the first build of this publisher is still to come */
+    bool inherited;                 /* what the one before was told of host names is taken over */
     uint32_t posted;                /* demands_posted when the table was last read */
     uint64_t beat_at, look_at, retry_at, changed_since; /* 0: nothing is unpublished */
     uint64_t publish_at;         /* what is unpublished waits until then for what belongs to it */
     uint64_t built_at, built_ns; /* the last build of the whole, and what it took */
     bool has_aggregates;         /* in what it built */
+    bool by_zone;                /* it weighs zones by where we run */
     bool health_changed;         /* since then */
     struct want *wants;          /* VIEW_DEMANDS */
 };
@@ -323,6 +325,9 @@ static struct mesh_build_in input(const struct mesh_publisher *p, const struct m
 static int gather(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t now) {
     struct mesh_build_in in = input(p, blend);
     int rc = mesh_hosts_want(p->hosts, &blend->set, now);
+    if (rc == 0 && !p->inherited)
+        mesh_hosts_inherit(p->hosts, p->v, &blend->set);
+    p->inherited |= rc == 0;
     if (rc == 0)
         rc = mesh_health_load(p->health, &in, p->v->tls, now);
     if (rc < 0)
@@ -360,13 +365,22 @@ static bool is_aggregate(const struct mesh_resource *r) {
                MESH__CLUSTER__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE;
 }
 
+/* The cluster that we are one of, where it matters: a change of it may move every other's weights. */
+static bool is_own(const struct mesh_resources *set, const struct mesh_resource *r) {
+    const Mesh__Core__Node *node = (const Mesh__Core__Node *)set->node;
+    return node && node->locality && set->local_cluster && r->type == &mesh__cluster__cluster__descriptor &&
+           strcmp(r->name, set->local_cluster) == 0;
+}
+
 static void note_built(struct mesh_publisher *p, const struct mesh_blend *blend, uint64_t began,
                        uint64_t now) {
     p->built_at = now;
     p->built_ns = mesh_now() - began;
-    p->has_aggregates = false;
-    for (size_t i = 0; i < blend->set.n; i++)
+    p->has_aggregates = p->by_zone = false;
+    for (size_t i = 0; i < blend->set.n; i++) {
         p->has_aggregates |= is_aggregate(&blend->set.items[i]);
+        p->by_zone |= is_own(&blend->set, &blend->set.items[i]);
+    }
 }
 
 static void note_server(void *arg, const struct mesh_xds_server_info *s) {
@@ -392,7 +406,7 @@ static int publish_all(struct mesh_publisher *p, uint64_t now) {
     const struct mesh_resources *said = p->xds ? mesh_xds_resources(p->xds) : NULL;
     if (p->xds && !said)
         return give_up(p, MESH_E_NOMEM, "", now);
-    int rc = mesh_blend_make(&blend, p->file, said, p->before);
+    int rc = mesh_blend_make(&blend, p->file, said, p->before, p->v->bootstrap);
     if (rc == 0 && (rc = gather(p, &blend, now)) != 0)
         mesh_blend_done(&blend);
     if (rc != 0)
@@ -423,7 +437,8 @@ static int publish_endpoints(struct mesh_publisher *p, const struct mesh_xds_cha
     uint8_t ranks[AT_ONCE];
     struct mesh_why why = {""};
     struct mesh_build_in in = {.resources = &set, .ranks = ranks, .assignment = assignment, .arg = p->xds};
-    if (p->whole || p->before || p->file || p->has_aggregates || c->all || c->nclusters > AT_ONCE)
+    if (p->whole || p->before || p->file || p->has_aggregates || p->by_zone || c->all ||
+        c->nclusters > AT_ONCE)
         return 0;
     for (; set.n < c->nclusters; set.n++) {
         const Mesh__Cluster__Cluster *m = (const void *)mesh_xds_cluster(p->xds, c->clusters[set.n]);

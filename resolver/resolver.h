@@ -91,10 +91,11 @@ int mesh_view_ask(struct mesh_view *v, const char *name, uint16_t port) MESH_MUS
 int mesh_view_asked(const struct mesh_view *v, const char *name, uint16_t port) MESH_MUST_CHECK;
 void mesh_view_call(const struct mesh_view *v); /* wakes the publisher, wherever it is */
 /* A socket of this process listens there, and MESH_INBOUND says `view`: what the control plane has to say of it is asked for.
- * Known: what the view says of a local address, nothing included, is what there is to say. Until then a port is
- * closed, to callers in mesh TLS as well. */
+ * Known: what the view says of a local address, nothing included, is what there is to say. Until then callers wait. Cannot:
+ * the control plane is asked by name, and the bootstrap has no server_listener_resource_name_template to ask by. */
 void mesh_view_inbound_ask(struct mesh_view *v, const struct sockaddr *at);
 bool mesh_view_inbound_known(const struct mesh_view *v, const struct sockaddr *local);
+bool mesh_view_inbound_cannot(const struct mesh_view *v);
 uint32_t mesh_view_answers(const struct mesh_view *v);
 void mesh_view_wait(const struct mesh_view *v, uint32_t seen, uint64_t ns);
 /* The name whose address this is (getnameinfo, gethostbyaddr). MESH_E_NOTFOUND if none of ours. */

@@ -101,7 +101,7 @@ static int read_first(const struct mesh_view *v, struct mesh_blend *ret, struct 
     if (rc == 0 && v->seed)
         rc = mesh_source_read(v->seed, &seed, why);
     if (rc == 0)
-        rc = mesh_blend_make(ret, file, NULL, seed);
+        rc = mesh_blend_make(ret, file, NULL, seed, v->bootstrap);
     if (rc == 0) {
         ret->own[0] = file;
         ret->own[1] = seed;

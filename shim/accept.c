@@ -81,6 +81,22 @@ static bool is_guarded(const struct sockaddr_storage *at) {
     return mesh_admit_begin(&who, &asks) != MESH_INBOUND_OFF;
 }
 
+/* Who may call there? A control plane that cannot be asked leaves the port strict, and that is said once. */
+static void ask_view(const struct sockaddr *at) {
+    static _Atomic bool told;
+    struct mesh_view *v = mesh_engine_view();
+    if (v)
+        mesh_view_inbound_ask(v, at);
+    if (!v || !mesh_view_inbound_cannot(v) || atomic_exchange(&told, true))
+        return;
+    struct mesh_line l;
+    mesh_line_begin(&l, MESH_TRACE_ERROR, "config");
+    mesh_line_str(&l, "variable", "MESH_INBOUND");
+    mesh_line_str(&l, "detail",
+                  "view: the bootstrap has no server_listener_resource_name_template; ports are strict");
+    mesh_line_end(&l);
+}
+
 void mesh_accept_listening(int fd) {
     struct sockaddr_storage at;
     uint32_t word = mesh_fd_get(fd);
@@ -92,9 +108,8 @@ void mesh_accept_listening(int fd) {
         mesh_fd_set(fd, MESH_FD_OPEN_PORT, 0);
         return;
     }
-    struct mesh_view *v = mode == MESH_INBOUND_VIEW ? mesh_engine_view() : NULL;
-    if (v)
-        mesh_view_inbound_ask(v, (struct sockaddr *)&at);
+    if (mode == MESH_INBOUND_VIEW)
+        ask_view((struct sockaddr *)&at);
     uint32_t i = take(&at, mode);
     if (i == LISTENERS) { /* fails closed: see mesh_accept */
         mesh_trace_refused("too-many-listeners", NULL, NULL);

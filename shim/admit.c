@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shim/base/clock.h"
 #include "shim/base/mem.h"
 #include "shim/base/sys.h"
 #include "shim/base/trace.h"
+#include "shim/own_identity.h"
 
 enum {
     ACCESS_DENIED = 49
@@ -31,20 +33,18 @@ static bool ends_of(const struct mesh_conn *c, int fd, struct ends *ret) {
     return true;
 }
 
-/* What is not known yet is closed: MESH_E_AGAIN. Asked first: it may become known between the two. */
-static int inbound_of(const struct mesh_view *v, const struct mesh_caller *who, struct mesh_inbound **ret,
-                      struct mesh_why *why) {
-    bool known = mesh_view_inbound_known(v, who->local);
-    int err = mesh_view_inbound(v, who, ret, why);
-    return err == MESH_E_NOTFOUND && !known
-               ? mesh_why(why, MESH_E_AGAIN, "it is not known yet what guards this port")
-               : err;
+/* What is not known (yet) is closed: MESH_E_AGAIN may change, MESH_E_IDENTITY never says anything. */
+static int look(const struct mesh_caller *who, struct mesh_inbound **ret) {
+    struct mesh_view *v = mesh_engine_view();
+    int err = v ? mesh_view_inbound(v, who, ret, NULL) : MESH_E_AGAIN;
+    if (err == MESH_E_NOTFOUND && mesh_view_inbound_cannot(v))
+        return MESH_E_IDENTITY;
+    return err == MESH_E_NOTFOUND && !mesh_view_inbound_known(v, who->local) ? MESH_E_AGAIN : err;
 }
 
 enum mesh_inbound_mode mesh_admit_begin(const struct mesh_caller *who, bool *ret_asks) {
-    struct mesh_view *v = mesh_engine_view();
     struct mesh_inbound *in = NULL;
-    int err = v ? inbound_of(v, who, &in, NULL) : MESH_E_INTERNAL;
+    int err = look(who, &in);
     *ret_asks = err != MESH_E_NOTFOUND;
     if (err)
         return err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
@@ -54,10 +54,16 @@ enum mesh_inbound_mode mesh_admit_begin(const struct mesh_caller *who, bool *ret
     return mode;
 }
 
-enum mesh_inbound_mode mesh_admit_mode(const struct mesh_conn *c, int fd) {
+enum mesh_inbound_mode mesh_admit_mode(const struct mesh_conn *c, int fd, bool *ret_waits) {
+    struct mesh_inbound *in = NULL;
     struct ends e;
-    bool asks;
-    return ends_of(c, fd, &e) ? mesh_admit_begin(&e.caller, &asks) : MESH_INBOUND_STRICT;
+    int err = ends_of(c, fd, &e) ? look(&e.caller, &in) : MESH_E_INTERNAL;
+    enum mesh_inbound_mode mode = err == MESH_E_NOTFOUND ? MESH_INBOUND_OFF : MESH_INBOUND_STRICT;
+    if (!err)
+        mode = in->mode;
+    free(in);
+    *ret_waits = err == MESH_E_AGAIN;
+    return mode;
 }
 
 bool mesh_admit_asks(void) {
@@ -113,8 +119,38 @@ int mesh_admit_inbound(const struct mesh_conn *c, int fd, struct mesh_inbound **
         return MESH_E_NOTFOUND;
     if (!ends_of(c, fd, &e))
         return MESH_E_NOTFOUND;
-    return c->mode == MESH_INBOUND_VIEW ? inbound_of(v, &e.caller, ret, why)
-                                        : mesh_view_inbound(v, &e.caller, ret, why);
+    if (c->mode != MESH_INBOUND_VIEW)
+        return mesh_view_inbound(v, &e.caller, ret, why);
+    bool known = mesh_view_inbound_known(v, e.caller.local); /* first: it may become known between the two */
+    int err = mesh_view_inbound(v, &e.caller, ret, why);
+    return err == MESH_E_NOTFOUND && !known
+               ? mesh_why(why, MESH_E_AGAIN, "it is not known yet what guards this port")
+               : err;
+}
+
+int mesh_admit_tls(const struct mesh_inbound *in, struct mesh_handshake **ret, struct mesh_why *why) {
+    const struct mesh_env *e = mesh_env();
+    struct mesh_pem pem = {0};
+    if (in)
+        pem = (struct mesh_pem){in->cert, in->key, in->ca, in->cert_len, in->key_len, in->ca_len};
+    struct mesh_identity *id = mesh_own_identity(&pem, why);
+    int err = MESH_E_IDENTITY;
+    if (e->bad_callers && !(in && in->callers)) {
+        (void)mesh_why(why, err, "MESH_CALLERS has a wrong value");
+    } else if (id) {
+        struct mesh_handshake_config cfg = {.server = true, .identity = id, .wall = mesh_wall()};
+        cfg.peers = in && in->callers ? in->callers : e->callers;
+        cfg.npeers = in && in->callers ? in->ncallers : e->ncallers;
+        if (in) {
+            cfg.no_client_cert = in->no_client_cert;
+            cfg.any_peer_san = in->any_peer_san;
+            cfg.min_version = in->min_version;
+            cfg.max_version = in->max_version;
+        }
+        err = mesh_handshake_new(&cfg, ret);
+    }
+    mesh_identity_unref(id);
+    return err;
 }
 
 static void trace_verdict(const struct ends *e, uint16_t port, const char *why, const char *policy,

@@ -522,6 +522,17 @@ void mesh_hand_accepted(struct mesh_conn *c, enum mesh_inbound_mode mode, uint16
     atomic_store(&c->state, MESH_CONN_HAND);
 }
 
+/* What its port demands of it, as far as that is known. */
+static void take_mode(const struct mesh_conn *c, int fd, struct mesh_hand *h) {
+    bool waits = false;
+    h->mode = h->by_view ? (uint8_t)mesh_admit_mode(c, fd, &waits) : c->mode;
+    h->waits = waits;
+    if (h->look_at) /* it has said something: its time runs */
+        return;
+    h->deadline =
+        h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
+}
+
 /* Whoever touches it first, in whatever process or program, begins (DESIGN D9). */
 static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot, int fd) {
     struct mesh_hand *h = calloc(1, sizeof *h);
@@ -529,41 +540,12 @@ static struct mesh_hand *first_touch(const struct mesh_conn *c, uint32_t slot, i
         return NULL;
     h->stage = STAGE_FIRST;
     h->by_view = c->mode == MESH_INBOUND_VIEW;
-    h->mode = h->by_view ? (uint8_t)mesh_admit_mode(c, fd) : c->mode;
     h->port = c->port;
     h->wants = POLLIN;
     h->began = c->started;
-    h->deadline =
-        h->mode == MESH_INBOUND_PERMISSIVE ? UINT64_MAX : c->started + MESH_SILENT_SECONDS * MESH_SEC;
+    take_mode(c, fd, h);
     mesh_local_at(slot)->hand = h;
     return h;
-}
-
-/* Who may call, and how we answer: the view's inbound listener (`in`, NULL: it says nothing), else the
- * environment. */
-static int server_tls(struct mesh_hand *h, const struct mesh_inbound *in, struct mesh_why *why) {
-    const struct mesh_env *e = mesh_env();
-    struct mesh_pem pem = {0};
-    if (in)
-        pem = (struct mesh_pem){in->cert, in->key, in->ca, in->cert_len, in->key_len, in->ca_len};
-    struct mesh_identity *id = mesh_own_identity(&pem, why);
-    int err = MESH_E_IDENTITY;
-    if (e->bad_callers && !(in && in->callers)) {
-        (void)mesh_why(why, err, "MESH_CALLERS has a wrong value");
-    } else if (id) {
-        struct mesh_handshake_config cfg = {.server = true, .identity = id, .wall = mesh_wall()};
-        cfg.peers = in && in->callers ? in->callers : e->callers;
-        cfg.npeers = in && in->callers ? in->ncallers : e->ncallers;
-        if (in) {
-            cfg.no_client_cert = in->no_client_cert;
-            cfg.any_peer_san = in->any_peer_san;
-            cfg.min_version = in->min_version;
-            cfg.max_version = in->max_version;
-        }
-        err = mesh_handshake_new(&cfg, &h->tls);
-    }
-    mesh_identity_unref(id);
-    return err;
 }
 
 /* Served as it is: plaintext, or the program's own TLS. 2: out of our hands; -1 refused. */
@@ -580,7 +562,7 @@ static int begin_shake(struct mesh_conn *c, uint32_t slot, struct mesh_hand *h, 
                        bool looked, struct failure *f) {
     int err = mesh_engine_crypto(&f->detail);
     if (!err)
-        err = server_tls(h, in, &f->detail);
+        err = mesh_admit_tls(in, &h->tls, &f->detail);
     if (err)
         return failed(f, err, ECONNRESET, why_of(err));
     h->stage = STAGE_SHAKE;
@@ -639,8 +621,20 @@ static int probe(struct mesh_conn *c, uint32_t slot, int fd, const struct mesh_h
     return 2;
 }
 
+/* It has said something, and whether it may is not known: it waits for the view as long as for a handshake.
+ * 1: waits; -1: refused. */
+static int hold(struct mesh_hand *h, struct failure *f) {
+    if (wait_for_more(h))
+        return 1;
+    (void)mesh_why(&f->detail, MESH_E_TIMEOUT, "the control plane has not said who may call port %u",
+                   h->port);
+    return failed(f, MESH_E_TIMEOUT, ECONNRESET, "inbound");
+}
+
 /* Nothing is consumed so far. 0: go on with `shake`; 1: waits; 2: out of our hands; -1 failed. */
 static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_hand *h, struct failure *f) {
+    if (h->waits)
+        take_mode(c, fd, h);
     bool permissive = h->mode == MESH_INBOUND_PERMISSIVE,
          looks = permissive || h->by_view || mesh_admit_asks();
     uint8_t head[512];
@@ -651,6 +645,10 @@ static int first_bytes(struct mesh_conn *c, uint32_t slot, int fd, struct mesh_h
     ssize_t n =
         mesh_sys_recvfrom(fd, p, big ? MESH_SCRATCH : sizeof head, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
     enum mesh_first first = n > 0 && looks ? mesh_first_bytes(p, (size_t)n) : MESH_FIRST_TLS_MESH;
+    if (n > 0 && h->waits) {
+        mesh_scratch_give(big);
+        return hold(h, f);
+    }
     bool more = n > 0 && first == MESH_FIRST_MORE && wait_for_more(h);
     if (first == MESH_FIRST_MORE) /* nobody who means TLS takes that long for a few bytes */
         first = MESH_FIRST_PLAIN;

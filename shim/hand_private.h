@@ -37,6 +37,7 @@ struct mesh_hand {
     uint8_t stage;         /* enum hand_stage */
     uint8_t mode;          /* server: enum mesh_inbound_mode; OFF: the view asks who calls, and for no TLS of ours */
     bool by_view;          /* server: the view chooses how it goes on */
+    bool waits;            /* server: what the view says of this caller is not known yet */
     volatile bool busy;    /* in a step: a copy made by fork now is torn */
     short wants;           /* poll events */
     int connected;         /* client, STAGE_CONNECT: 0 up, -errno failed, 1 not known yet */

@@ -278,21 +278,46 @@ def _():
     has(json.dumps(r), "xds_servers")
 
 
-@case("MESH_INBOUND=view: a port serves nobody, in clear or in TLS, until the control plane has said who may come in")
+@case("MESH_INBOUND=view: nobody is served until the control plane has said who may be")
 def _():
     cp = control({})
     b = json.loads(cp.bootstrap)
     m = Mesh(GRPC_XDS_BOOTSTRAP_CONFIG=json.dumps(b), MESH_DOMAINS="shop.mesh", MESH_INBOUND="view")
     s = Server(m)
-    eventually("nothing can come of it: the port is open", lambda: call(s.at, plain=True) != "refused")
+    has(s.trace.wait("config", variable="MESH_INBOUND")["detail"], "server_listener_resource_name_template")
+    same(call(s.at, plain=True), "refused")
+    has(call(s.at), "hi")  # what cannot be asked for is strict
     b["server_listener_resource_name_template"] = "server/%s"
     m = Mesh(GRPC_XDS_BOOTSTRAP_CONFIG=json.dumps(b), MESH_DOMAINS="shop.mesh", MESH_INBOUND="view")
     s = Server(m)
     eventually("it is asked for", lambda: "server/" + s.at in cp.asked)
-    same((call(s.at, plain=True), call(s.at)), ("refused", "refused"))
-    has(s.trace.wait("refused", why="inbound")["line"], "not known yet")
+    answers = [threading.Thread(target=lambda p=p: got.append(call(s.at, plain=p))) for p in (True, False)]
+    got = []
+    for t in answers:
+        t.start()
+    for t in answers:
+        t.join()
+    same(got, ["refused", "refused"])
+    has(s.trace.wait("refused", why="inbound")["detail"], "has not said who may call port")
     m = Mesh(GRPC_XDS_BOOTSTRAP_CONFIG='{"xds_servers": 7}', MESH_INBOUND="view")
     same(call(Server(m).at, plain=True), "refused")
+
+
+@case("MESH_INBOUND=view: who calls before the control plane has answered is served once it has")
+def _():
+    cp = control({})
+    b = json.loads(cp.bootstrap)
+    b["node"]["id"] = "sidecar~10.0.0.1~app.shop~shop.svc.cluster.local"  # everything is subscribed to
+    cp.stop()
+    s = Server(Mesh(GRPC_XDS_BOOTSTRAP_CONFIG=json.dumps(b), MESH_INBOUND="view"))
+    got = []
+    t = threading.Thread(target=lambda: got.append(call(s.at, plain=True)))
+    t.start()
+    time.sleep(0.5)
+    same(got, [])
+    cp.start()
+    t.join()
+    has(got[0], "hi")  # it says nothing of this port
 
 
 @case("meshctl agent publishes in the programs' place until it is told to end")

@@ -435,3 +435,46 @@ Test(publisher, one_that_takes_over_asks_before_it_says_who_is_healthy, .timeout
     close(checked[0]);
     close(checked[1]);
 }
+
+/* ---- zones ----
+ * As many percent of the weight of h.mesh's localities as the first one has; -1: they do not weigh. */
+static int share_of_first(void) {
+    struct mesh_route r;
+    struct mesh_cluster_view cv;
+    uint64_t seq;
+    if (fixture_connect(f.view, "h.mesh", 80, 0, &r) != 0 || mesh_view_cluster(f.view, &r, &cv, &seq) != 0 ||
+        cv.n != 6 || !cv.policy->locality_weighted)
+        return -1;
+    double a = cv.endpoints[0].locality_weight, b = cv.endpoints[5].locality_weight;
+    return (int)(100 * a / (a + b) + 0.5);
+}
+
+#define EP(addr) "{endpoint: {address: {socket_address: {address: " addr ", port_value: 80}}}}"
+#define THREE(x) EP("10.0." x ".1") ", " EP("10.0." x ".2") ", " EP("10.0." x ".3")
+#define ZONE(name, ends) "{locality: {region: r, zone: " name "}, lb_endpoints: [" ends "]}"
+#define ZONES(name, ends)                                                                                    \
+    EDS(name)                                                                                                \
+    T("endpoint.v3.ClusterLoadAssignment") "  cluster_name: " name "\n  endpoints: [" ends "]\n"
+
+Test(publisher, zones_weigh_by_the_bootstraps_node_and_members_that_came_by_wire, .timeout = 60) {
+    stop(); /* with a view of its own */
+    open_view();
+    f.cfg.bootstrap_text =
+        "{\"xds_servers\": [{\"server_uri\": \"127.0.0.1:1\", \"channel_creds\": [{\"type\": "
+        "\"insecure\"}]}], \"node\": {\"id\": \"test\", \"cluster\": \"us.mesh\", \"locality\": "
+        "{\"region\": \"r\", \"zone\": \"a\"}}}";
+    /* as build_zone_test has it: 3 of our 4 in a, which holds half of theirs: two thirds stay */
+    scripted_set("resources:\n" ZONES("h.mesh", ZONE("a", THREE("3")) ", " ZONE("b", THREE("4")))
+                     ZONES("us.mesh", ZONE("a", THREE("1")) ", " ZONE("b", EP("10.0.2.1"))));
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why.text);
+    cr_assert_eq(begin(), 0);
+    cr_assert_eq(mesh_view_ask(f.view, "h.mesh", 0), 0);
+    cr_assert_eq(mesh_view_ask(f.view, "us.mesh", 0), 0);
+    turns(30);
+    cr_assert_eq(share_of_first(), 67);
+    /* only our own members change */
+    scripted_set("resources:\n" ZONES("h.mesh", ZONE("a", THREE("3")) ", " ZONE("b", THREE("4")))
+                     ZONES("us.mesh", ZONE("a", THREE("1")) ", " ZONE("b", THREE("2"))));
+    turns(30);
+    cr_assert_eq(share_of_first(), 100, "half of us, half of them");
+}
