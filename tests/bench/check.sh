@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # check.sh [NEW]: instructions, counted by valgrind, of what a program does most under the library, against the committed
-# ones of tests/bench/instructions: one that needs a tenth more fails. NEW=1 writes the file anew.
+# ones of tests/bench/instructions: one that needs a tenth more fails. NEW=1 writes the file anew. OpenSSL chooses its code by
+# the processor: on another model than the one that the file was counted on the numbers are shown and not judged.
 set -eu
 . "$(dirname "$0")/../lib/env.sh"
 here=$TOP/tests/bench
@@ -34,14 +35,17 @@ each() { # each PRELOAD PROGRAM WHAT FEW MANY: of one, from what many cost more 
   echo $(((many - few) / ($5 - $4)))
 }
 
-status=0 fresh=
+model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1 | tr ' ' _)
+status=0 fresh="cpu $model"$'\n'
+judged=1
+[ "$(awk '$1 == "cpu" { print $2 }' "$known" 2>/dev/null)" = "$model" ] || { judged=; echo "  counted on another processor: shown, not judged"; }
 while read -r name preload program what few many; do
   [ "$preload" = lib ] && preload=$LIB || preload=
   got=$(each "$preload" "$program" "$what" "$few" "$many")
   fresh+="$name $got"$'\n'
   was=$(awk -v n="$name" '$1 == n { print $2 }' "$known" 2>/dev/null || true)
   echo "  instructions of a $name: $got (committed: ${was:-none})"
-  [ -n "${NEW:-}" ] || { [ -n "$was" ] && [ $((got * 10)) -le $((was * 11)) ]; } || { echo "  a $name costs a tenth more" >&2; status=1; }
+  [ -n "${NEW:-}" ] || [ -z "$judged" ] || { [ -n "$was" ] && [ $((got * 10)) -le $((was * 11)) ]; } || { echo "  a $name costs a tenth more" >&2; status=1; }
 done <<'END'
 record lib counted record 200 2200
 control lib counted control 200 2200
